@@ -1,0 +1,61 @@
+# AlexNet laboratory: `make help` lists what there is, `make quick` is the place to start.
+#
+# Everything runs in .venv, which .ci/setup makes with plain pip; pip's own configuration (indexes, proxies,
+# constraints) applies. PYTHON names the Python to make it with: make setup PYTHON=python3.12
+
+PYTHON ?= python3
+ARGS ?=
+SHELL := bash
+PY := .venv/bin/python
+SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
+.DEFAULT_GOAL := help
+
+.PHONY: help setup ready quick train test test-fast board lint format browser clean distclean
+
+help:  ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@echo 'ARGS="..." is passed on to what runs: make train ARGS="model.lrn=true optimizer.lr=0.02"'
+
+setup:  ## .venv with all dependencies, and the data set (about 2 minutes; safe to interrupt and repeat)
+	@$(SETUP) all
+
+# What the others stand on: setup where it is needed, silence where it is not.
+ready:
+	@$(SETUP) ready
+
+quick: ready  ## Train the real AlexNet at 224 px on real images (5 minutes on 2 CPU cores, less on a GPU)
+	@data=; $(PY) -m alexnet_lit data --check || { data=data=sample; \
+	  echo 'quick: no Fashion-MNIST here, so on data=sample, 2,000 of its images (`make setup` fetches the rest)'; }; \
+	set -x; $(PY) train.py experiment=quick $$data $(ARGS)
+
+train: ready  ## One run, ARGS="model.lrn=true", or a sweep, ARGS="-m model.lrn=true,false seed=0,1,2"
+	$(PY) train.py $(ARGS)
+
+test: ready  ## The whole test suite (CPU, at most 15 minutes on 2 cores)
+	@$(PY) -m pytest $(ARGS)
+
+test-fast: ready  ## The tests that answer within 2 minutes
+	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+board: ready  ## TensorBoard on logs/
+	@$(PY) -m tensorboard.main --logdir logs $(ARGS)
+
+lint: ready  ## Check style (ruff), format (ruff) and types (mypy)
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+
+format: ready  ## Sort imports, apply ruff's safe fixes, format
+	@$(PY) -m ruff check --fix-only --quiet .
+	@$(PY) -m ruff format .
+
+browser:  ## Chromium for the tests marked `browser` (Debian, as root; they are skipped without it)
+	@$(SETUP) browser
+
+clean:  ## Remove caches and build leftovers; never logs, data, checkpoints or .venv
+	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find alexnet_lit tests conf train.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
+	@rm -rf __pycache__
+
+distclean: clean  ## clean, and .venv too; never logs, data or checkpoints
+	@rm -rf .venv
