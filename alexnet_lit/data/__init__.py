@@ -1,0 +1,36 @@
+"""Where images come from, and how a batch of them becomes what the net sees. Knows torch and Lightning's DataModule.
+
+Names are imported when first asked for, so that looking for the files (`python -m alexnet_lit data`) needs no torch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_lit.data.augment import Augment
+    from alexnet_lit.data.batches import Batch, Batches, Order
+    from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample
+    from alexnet_lit.data.files import fetch
+    from alexnet_lit.data.module import ImageData
+    from alexnet_lit.data.pixels import Pixels
+
+__all__ = ["CLASSES", "Augment", "Batch", "Batches", "FashionMNIST", "ImageData", "Order", "Pixels", "Sample", "fetch"]
+
+_HOMES = {
+    "Augment": "augment",
+    "Batch": "batches",
+    "Batches": "batches",
+    "Order": "batches",
+    "CLASSES": "fashion_mnist",
+    "FashionMNIST": "fashion_mnist",
+    "fetch": "files",
+    "Sample": "fashion_mnist",
+    "ImageData": "module",
+    "Pixels": "pixels",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,108 @@
+"""The order of images and how a batch of them is gathered: no workers, no copies of single images."""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Batch(NamedTuple):
+    """What a loader yields and a step receives: this rank's part of a global batch.
+
+    images: uint8 (B, H, W) from the loader, float (B, C, S, S) once they are on the device.
+    labels: int64 (B,).
+    draws: float32 (B, D), uniform in [0, 1): the chances that augmentation takes for each image; D is 0 in evaluation.
+    total: images in this step over all ranks; B on a single one.
+    """
+
+    images: Tensor
+    labels: Tensor
+    draws: Tensor
+    total: int
+
+
+def generator(seed: int, stream: int) -> torch.Generator:
+    """A CPU generator of its own for one purpose: the same on every machine and rank, whatever else draws numbers."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 1) % 2**63)
+
+
+def balanced_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order of all indices (N,) in which the classes take turns, so that each prefix of it is balanced."""
+    shuffled = torch.randperm(len(labels), generator=generator(seed, 0))
+    classes = labels[shuffled]
+    turn = torch.empty_like(classes)
+    for label in range(int(labels.max()) + 1):
+        members = classes == label
+        turn[members] = torch.arange(int(members.sum()))
+    return shuffled[turn.argsort(stable=True)]
+
+
+class Order:
+    """The order of one epoch's images: a function of (seed, epoch) alone. Lightning calls `set_epoch`."""
+
+    def __init__(self, size: int, *, seed: int, shuffle: bool, draws: int) -> None:
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.draws_per_image = draws
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch comes next."""
+        self.epoch = epoch
+
+    def positions(self) -> Tensor:
+        """Where in the set each place of this epoch comes from: (N,)."""
+        if not self.shuffle:
+            return torch.arange(self.size)
+        return torch.randperm(self.size, generator=generator(self.seed, 2 * self.epoch + 1))
+
+    def draws(self) -> Tensor:
+        """Uniform numbers for this epoch, a row an image whatever its place: (N, D)."""
+        return torch.rand(self.size, self.draws_per_image, generator=generator(self.seed, 2 * self.epoch + 2))
+
+
+class Batches:
+    """Iterate over a set of images in batches that are split over ranks, each image exactly once.
+
+    `batch_size` counts images over all ranks. A training step takes the same number of batches on each rank; the last
+    batch may be smaller, and then `Batch.total` tells a step how to weigh its part. Iteration continues in the middle
+    of an epoch after `load_state_dict`.
+    """
+
+    def __init__(
+        self, images: Tensor, labels: Tensor, order: Order, *, batch_size: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        assert len(images) == len(labels) == order.size
+        self.images = images
+        self.labels = labels
+        self.sampler = order  # under this name Lightning tells it the epoch
+        self.batch_sampler = None  # which Lightning asks for wherever there is a sampler
+        self.batch_size = batch_size
+        self.rank = rank
+        self.world_size = world_size
+        self._yielded = 0
+        self._resume = {"epoch": -1, "batches": 0}
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Only now is the epoch known: Lightning calls iter() before it calls set_epoch().
+        start = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
+        positions, draws = self.sampler.positions(), self.sampler.draws()
+        for number in range(start, len(self)):
+            whole = positions[number * self.batch_size : (number + 1) * self.batch_size]
+            mine = whole[self.rank :: self.world_size]
+            self._yielded = number + 1
+            yield Batch(self.images[mine], self.labels[mine], draws[mine], len(whole))
+
+    def state_dict(self) -> dict[str, int]:
+        """Which epoch this is, and how many of its batches have been handed out."""
+        return {"epoch": self.sampler.epoch, "batches": self._yielded}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Let that epoch, should it come again, begin behind the batches that were handed out."""
+        self._resume = dict(state)
+        self._yielded = state["batches"]

@@ -1,0 +1,108 @@
+"""A set of small images as a LightningDataModule: split, batches, and what a batch becomes on the device."""
+
+from typing import Annotated, Literal
+
+from lightning import LightningDataModule
+from pydantic import ConfigDict, Field, validate_call
+from torch import Tensor
+
+from alexnet_lit.data.augment import Augment
+from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order
+from alexnet_lit.data.pixels import Pixels
+from alexnet_lit.errors import Mistake
+
+Pair = tuple[Tensor, Tensor]
+Split = Literal["train", "val", "test"]
+
+
+class ImageData(LightningDataModule):
+    """Ten balanced classes of small grey images, held in memory as uint8.
+
+    The training images are split once into training and validation images: by `split_seed` alone, so the same for
+    every seed, rank and resume, and balanced over the classes. The test images are for `test` alone, unless
+    validate="test" asks for the course's way of looking at them after each epoch.
+
+    batch_size: images in a step, over all devices. train_size: train on a balanced subset; None takes all that the
+    split leaves. seed: of the order of images and of augmentation.
+
+    Subclasses say how many images there are and read them. Nothing is read before `prepare_data` or `setup`.
+    Raises: Mistake if the split asks for more images than there are.
+    """
+
+    train_total: int
+    test_total: int
+    source_size: int
+    channels: int
+    classes: tuple[str, ...]
+
+    @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    def __init__(
+        self,
+        *,
+        batch_size: Annotated[int, Field(ge=1)],
+        image_size: Annotated[int, Field(ge=1)],
+        mean: float,
+        std: Annotated[float, Field(gt=0)],
+        train_size: Annotated[int, Field(ge=1)] | None,
+        val_size: Annotated[int, Field(ge=0)],
+        split_seed: int,
+        validate: Literal["val", "test"],
+        augment: Augment,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        left = self.train_total - val_size
+        if left < 1:
+            raise Mistake(
+                f"data.val_size={val_size} leaves none of the {self.train_total} images for training: "
+                f"use at most {self.train_total - 1}"
+            )
+        if train_size is not None and train_size > left:
+            raise Mistake(
+                f"data.train_size={train_size} is more than the {left} images that data.val_size={val_size} leaves: "
+                f"use at most {left}, or null for all"
+            )
+        self.batch_size = batch_size
+        self.split_seed = split_seed
+        self.validate = validate
+        self.augment = augment
+        self.seed = seed
+        self.pixels = Pixels(source_size=self.source_size, image_size=image_size, mean=mean, std=std)
+        self.sizes: dict[Split, int] = {"train": train_size or left, "val": val_size, "test": self.test_total}
+        self.images: dict[Split, Pair] = {}
+
+    def read(self) -> tuple[Pair, Pair]:
+        """Training and test images uint8 (N, H, W) with labels int64 (N,), checked."""
+        raise NotImplementedError  # a subclass's task
+
+    def setup(self, stage: str) -> None:
+        """Read and split, once."""
+        if self.images:
+            return
+        (images, labels), test = self.read()
+        order = balanced_order(labels, self.split_seed)
+        val = order[: self.sizes["val"]]
+        train = order[self.sizes["val"] :][: self.sizes["train"]]
+        self.images = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
+
+    def train_dataloader(self) -> Batches:
+        """Batches of training images in an order of their own each epoch, augmented."""
+        return self._batches("train", shuffle=True, draws=self.augment.draws)
+
+    def val_dataloader(self) -> Batches:
+        """What is looked at after each epoch: validation images, or the test images where `validate` says so."""
+        return self._batches(self.validate)
+
+    def test_dataloader(self) -> Batches:
+        """The test images, each once, in the order of the file."""
+        return self._batches("test")
+
+    def _batches(self, split: Split, *, shuffle: bool = False, draws: int = 0) -> Batches:
+        images, labels = self.images[split]
+        order = Order(len(images), seed=self.seed, shuffle=shuffle, draws=draws)
+        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return Batches(images, labels, order, batch_size=self.batch_size, rank=rank, world_size=world_size)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
+        """On the device: augment, normalise and enlarge. uint8 (B, H, W) -> float (B, C, image_size, image_size)."""
+        return batch._replace(images=self.pixels(self.augment(batch.images, batch.draws)))
