@@ -1,0 +1,58 @@
+"""What a person looks at: the console and train.log, the progress line, TensorBoard, the curves, and two tables.
+
+Knows torch, Lightning, rich, matplotlib and TensorBoard; nothing of how a run is configured. All but the console is
+imported when a name is first asked for: a command that only prints needs neither torch nor matplotlib.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from alexnet_lit.watch.console import close_log, console, log, open_log, show
+
+if TYPE_CHECKING:
+    from alexnet_lit.watch.csv_file import CSV
+    from alexnet_lit.watch.curves import draw
+    from alexnet_lit.watch.history import History
+    from alexnet_lit.watch.picture import Picture
+    from alexnet_lit.watch.progress import Progress
+    from alexnet_lit.watch.quiet import quiet_libraries
+    from alexnet_lit.watch.speed import Speed
+    from alexnet_lit.watch.summary import closing, layers
+    from alexnet_lit.watch.tensorboard import TensorBoard
+
+__all__ = [
+    "CSV",
+    "History",
+    "Picture",
+    "Progress",
+    "Speed",
+    "TensorBoard",
+    "close_log",
+    "closing",
+    "console",
+    "draw",
+    "layers",
+    "log",
+    "open_log",
+    "quiet_libraries",
+    "show",
+]
+
+_HOMES = {
+    "CSV": "csv_file",
+    "History": "history",
+    "Picture": "picture",
+    "Progress": "progress",
+    "Speed": "speed",
+    "TensorBoard": "tensorboard",
+    "closing": "summary",
+    "draw": "curves",
+    "layers": "summary",
+    "quiet_libraries": "quiet",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

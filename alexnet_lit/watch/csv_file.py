@@ -1,0 +1,48 @@
+"""A run's curves as a file for spreadsheets and pandas: `logger=csv`."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.utilities import rank_zero_only
+
+
+class CSV(Logger):
+    """Appends to metrics.csv in the run folder, a line a value: step, tag, value.
+
+    Lightning's own CSVLogger rewrites the whole file at each save, and deletes it when a run is resumed.
+    """
+
+    def __init__(self, *, run_dir: str) -> None:
+        super().__init__()
+        self.path = Path(run_dir) / "metrics.csv"
+
+    @property
+    def name(self) -> str:
+        """Lightning builds folders from loggers' names; this one writes straight into the run folder."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """As `name`."""
+        return ""
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append the values, all but the "epoch" that Lightning adds to them."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            if file.tell() == 0:
+                rows.writerow(("step", "tag", "value"))
+            rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Hyper-parameters live in .hydra/config.yaml."""

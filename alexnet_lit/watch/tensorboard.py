@@ -1,0 +1,61 @@
+"""TensorBoard's event file, straight in the run folder."""
+
+import weakref
+from collections.abc import Mapping
+from typing import Any
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger without its folder `version_0`, its hparams.yaml, and its curves "epoch" and "hp_metric".
+
+    One event file per process and run: fit and test write to the same. A resumed run adds a second file to the folder,
+    which TensorBoard joins to one curve; `purge_step` then hides older points from that step on.
+    """
+
+    def __init__(self, *, run_dir: str, purge_step: int | None = None) -> None:
+        writer: dict[str, Any] = {"flush_secs": 10}
+        if purge_step is not None:
+            writer["purge_step"] = purge_step
+        super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, **writer)
+        self._close: weakref.finalize[[], Any] | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """The writer. Its thread ends with this logger or the process, even if nobody calls `close`."""
+        writer: SummaryWriter = super().experiment
+        if self._close is None:
+            self._close = weakref.finalize(self, writer.close)
+        return writer
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder: TensorBoard names a run after the folder that its events lie in."""
+        return self._root_dir
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write the values, all but the "epoch" that Lightning adds to them."""
+        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Bring what was logged to disk. Lightning calls this after each logged step, so curves show live."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush, but stay open: fit and test both end here, and a closed writer would start a second event file."""
+        self.save()
+
+    @rank_zero_only
+    def close(self) -> None:
+        """End the run's event file. What is logged later would start another."""
+        if self._close is not None:
+            self._close()
