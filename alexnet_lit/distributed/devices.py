@@ -1,0 +1,71 @@
+"""Which device a run trains on, how many there are, and how precisely they calculate."""
+
+import os
+
+import torch
+
+from alexnet_lit.errors import Mistake
+
+# CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
+CPU_PROCESSES = 4
+
+
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
+    """The kind of device ("cuda", "mps" or "cpu") and how many of them: what `auto` stands for.
+
+    Raises: Mistake if the machine has no such device, or fewer than asked for.
+    """
+    kinds = {"auto": _best(), "gpu": _best(), "cuda": "cuda", "mps": "mps", "cpu": "cpu"}
+    if accelerator not in kinds:
+        raise Mistake(f"trainer.accelerator={accelerator}: use one of {', '.join(kinds)}")
+    kind = kinds[accelerator]
+    there = {
+        "cuda": torch.cuda.device_count(),
+        "mps": int(torch.backends.mps.is_available()),
+        "cpu": max(cores(), CPU_PROCESSES),
+    }
+    if there[kind] == 0 or (accelerator == "gpu" and kind == "cpu"):
+        raise Mistake(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
+    if isinstance(devices, str) and devices.isdigit():
+        devices = int(devices)
+    if devices == "auto" or devices == -1:
+        count = 1 if kind == "cpu" else there[kind]
+    elif isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
+        count = devices
+    else:
+        raise Mistake(f"trainer.devices={devices}: use a number of devices from 1, or auto")
+    if count > there[kind]:
+        has = (
+            f"{cores()} CPU cores and no GPU"
+            if kind == "cpu"
+            else f"{there[kind]} {kind} device{'s'[: there[kind] > 1]}"
+        )
+        raise Mistake(f"trainer.devices={count}: this machine has {has}: use at most {there[kind]}")
+    return kind, count
+
+
+def _best() -> str:
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def resolve_precision(precision: str | int, kind: str) -> str | int:
+    """What `auto` stands for: bf16 autocast where a GPU has units for it, else full precision."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+
+
+def describe(kind: str, count: int) -> str:
+    """The devices in words, as `2 x NVIDIA H100` or `cpu, 2 cores`."""
+    if kind == "cuda":
+        return f"{count} x {torch.cuda.get_device_name()}" if count > 1 else torch.cuda.get_device_name()
+    if kind == "cpu":
+        return f"cpu, {count} processes on {cores()} cores" if count > 1 else f"cpu, {cores()} cores"
+    return kind
