@@ -1,0 +1,141 @@
+"""From the files in conf/ and a person's overrides to one config. Imports no torch."""
+
+import difflib
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet_lit.errors import Mistake
+from alexnet_lit.mistakes import explain
+
+PACKAGE = Path(__file__).resolve().parent
+# In a checkout conf/ lies beside the package; a wheel carries it inside.
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+_claimed: dict[tuple[str, str, str], str] = {}
+
+
+def home() -> str:
+    """Where logs/ and data/ lie: beside train.py in a checkout, else in the current folder."""
+    return str(PACKAGE.parent if (PACKAGE.parent / "train.py").is_file() else Path.cwd())
+
+
+def run_folder(parent: str, stamp: str, name: str | None) -> str:
+    """Make a folder that no other run has: <parent>/<stamp>[_<name>], with _2, _3 ... where that is taken."""
+    key = (parent, stamp, str(name))
+    if key not in _claimed:
+        base = Path(parent).expanduser().resolve()
+        stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
+        try:
+            base.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            way_out = "set paths.logs to a folder that you can write to"
+            raise Mistake(
+                f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}"
+            ) from error
+        attempt, folder = 1, base / stem
+        while True:
+            try:
+                folder.mkdir()
+                break
+            except FileExistsError:
+                attempt += 1
+                folder = base / f"{stem}_{attempt}"
+        _claimed[key] = str(folder)
+    return _claimed[key]
+
+
+def forget_folders() -> None:
+    """Let the next run in this process have a folder of its own."""
+    _claimed.clear()
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a run's folder, but only if nothing was trained in it and it is new."""
+    fresh = {".hydra", "train.log"}
+    if str(folder) in _claimed.values() and {path.name for path in folder.iterdir()} <= fresh:
+        shutil.rmtree(folder)
+
+
+def job_folder(number: int, overrides: str) -> str:
+    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long."""
+    return safe(f"{number}_{overrides}")[:100].rstrip("-_.,")
+
+
+def safe(text: str) -> str:
+    """A file name part: letters, digits and `._,-`; anything else becomes a hyphen."""
+    return re.sub(r"[^\w.,-]+", "-", text, flags=re.ASCII)
+
+
+def compose(*overrides: str) -> DictConfig:
+    """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`.
+
+    Raises: Mistake for an override that names no key or choice.
+    """
+    try:
+        return _compose(overrides)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error, suggest) from error
+
+
+def _compose(overrides: Sequence[str] = ()) -> DictConfig:
+    # Hydra keeps its state in one global place; a run that is under way has to find its own again.
+    state = GlobalHydra.instance()
+    running = state.hydra
+    state.clear()
+    try:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            return hydra_compose("train", overrides=list(overrides))
+    finally:
+        state.hydra = running
+
+
+def suggest(key: str) -> str:
+    """A few words on which key a person may have meant by one that does not exist."""
+    known = _leaves(_compose())
+    group, _, last = key.rpartition(".")
+    siblings = [name for name in known if group and name.startswith(f"{group}.")]
+    near = [name for name in known if name.split(".")[-1] == last]
+    near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
+    near = near or _close(key, known)
+    if near:
+        return f"did you mean {' or '.join(near[:3])}?"
+    if siblings:
+        return f"there are {', '.join(siblings)}"
+    return "python train.py --cfg job lists the keys"
+
+
+def _close(word: str, known: Sequence[str]) -> list[str]:
+    return difflib.get_close_matches(word, known, n=2, cutoff=0.65)
+
+
+def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
+    names: list[str] = []
+    for key, value in config.items_ex(resolve=False):
+        name = prefix + str(key)
+        names += _leaves(value, f"{name}.") if isinstance(value, DictConfig) else [name]
+    return names
+
+
+def typed_overrides(folder: Path) -> list[str]:
+    """What was typed when the run in `folder` was started."""
+    file = folder / ".hydra" / "overrides.yaml"
+    return [str(item) for item in OmegaConf.load(file)] if file.exists() else []
+
+
+def plain(config: Any) -> Any:
+    """A config node as plain dicts, lists, strings and numbers, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True)
+
+
+OmegaConf.register_new_resolver("home", home, replace=True)
+OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
+OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

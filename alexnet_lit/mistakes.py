@@ -1,0 +1,75 @@
+"""What Hydra, OmegaConf and pydantic have to say about a person's input, in one readable line."""
+
+import re
+import sys
+from collections.abc import Callable
+
+from pydantic import ValidationError
+
+from alexnet_lit.errors import Mistake
+
+# Hydra has classes for stages of its work, not for faults; its texts are what tells faults apart.
+_NO_KEY = re.compile(r"Could not override '(?P<key>[^']+)'\.")
+_NO_CHOICE = re.compile(
+    r"Could not find '(?P<group>.+)/(?P<choice>[^/']+)'\s+Available options in '[^']+':\s*(?P<options>.*?)\nConfig",
+    re.S,
+)
+_SWEEP = re.compile(r"Ambiguous value for argument '(?P<override>[^']+)'")
+_SYNTAX = re.compile(r"Error parsing override '(?P<override>[^']+)'\s*(?P<why>[^\n]*)")
+_GRAMMAR = re.compile(r"(?P<why>[^\n]*)\nSee https://hydra.cc/docs/\S+/override_grammar")
+_QUOTE = "quote special characters, as in 'key=\"va=lue\"'"
+_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
+
+
+def explain(error: Exception, suggest: Callable[[str], str]) -> Mistake:
+    """The mistake behind an error of Hydra's composition; `suggest` says what a wrong key may have meant."""
+    text = str(error)
+    if isinstance(error.__cause__, Mistake):  # raised by a resolver of ours
+        return error.__cause__
+    if match := _NO_KEY.search(text):
+        cause = str(error.__cause__ or "")
+        if "is not in struct" in cause or "is not a valid" not in cause:
+            return Mistake(f"{match['key']}: there is no such key: {suggest(match['key'])}")
+    if match := _NO_CHOICE.search(text):
+        options = ", ".join(match["options"].split())
+        return Mistake(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")
+    if match := _SWEEP.search(text):
+        override = match["override"]
+        key, _, values = override.partition("=")
+        return Mistake(f"{override}: several values: add -m to sweep over them, or write {key}=[{values}] for a list")
+    if match := _SYNTAX.search(text):
+        override = match["override"]
+        if "=" not in override:
+            return Mistake(f"{override}: not of the form key=value")
+        return Mistake(f"{override}: cannot be read as key=value ({match['why']}): {_QUOTE}")
+    if match := _GRAMMAR.search(text):
+        typed = " ".join(sys.argv[1:])
+        return Mistake(f"{typed}: cannot be read as key=value ({match['why']}): {_QUOTE}")
+    if match := _TWICE.search(text):
+        return Mistake(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
+    return Mistake(" ".join(text.split()))
+
+
+def explain_argument(error: ValidationError, path: str) -> Mistake:
+    """The first wrong argument of a checked constructor, named as the config key that a person types."""
+    first = error.errors(include_url=False)[0]
+    name = ".".join(str(part) for part in first["loc"][:1])
+    key = f"{path}.{name}" if path else name
+    if first["type"] == "unexpected_keyword_argument":
+        return Mistake(f"{key}: there is no such key")
+    if first["type"] == "missing_keyword_only_argument":
+        return Mistake(f"{key}: this key is missing")
+    return Mistake(f"{key}={show(first['input'])}: {wanted(error)}")
+
+
+def wanted(error: ValidationError) -> str:
+    """What the first wrong value should be, in words."""
+    text = error.errors(include_url=False)[0]["msg"]
+    return text.replace("Input should be", "should be").replace("a valid boolean", "true or false")
+
+
+def show(value: object) -> str:
+    """A value as a person types it on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
