@@ -1,0 +1,27 @@
+"""AlexNet (2012) as a laboratory: PyTorch Lightning + Hydra, on Fashion-MNIST at 224 px.
+
+    config = alexnet_lit.compose("model.lrn=true", "data=sample")
+    module, data = alexnet_lit.build(config)
+    net = alexnet_lit.build_net(config)
+    module = alexnet_lit.load("logs/runs/.../checkpoints/best.ckpt")
+
+Importing the package imports no torch; the first use of a name does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from alexnet_lit.config import compose
+    from alexnet_lit.factory import build, build_net, load
+
+__version__ = "0.1.0"
+__all__ = ["build", "build_net", "compose", "load"]
+
+_HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "factory"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

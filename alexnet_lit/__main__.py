@@ -1,0 +1,62 @@
+"""The verbs: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alexnet_lit.errors import Mistake
+
+app = typer.Typer(
+    help="AlexNet (2012) as a laboratory.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    help="Train: the same as `python train.py`, with the same arguments; --help lists groups and keys.",
+)
+def train(context: typer.Context) -> None:
+    """Hand over to the door."""
+    from alexnet_lit.app import main as door
+
+    sys.argv = [f"{Path(sys.argv[0]).name} train", *context.args]
+    raise typer.Exit(door())
+
+
+@app.command()
+def data(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only look; exit 1 if it is not there, and print nothing.")
+    ] = False,
+) -> None:
+    """Find Fashion-MNIST on this machine, or download it."""
+    from alexnet_lit.config import compose
+    from alexnet_lit.data import fetch
+
+    places = compose("data=fashion_mnist").data
+    try:
+        paths = fetch(dir=Path(places.dir), search=places.search, mirrors=() if check else places.mirrors)
+    except Mistake:
+        if check:
+            raise typer.Exit(1) from None
+        raise
+    if not check:
+        print(f"Fashion-MNIST: {next(iter(paths.values())).parent}")
+
+
+def main() -> None:
+    """Run a verb. A person's mistake costs one line and exit status 2."""
+    try:
+        app()
+    except Mistake as mistake:
+        sys.exit(f"error: {mistake}")
+
+
+if __name__ == "__main__":
+    main()

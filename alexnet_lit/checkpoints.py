@@ -1,0 +1,166 @@
+"""When a run is saved, what is kept, and how it stops when asked to."""
+
+import itertools
+import math
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any, Literal
+
+import torch
+from lightning import LightningModule, Trainer
+from lightning.fabric.plugins import TorchCheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from pydantic import ConfigDict, Field, validate_call
+
+from alexnet_lit.errors import Interrupted, Mistake
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class AtomicFile(TorchCheckpointIO):
+    """Write a checkpoint beside its place and move it there once it is whole: what is there can always be loaded."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write to <path>.part, then replace <path>. Raises: Mistake where the disk refuses."""
+        part = Path(f"{path}.part")
+        try:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(path)
+        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            part.unlink(missing_ok=True)
+            way_out = "make room there, or set paths.logs to another folder"
+            raise Mistake(f"{path}: cannot be written ({error}): {way_out}") from error
+
+
+class Checkpoints(Checkpoint):
+    """Keep last.ckpt (the last finished step) and best.ckpt (by the objective), and stop when a signal asks for it.
+
+    last.ckpt is written every `every_steps` steps or `every_minutes` minutes, at the end of each epoch and on a stop;
+    it holds all that training needs to go on. best.ckpt holds weights and config only. `keep`: how many bests stay.
+    A value that is not a number never becomes best.
+
+    The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
+    waits for its end. The second acts at once, as ever.
+    """
+
+    @validate_call(config=ConfigDict(strict=True))
+    def __init__(
+        self,
+        *,
+        folder: str,
+        objective: str | None,
+        direction: Literal["maximize", "minimize"],
+        every_steps: Annotated[int, Field(ge=1)],
+        every_minutes: Annotated[float, Field(gt=0)],
+        keep: Annotated[int, Field(ge=0)],
+        say: Callable[[str], None],
+    ) -> None:
+        self.folder = Path(folder)
+        self.objective = objective
+        self.sign = 1 if direction == "maximize" else -1
+        self.every_steps = every_steps
+        self.every_seconds = every_minutes * 60
+        self.keep = keep
+        self.say = say
+        self.best_score = -math.inf  # in the direction that is better
+        self._stop_asked = False
+        self._saved_at = time.monotonic()
+        self._handlers: dict[int, Any] = {}
+
+    @property
+    def last(self) -> Path:
+        """Where the last finished step is."""
+        return self.folder / "last.ckpt"
+
+    @property
+    def best(self) -> Path:
+        """Where the best weights are, if any were chosen."""
+        return self.folder / "best.ckpt"
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Begin to listen for signals."""
+        self._saved_at = time.monotonic()
+        self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
+
+    def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Hand the signals back."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+        self._stop_asked = True
+        self.say(f"{signal.Signals(number).name}: finishing this step, then saving; once more to stop at once")
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Save if it is time to; stop if asked to."""
+        stop, due = self._agree(trainer)
+        epoch_ends = trainer.is_last_batch and not _validates_next(trainer)  # else it is saved after validation
+        if stop or due or epoch_ends or trainer.global_step % self.every_steps == 0:
+            self._save_last(trainer)
+        if stop:
+            raise Interrupted
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save the best if this is it, and the last at an epoch's end."""
+        if trainer.sanity_checking or trainer.state.fn != "fit":
+            return
+        self._save_best(trainer)
+        stop, _ = self._agree(trainer)
+        if stop or trainer.is_last_batch:
+            self._save_last(trainer)
+        if stop:
+            raise Interrupted
+
+    def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
+        """Whether any rank was asked to stop or finds it time to save: all ranks must do the same."""
+        wishes = torch.tensor([self._stop_asked, time.monotonic() - self._saved_at > self.every_seconds])
+        if trainer.world_size > 1:
+            wishes = trainer.strategy.reduce(wishes.float().to(trainer.strategy.root_device), reduce_op="sum") > 0
+        stop, due = wishes.tolist()
+        return stop, due
+
+    def _save_last(self, trainer: Trainer) -> None:
+        trainer.save_checkpoint(self.last)
+        self._saved_at = time.monotonic()
+
+    def _save_best(self, trainer: Trainer) -> None:
+        if self.objective is None or self.keep == 0:
+            return
+        score = self.sign * float(trainer.callback_metrics[self.objective])
+        if math.isnan(score) or score <= self.best_score:
+            return
+        self.best_score = score
+        if trainer.is_global_zero:
+            self._make_room()
+        trainer.save_checkpoint(self.best, weights_only=True)
+
+    def _make_room(self) -> None:
+        """Let best.ckpt become best_2.ckpt, best_2.ckpt best_3.ckpt, as far as `keep` goes."""
+        names = [self.best, *(self.folder / f"best_{n}.ckpt" for n in range(2, self.keep + 1))]
+        for better, worse in reversed(list(itertools.pairwise(names))):
+            if better.exists():
+                better.replace(worse)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know: the score to beat."""
+        return {"best_score": self.best_score}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up where the saved run was."""
+        self.best_score = state_dict["best_score"]
+
+
+def _validates_next(trainer: Trainer) -> bool:
+    every = trainer.check_val_every_n_epoch
+    has_batches = trainer.enable_validation and bool(trainer.num_val_batches)
+    return has_batches and (every is None or (trainer.current_epoch + 1) % every == 0)

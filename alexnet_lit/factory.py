@@ -1,0 +1,188 @@
+"""From a config to objects. What a person got wrong comes out as a Mistake that names the key."""
+
+import functools
+import inspect
+import re
+import typing
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import HydraException, InstantiationException
+from hydra.utils import get_object, instantiate
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from torch import nn
+
+from alexnet_lit.config import compose, plain, suggest
+from alexnet_lit.data import ImageData
+from alexnet_lit.errors import Mistake
+from alexnet_lit.lit import LENGTHS, Classifier, Schedule
+from alexnet_lit.mistakes import explain_argument, show, wanted
+
+_ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
+_REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
+
+
+def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> Any:
+    """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
+
+    `target` stands in where the node needs no `_target_`, as its class is always the same.
+    Raises: Mistake for a key that the target does not take, a value of the wrong type, or one that it refuses.
+    """
+    node = OmegaConf.select(config, path)
+    try:
+        if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
+            raise Mistake(f"{path}={show(node)}: has no _target_ that names a class: use one of the group's files")
+        target = target or get_object(node["_target_"])
+        arguments = {key: value for key, value in plain(node).items() if not key.startswith("_")}
+        _check(target, arguments, path)
+        if "_target_" not in node:
+            return target(**arguments, **more)
+        # Nested nodes are built by Hydra; the object itself here, so that `more` may hold what no config can.
+        factory = instantiate(node, _partial_=True, _convert_="all")
+        return functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
+    except Mistake:
+        raise
+    except InstantiationException as error:
+        where = re.search(r"full_key: (\S+)", str(error))
+        raise _mistake(error.__cause__ or error, where[1] if where else path) from error
+    except Exception as error:
+        raise _mistake(error, path) from error
+
+
+def _mistake(error: BaseException, path: str) -> BaseException:
+    """What a constructor refused as a Mistake; anything else it raised is no person's doing and stays as it is."""
+    if isinstance(error, Mistake):
+        return error
+    if isinstance(error, ValidationError):
+        return explain_argument(error, path)
+    if isinstance(error, _REFUSALS):
+        return Mistake(f"{path}: {' '.join(str(error).split())}")
+    return error
+
+
+def _check(target: Any, arguments: dict[str, Any], path: str) -> None:
+    """Compare keys and values with the signature of any class, our own or a library's, before it is called."""
+    parameters = inspect.signature(target).parameters
+    takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
+    hints = _hints(target)
+    for key, value in arguments.items():
+        if key not in parameters:
+            if takes_any:
+                continue  # a base class checks the rest
+            raise Mistake(f"{path}.{key}: there is no such key: {suggest(f'{path}.{key}')}")
+        if isinstance(value, dict | list):
+            continue  # nested objects are checked when they are built, and the library knows its own lists
+        try:
+            TypeAdapter(hints.get(key, Any), config=_ANY_TYPE).validate_python(value, strict=True)
+        except ValidationError as error:
+            raise Mistake(f"{path}.{key}={show(value)}: {wanted(error)}") from error
+        except (PydanticSchemaGenerationError, PydanticUserError):
+            continue  # a type that says nothing about plain values
+
+
+def _hints(target: Any) -> dict[str, Any]:
+    try:
+        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except (NameError, TypeError):
+        return {}  # annotations that only a type checker can resolve
+
+
+def check_root(config: DictConfig) -> None:
+    """Refuse what no constructor sees: a key at the top of the config that nothing reads, and a seed that is none."""
+    known = compose()
+    for path, node in (("", config), ("paths.", config.paths)):
+        for key in map(str, node):
+            if key not in OmegaConf.select(known, path[:-1], default=known):
+                raise Mistake(f"{path}{key}: there is no such key: {suggest(f'{path}{key}')}")
+    if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
+        raise Mistake(f"seed={show(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
+
+
+def build_net(config: DictConfig) -> nn.Module:
+    """The net alone: images (B, C, S, S) -> logits (B, classes). Asks for no data."""
+    net: nn.Module = make(config, "model")
+    return net
+
+
+def build(config: DictConfig) -> tuple[Classifier, ImageData]:
+    """The module and its data. Nothing is read before `data.prepare_data()` or `data.setup()`.
+
+    The net's weights are drawn from torch's global generator.
+    """
+    data = make(config, "data")
+    _check_fit(config, data)
+    net = build_net(config)
+    optimizer = make(config, "optimizer")
+    schedule = _schedule(config)
+    module = Classifier(
+        net=net,
+        pixels=data.pixels,
+        optimizer=optimizer,
+        schedule=schedule,
+        validate=config.data.validate,
+        seed=config.seed,
+        log_every=config.trainer.log_every_n_steps,
+        config=plain(config),
+    )
+    _try_out(module)
+    return module, data
+
+
+def _check_fit(config: DictConfig, data: ImageData) -> None:
+    """Refuse a net that does not take the data's images or name its classes."""
+    for key, there, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
+        if key in config.model and config.model[key] != there:
+            raise Mistake(
+                f"model.{key}={show(config.model[key])}: the data has {there} {noun}: use model.{key}={there}"
+            )
+
+
+def _schedule(config: DictConfig) -> Schedule:
+    settings = plain(config.scheduler)
+    interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
+    if interval not in ("step", "epoch"):
+        raise Mistake(f"scheduler.interval={show(interval)}: should be step or epoch")
+    lengths = {key: settings.pop(key) for key in list(settings) if settings[key] in LENGTHS}
+    factory = make(OmegaConf.create({"scheduler": settings}), "scheduler")
+    return Schedule(factory, interval=interval, monitor=monitor, lengths=lengths)
+
+
+def _try_out(module: Classifier) -> None:
+    """Call the factories for once, so that what they refuse is known before any data is read."""
+    path = "optimizer"
+    try:
+        # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
+        optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
+        path = "scheduler"
+        module.schedule.build(optimizer, run_steps=100, run_epochs=10)
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise Mistake(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def load(path: str | Path) -> Classifier:
+    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode, on the CPU.
+
+    Raises: Mistake if the file is none of ours.
+    """
+    checkpoint = read_checkpoint(path)
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    module, _ = build(config)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval()
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """What is in a checkpoint, on the CPU. Raises: Mistake if it cannot be read or is none of ours."""
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+            raise ValueError("it has no state_dict and hyper_parameters")
+    except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out
+        reason = " ".join(str(error).split())[:200]
+        way_out = "name a run folder, or a .ckpt file of one"
+        raise Mistake(f"{path}: not a checkpoint of a run ({reason}): {way_out}") from error
+    return dict(checkpoint)

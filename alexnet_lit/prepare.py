@@ -1,0 +1,116 @@
+"""Everything that a run needs, built and checked before any data is read or a process started."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import Callback
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig
+
+from alexnet_lit import distributed, watch
+from alexnet_lit.checkpoints import AtomicFile, Checkpoints
+from alexnet_lit.data import ImageData
+from alexnet_lit.errors import Mistake
+from alexnet_lit.factory import build, check_root, make, read_checkpoint
+from alexnet_lit.lit import Classifier
+from alexnet_lit.watch import log
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All objects of a run, checked; nothing has been read yet."""
+
+    config: DictConfig
+    folder: Path
+    module: Classifier
+    data: ImageData
+    trainer: Trainer
+    checkpoints: Checkpoints
+    speed: watch.Speed
+    picture: watch.Picture
+    resume: Path | None
+    device: str
+    ranks: int
+
+
+def prepare(config: DictConfig, folder: Path) -> Parts:
+    """Build and check every object of a run. Reads no data, starts no process.
+
+    Raises: Mistake that names the key, the value and the way out.
+    """
+    check_root(config)
+    config = config.copy()
+    config.paths.run = str(folder)
+    kind, ranks = _devices(config)
+    resume = _resume_from(config.ckpt)
+    seed_everything(config.seed, workers=True, verbose=False)
+    module, data = build(config)
+    if data.sizes[data.validate] == 0:
+        config.trainer.limit_val_batches = 0
+    speed = watch.Speed()
+    picture = watch.Picture(watch.History(), path=folder / "curves.png", title=folder.name)
+    checkpoints = make(
+        config,
+        "checkpoint",
+        target=Checkpoints,
+        folder=str(folder / "checkpoints"),
+        objective=_objective(config),
+        direction=config.direction,
+        say=log.info,
+    )
+    callbacks: list[Callback] = [speed, picture]
+    callbacks += [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
+    callbacks += [make(config, f"callbacks.{name}") for name in config.callbacks or {}]
+    loggers: list[Logger] = [picture.history]
+    loggers += [make(config, "logger")] if config.logger else []
+    trainer = make(
+        config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicFile()], default_root_dir=str(folder)
+    )
+    device = distributed.describe(kind, ranks)
+    return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks)
+
+
+def _devices(config: DictConfig) -> tuple[str, int]:
+    """Put what `auto` stands for into config.trainer; the kind of device and how many ranks there will be."""
+    trainer = config.trainer
+    kind, count = distributed.resolve(trainer.accelerator, trainer.devices)
+    trainer.precision = distributed.resolve_precision(trainer.precision, kind)
+    trainer.accelerator, trainer.devices = kind, count
+    ranks = count * trainer.num_nodes
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % ranks:
+        raise Mistake(
+            f"data.batch_size={config.data.batch_size} does not divide over trainer.devices={ranks}: "
+            f"use a multiple of {ranks}"
+        )
+    return kind, ranks
+
+
+def _objective(config: DictConfig) -> str | None:
+    """What best.ckpt is chosen by. Raises: Mistake if the run does not measure it on validation images."""
+    objective: str | None = config.objective
+    if objective is None:
+        return None
+    if objective not in ("val/acc", "val/loss"):
+        raise Mistake(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
+    if config.data.validate != "val" or config.data.val_size == 0:
+        key = "data.val_size=0" if config.data.val_size == 0 else f"data.validate={config.data.validate}"
+        raise Mistake(
+            f"objective={objective}: {key} leaves no validation images to choose by: "
+            "use data.val_size=5000, or objective=null to keep the last net"
+        )
+    return objective
+
+
+def _resume_from(ckpt: str | None) -> Path | None:
+    """The file that `ckpt` means. Raises: Mistake if it is no checkpoint that training can go on from."""
+    if ckpt is None:
+        return None
+    path = Path(ckpt).expanduser().absolute()
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise Mistake(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
+    if "optimizer_states" not in read_checkpoint(path):
+        raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
+    return path

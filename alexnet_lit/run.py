@@ -1,0 +1,156 @@
+"""One run: build everything, fit, test the best checkpoint once, and write what a run leaves behind."""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet_lit import distributed, watch
+from alexnet_lit.config import plain
+from alexnet_lit.errors import Diverged, Interrupted, Mistake
+from alexnet_lit.factory import read_checkpoint
+from alexnet_lit.prepare import Parts, prepare
+from alexnet_lit.result import Result, collect, write_result
+from alexnet_lit.watch import log
+
+
+def run(config: DictConfig, folder: Path) -> Result:
+    """Train and test as `config` says, in `folder`; returns what result.json holds.
+
+    On several devices this process checks everything, then starts a process for each and waits for them.
+    Raises: Mistake for wrong input, before training starts. Whatever else goes wrong is raised once result.json and
+    train.log tell of it.
+    """
+    first = distributed.rank() == 0
+    watch.quiet_libraries()
+    watch.open_log(folder / "train.log" if first else None, speak=first)
+    try:
+        parts = prepare(config, folder)
+        if not distributed.is_rank():
+            parts.data.prepare_data()  # a missing or broken file is told before anything starts
+            if parts.ranks > 1:
+                return _spread(parts)
+        return _train(parts)
+    except Mistake as mistake:
+        log.debug("error: %s", mistake)
+        raise
+    finally:
+        watch.close_log()
+
+
+def _train(parts: Parts) -> Result:
+    """Fit, test, and tell."""
+    trainer, module, data = parts.trainer, parts.module, parts.data
+    (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
+    _announce(parts)
+    status = "failed"
+    try:
+        with _told(parts):
+            trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
+            _test(parts)
+            status = "completed"
+    except Interrupted:
+        status = "interrupted"
+    except Diverged as outcome:
+        status = "diverged"
+        log.warning("%s", outcome)
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
+        status = "interrupted"
+    finally:
+        result = collect(
+            status=status,
+            folder=parts.folder,
+            module=module,
+            trainer=trainer,
+            speed=parts.speed,
+            device=parts.device,
+            precision=str(parts.config.trainer.precision),
+        )
+        if trainer.is_global_zero:
+            write_result(result, parts.folder)
+            parts.picture.draw()
+    _conclude(parts, result)
+    return result
+
+
+@contextmanager
+def _told(parts: Parts) -> Iterator[None]:
+    """Write an unexpected error into train.log; the terminal shows it when it arrives at the top."""
+    try:
+        yield
+    except Exception as error:
+        if not isinstance(error, Interrupted | Diverged | Mistake):
+            log.debug("failed", exc_info=True)
+        raise
+
+
+def _test(parts: Parts) -> None:
+    """Evaluate the best net, or the last where none was chosen, on the test images: once."""
+    if parts.config.data.validate == "test" and "test/acc" in parts.module.published:
+        return  # the last epoch ended with it, and the last net is the result
+    best = parts.checkpoints.best
+    if parts.checkpoints.objective is not None and best.exists():
+        parts.module.load_state_dict(read_checkpoint(best)["state_dict"])
+    parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
+
+
+def _announce(parts: Parts) -> None:
+    """What is about to happen: device, data, net."""
+    config, sizes = parts.config, parts.data.sizes
+    log.info("device  %s, precision %s", parts.device, config.trainer.precision)
+    if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
+        log.warning("precision %s: many CPUs have no bf16 units and take ten times as long", config.trainer.precision)
+    images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+    source = parts.data.source_size
+    log.info("data    %s: %s, %d px -> %d px", type(parts.data).__name__, images, source, config.data.image_size)
+    if config.data.validate == "test":
+        log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
+    log.info("run     %s", parts.folder)
+    if parts.resume is not None:
+        log.info("resume  %s", parts.resume)
+    size = config.data.image_size
+    watch.show(watch.layers(parts.module.net, (config.model.in_channels, size, size)))
+
+
+def _conclude(parts: Parts, result: Result) -> None:
+    """The closing table, and how to go on."""
+    checkpoints = parts.checkpoints
+    checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
+    board = f"tensorboard --logdir {parts.folder.parent}" if parts.config.logger else None
+    watch.show(watch.closing({**result, "checkpoint": checkpoint, "run_dir": parts.folder, "tensorboard": board}))
+    if result["status"] == "interrupted" and checkpoints.last.exists():
+        log.info("continue with: python train.py ckpt=%s", parts.folder)
+
+
+def _spread(parts: Parts) -> Result:
+    """Run this config in one process a device, and wait."""
+    answer = parts.folder / "result.json"
+    answer.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory() as place:
+        file = Path(place) / "config.yaml"
+        OmegaConf.save(OmegaConf.create(plain(parts.config)), file)
+        watch.close_log()  # rank 0 writes train.log from here on
+        distributed.launch(["-m", "alexnet_lit.run", str(parts.folder), str(file)], ranks=parts.ranks)
+    if not answer.exists():  # killed before it could tell
+        write_result({"status": "failed", "world_size": parts.ranks}, parts.folder)
+    return Result(json.loads(answer.read_text()))
+
+
+def main(folder: str, file: str) -> int:
+    """What one of several ranks does. Returns its exit status; result.json says how the run ended."""
+    try:
+        run(OmegaConf.load(file), Path(folder))  # type: ignore[arg-type] # a mapping at the top
+    except Mistake as mistake:
+        print(f"error: {mistake}", file=sys.stderr)
+        return 2
+    finally:
+        distributed.leave()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

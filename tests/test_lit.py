@@ -1,0 +1,82 @@
+"""What a step, an evaluation and a prediction are."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import alexnet_lit
+from alexnet_lit.data.files import load_sample
+from alexnet_lit.lit import Classifier, Score
+
+SMALL = ("data=sample", "data.image_size=65")
+
+
+@pytest.fixture(scope="module")
+def module() -> Classifier:
+    torch.manual_seed(0)
+    classifier, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "model.init=xavier"))
+    return classifier
+
+
+def test_a_prediction_is_the_softmax_of_the_net(module: Classifier) -> None:
+    images = load_sample().test.images[:5]
+
+    probabilities = module.predict(images)
+
+    assert probabilities.shape == (5, 10)
+    assert probabilities.dtype == torch.float32
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(5))
+    module.eval()
+    torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
+    torch.testing.assert_close(module.predict(images[:, None]), probabilities)
+
+
+def test_a_prediction_leaves_the_mode_alone_and_knows_no_dropout(module: Classifier) -> None:
+    images = load_sample().test.images[:5]
+    module.train()
+    assert torch.equal(module.predict(images), module.predict(images))
+    assert module.training
+
+
+@pytest.mark.parametrize(
+    "images",
+    [torch.zeros(1, 28, 28), torch.zeros(28, 28, dtype=torch.uint8), torch.zeros(1, 3, 28, 28, dtype=torch.uint8)],
+)
+def test_refuses_what_is_no_image(module: Classifier, images: torch.Tensor) -> None:
+    with pytest.raises(ValueError, match="predict takes uint8 images"):
+        module.predict(images)
+
+
+def test_a_score_is_over_images_not_over_batches() -> None:
+    logits, labels = torch.randn(7, 10), torch.arange(7)
+    score = Score()
+    for part in (slice(0, 5), slice(5, 7)):
+        loss_sum = F.cross_entropy(logits[part], labels[part], reduction="sum")
+        score.update(logits[part], labels[part], loss_sum)
+
+    values = score.compute()
+
+    assert values["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
+    assert values["acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+
+
+@pytest.mark.parametrize("name", ["constant", "plateau", "step", "one_cycle"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_optimizer_and_schedule_come_from_the_config(name: str, optimizer: str) -> None:
+    classifier, _ = alexnet_lit.build(
+        alexnet_lit.compose(*SMALL, f"scheduler={name}", f"optimizer={optimizer}", "optimizer.lr=0.5")
+    )
+    made = classifier.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    scheduler = classifier.schedule.build(made, run_steps=100, run_epochs=10)
+
+    rates = []
+    for _ in range(100):
+        rates.append(made.param_groups[0]["lr"])
+        made.step()
+        scheduler.step(1.0) if name == "plateau" else scheduler.step()  # type: ignore[arg-type] # plateau takes the score
+
+    assert max(rates) == pytest.approx(0.5)
+    ends = {"constant": 0.5, "plateau": 0.0, "step": 0.5e-9, "one_cycle": 0.5 / 25 / 1000}
+    assert rates[-1] == pytest.approx(ends[name], rel=1e-3, abs=1e-7 if name == "plateau" else 0)
+    if name == "one_cycle":
+        assert rates.index(max(rates)) == 9, "a tenth of the run is warm-up"
