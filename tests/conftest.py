@@ -1,0 +1,77 @@
+"""What tests share: the command line inside this process and as a process, and small real runs."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+# The real net on real images, made small: at 96 px a step is eight times cheaper than at 224 px.
+SMALL = ("data=sample", "data.image_size=96", "data.batch_size=32", "data.val_size=64", "data.train_size=128")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, what it printed, and where its runs are."""
+
+    status: int
+    out: str
+    err: str
+    logs: Path
+
+    @property
+    def folder(self) -> Path:
+        """The one run folder that there is."""
+        (folder,) = (self.logs / "runs").iterdir()
+        return folder
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """The run's result.json."""
+        content: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
+        return content
+
+
+Train = Callable[..., Outcome]
+
+
+@pytest.fixture
+def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
+    """`python train.py ...` inside this process: imports are paid for once."""
+    from alexnet_lit.app import main
+
+    def call(*arguments: str, logs: Path = tmp_path / "logs") -> Outcome:
+        monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "train.py"), *arguments, f"paths.logs={logs}"])
+        capfd.readouterr()
+        status = main()
+        out, err = capfd.readouterr()
+        return Outcome(status, out, err, logs)
+
+    return call
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Train:
+    """`python train.py ...` as a process of its own, started in an empty folder."""
+
+    def call(*arguments: str, logs: Path = tmp_path / "logs", timeout: float = 300) -> Outcome:
+        cwd = tmp_path / "elsewhere"
+        cwd.mkdir(exist_ok=True)
+        done = subprocess.run(
+            [sys.executable, str(REPOSITORY / "train.py"), *arguments, f"paths.logs={logs}"],
+            cwd=cwd,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        assert not list(cwd.iterdir()), "a run writes nothing into the folder that it is started in"
+        return Outcome(done.returncode, done.stdout, done.stderr, logs)
+
+    return call

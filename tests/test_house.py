@@ -1,0 +1,179 @@
+"""The house of the design as a test: who may import what, how long a file is, and that every YAML builds."""
+
+import ast
+import graphlib
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import alexnet_lit
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "alexnet_lit"
+CONF = REPOSITORY / "conf"
+FILES = sorted([*PACKAGE.rglob("*.py"), REPOSITORY / "train.py"])
+
+# From the ground to the roof: a room, what it imports from the house, and the libraries that it knows beside Python's.
+# A room is a file or a folder of alexnet_lit/; `door` is train.py, `facade` what `import alexnet_lit` offers. A room
+# imports from floors below its own alone, never from its neighbours. Hydra and OmegaConf are known to few.
+HOUSE: list[dict[str, tuple[str, str]]] = [
+    {
+        "errors": ("", ""),
+    },
+    {
+        "nets": ("", "torch pydantic"),
+        "data": ("errors", "torch pydantic lightning filelock"),
+        "distributed": ("errors", "torch"),
+        "watch": ("errors", "torch pydantic lightning rich matplotlib"),
+        "checkpoints": ("errors", "torch pydantic lightning"),
+        "mistakes": ("errors", "pydantic"),
+        "resume": ("errors", ""),
+    },
+    {
+        "lit": ("errors data", "torch lightning torchmetrics"),
+        "config": ("errors mistakes", "hydra omegaconf"),
+    },
+    {
+        "factory": ("errors mistakes config data lit", "torch pydantic lightning hydra omegaconf"),
+        "result": ("config lit watch", "lightning"),
+    },
+    {
+        "facade": ("config factory", ""),
+        "prepare": ("errors data distributed watch checkpoints lit factory", "lightning omegaconf"),
+    },
+    {
+        "run": ("errors config distributed watch factory result prepare", "omegaconf"),
+    },
+    {
+        "app": ("errors mistakes resume config run", "hydra omegaconf"),
+    },
+    {
+        "door": ("app", ""),
+        "__main__": ("errors config data app", "typer"),
+    },
+]
+ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
+
+
+def module(file: Path) -> str:
+    """`alexnet_lit.nets.lrn`; a folder's name for its __init__.py."""
+    return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(file): file for file in FILES}
+
+
+def room(name: str) -> str:
+    """The room that a module of the house is in."""
+    top, _, rest = name.partition(".")
+    return {"train": "door"}.get(top) or rest.split(".")[0] or "facade"
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere in it: at the top, in a function, for types only."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are written in full"
+            name = str(node.module)
+            names = [f"{name}.{alias.name}" for alias in node.names]
+            inner = [full for full in names if full in MODULES]
+            yield from inner
+            if len(inner) < len(names):
+                yield name
+
+
+def test_the_table_has_every_room_and_no_other() -> None:
+    assert set(ROOMS) == {room(name) for name in MODULES}
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_file_imports_what_its_room_may(file: Path) -> None:
+    here = room(module(file))
+    house, libraries = (set(column.split()) for column in ROOMS[here])
+    for name in imports(file):
+        top = name.split(".")[0]
+        if top in ("alexnet_lit", "train"):
+            assert room(name) in house | {here}, f"{here} imports {name}"
+        elif top not in sys.stdlib_module_names:
+            assert top in libraries, f"{here} imports {name}"
+
+
+def test_rooms_stand_on_the_floors_below_them() -> None:
+    below: set[str] = set()
+    for floor in HOUSE:
+        for here, (house, _) in floor.items():
+            assert set(house.split()) <= below, f"{here} imports from its own floor or one above"
+        below |= set(floor)
+
+
+def test_files_import_in_one_direction() -> None:
+    graph = {name: {found for found in imports(file) if found in MODULES} for name, file in MODULES.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_a_file_is_short(file: Path) -> None:
+    lines = len(file.read_text().splitlines())
+    assert lines < (41 if file.name == "train.py" else 260)
+
+
+CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/**/*.yaml"))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds(choice: str, tmp_path: Path) -> None:
+    from alexnet_lit.prepare import prepare
+
+    data = [] if choice.startswith("data=") else ["data=sample"]
+    config = alexnet_lit.compose(choice, *data, "data.image_size=96")
+    parts = prepare(config, tmp_path)
+    group = choice.partition("=")[0]
+    assert group in ("experiment", "hydra") or group in config
+    assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
+    assert not list(tmp_path.iterdir()), "building writes nothing"
+
+
+def test_every_group_has_a_choice() -> None:
+    groups = {choice.partition("=")[0] for choice in CHOICES}
+    assert groups == {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+
+
+QUICK = {
+    "import alexnet_lit": ["-c", "import alexnet_lit"],
+    "--help": ["train.py", "--help"],
+    "--cfg job": ["train.py", "--cfg", "job"],
+    "a mistake": ["train.py", "model.lnr=true", "--cfg", "job"],
+}
+
+
+def _python(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", QUICK.values(), ids=QUICK)
+def test_an_answer_needs_no_torch(arguments: list[str]) -> None:
+    done = _python("-X", "importtime", *arguments)
+    times = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in times}
+    assert "site" in imported
+    assert imported & {"torch", "lightning", "matplotlib"} == set()
+
+
+@pytest.mark.parametrize("arguments", list(QUICK.values())[:3], ids=list(QUICK)[:3])
+def test_an_answer_comes_without_noise(arguments: list[str]) -> None:
+    done = _python(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_each_group_and_its_choices() -> None:
+    lines = _python("train.py", "--help").stdout.splitlines()
+    for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra"}:
+        choices = sorted(choice.partition("=")[2] for choice in CHOICES if choice.startswith(f"{group}="))
+        assert f"{group}: {', '.join(choices)}" in lines

@@ -1,0 +1,165 @@
+"""A person's mistake costs one readable line that names the key or file, the value and the way out."""
+
+import gzip
+import struct
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Train
+
+# What is typed, and what the line says. {tmp} is an empty folder of the test.
+TYPED = [
+    # Keys
+    (["model.lnr=true"], "model.lnr: there is no such key: did you mean model.lrn"),
+    (["lr=0.1"], "lr: there is no such key: did you mean optimizer.lr"),
+    (["modle.lrn=true"], "modle.lrn: there is no such key: did you mean model.lrn"),
+    (["+model.width=2"], "model.width: there is no such key: did you mean"),
+    (["+seeds=1"], "seeds: there is no such key: did you mean seed"),
+    (["+trainer.epochs=1"], "trainer.epochs: there is no such key"),
+    (["+optimizer.lrate=1"], "optimizer.lrate: there is no such key"),
+    (["+checkpoint.every=1"], "checkpoint.every: there is no such key"),
+    (["+data.augment.flip=true"], "data.augment.flip: there is no such key"),
+    # Choices
+    (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet"),
+    (["experiment=quik"], "experiment=quik: there is no such choice: use one of d2l, quick"),
+    (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, sgd"),
+    (["+experiment=quick"], "experiment has a place already: leave out the +"),
+    # Form
+    (["model.lrn"], "model.lrn: not of the form key=value"),
+    (["model.lrn=true,false"], "model.lrn=true,false: several values: add -m"),
+    (["name=a=b"], "name=a=b"),
+    # Types
+    (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
+    (["model.dropout=half"], "model.dropout=half: should be a valid number"),
+    (["model.dropout=null"], "model.dropout=null: should be a valid number"),
+    (["optimizer.lr=fast"], "optimizer.lr=fast: should be"),
+    (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: should be a valid integer"),
+    (["seed=abc"], "seed=abc: should be a whole number from 0"),
+    (["data.batch_size=32.5"], "data.batch_size=32.5: should be a valid integer"),
+    # Ranges
+    (["model.dropout=1.5"], "model.dropout=1.5: should be less than or equal to 1"),
+    (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
+    (["model.num_classes=5"], "model.num_classes=5: the data has 10 classes"),
+    (["model.in_channels=3"], "model.in_channels=3: the data has 1 channel"),
+    (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    (["seed=-1"], "seed=-1: should be a whole number from 0"),
+    (["data.batch_size=0"], "data.batch_size=0: should be greater than or equal to 1"),
+    (["data.val_size=60000"], "data.val_size=60000 leaves none of the 60000 images for training: use at most 59999"),
+    (["data.train_size=60000"], "data.train_size=60000 is more than the 55000 images"),
+    (["data.image_size=40"], "model: image_size=40 leaves nothing after the last pooling: use 65 or more"),
+    (["checkpoint.keep=-1"], "checkpoint.keep=-1: should be greater than or equal to 0"),
+    (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),
+    (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
+    (["data.val_size=0"], "data.val_size=0 leaves no validation images to choose by"),
+    (["scheduler.interval=week"], "scheduler.interval=week: should be step or epoch"),
+    (["scheduler.pct_start=2"], "scheduler: "),
+    # Devices
+    (
+        ["data.batch_size=65", "trainer.devices=2"],
+        "data.batch_size=65 does not divide over trainer.devices=2: use a multiple of 2",
+    ),
+    (["trainer.devices=64"], "trainer.devices=64: this machine has"),
+    (["trainer.devices=none"], "trainer.devices=none: use a number of devices"),
+    (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: use one of"),
+    (["trainer.precision=7"], "trainer.precision=7"),
+    # Files
+    (["ckpt={tmp}"], "ckpt={tmp}: there is no {tmp}/checkpoints/last.ckpt: name a run folder"),
+    (["ckpt={tmp}/none.ckpt"], "ckpt={tmp}/none.ckpt: there is no"),
+    (["ckpt={tmp}", "-m"], "ckpt={tmp}: continues one run: leave out -m"),
+]
+
+
+@pytest.mark.parametrize(("typed", "line"), TYPED, ids=[" ".join(typed) for typed, _ in TYPED])
+def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: Path) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    began = time.monotonic()
+
+    outcome = train(*(text.format(tmp=place) for text in typed))
+
+    assert outcome.err.startswith("error: ")
+    assert line.format(tmp=place) in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert outcome.status == 2
+    assert time.monotonic() - began < 15
+    assert not list(outcome.logs.glob("runs/*")), "a mistake leaves no run behind"
+
+
+def _idx(*shape: int, fill: bytes | None = None, magic: int | None = None) -> bytes:
+    size = 1
+    for length in shape:
+        size *= length
+    header = struct.pack(f">{1 + len(shape)}I", magic or 0x800 + len(shape), *shape)
+    return header + (fill * size if fill else bytes(size))
+
+
+TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+
+
+def _write_gz(folder: Path, name: str, content: bytes) -> None:
+    (folder / f"{name}.gz").write_bytes(gzip.compress(content))
+
+
+# What is in data.dir beside nothing else, and what the line says.
+FILES: list[tuple[str, Callable[[Path], object], str]] = [
+    ("nothing", lambda folder: None, "data.dir"),
+    ("not gz", lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"<html>not found"), f"{TRAIN_IMAGES}.gz"),
+    (
+        "truncated gz",
+        lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(_idx(60000, 28, 28))[:-20]),
+        f"{TRAIN_IMAGES}.gz",
+    ),
+    ("truncated idx", lambda folder: _write_gz(folder, TRAIN_IMAGES, _idx(60000, 28, 28)[:-1]), f"{TRAIN_IMAGES}.gz"),
+    ("wrong magic", lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(60000, magic=0x803)), f"{TRAIN_LABELS}.gz"),
+    (
+        "labels out of range",
+        lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(60000, fill=b"\x0a")),
+        f"{TRAIN_LABELS}.gz",
+    ),
+    ("another count", lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(59999)), f"{TRAIN_LABELS}.gz"),
+    ("swapped", lambda folder: _write_gz(folder, TRAIN_IMAGES, _idx(60000, 28, 28)), f"{TRAIN_IMAGES}.gz"),
+]
+
+
+@pytest.mark.parametrize(("write", "line"), [case[1:] for case in FILES], ids=[case[0] for case in FILES])
+def test_a_wrong_file(write: Callable[[Path], object], line: str, train: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write(folder)
+
+    outcome = train(f"data.dir={folder}", "data.search=[]", "data.mirrors=[]", "data.image_size=96")
+
+    errors = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
+    assert len(errors) == 1
+    assert str(folder) in errors[0]
+    assert line in errors[0]
+    assert "Traceback" not in outcome.out + outcome.err
+    assert outcome.status == 2
+
+
+def test_an_output_folder_that_cannot_be_made(train: Train) -> None:
+    outcome = train(logs=Path("/dev/null/logs"))
+
+    assert "paths.logs=/dev/null/logs: can't be written (Not a directory): set paths.logs to a folder" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert outcome.status == 2
+
+
+def test_a_file_that_is_no_checkpoint(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "holiday.ckpt"
+    file.write_bytes(b"a picture")
+
+    outcome = train(f"ckpt={file}")
+
+    assert f"{file}: not a checkpoint of a run" in outcome.err
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert outcome.status == 2
+
+
+def test_the_traceback_is_there_for_who_wants_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+    with pytest.raises(ValueError, match=r"model\.dropout=2"):
+        train("model.dropout=2")

@@ -1,0 +1,287 @@
+"""A run from the command line: what it does, leaves behind, and how it starts again."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+import alexnet_lit
+from alexnet_lit.config import forget_folders, run_folder
+from tests.conftest import REPOSITORY, SMALL, Outcome, Train
+
+KEYS = {
+    *(
+        "status",
+        "test/acc",
+        "test/loss",
+        "val/acc",
+        "val/loss",
+        "val/acc_best",
+        "train/loss",
+        "epochs",
+        "steps",
+        "images",
+    ),
+    *("seconds", "images_per_second", "params", "seed", "device", "world_size", "precision", "overrides", "versions"),
+    "commit",
+}
+SCALARS = {
+    *("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc", "lr"),
+    "images_per_second",
+}
+# Two epochs of four steps.
+SHORT = (*SMALL, "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.limit_test_batches=4")
+
+
+def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder))
+    events.Reload()
+    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
+    state: dict[str, torch.Tensor] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)[
+        "state_dict"
+    ]
+    return state
+
+
+def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
+    """A short run that everything below looks at."""
+    logs = tmp_path_factory.mktemp("finished")
+    done = subprocess.run(
+        [sys.executable, str(REPOSITORY / "train.py"), *SHORT, "name=short", f"paths.logs={logs}"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=logs,
+    )
+    return Outcome(done.returncode, done.stdout, done.stderr, logs)
+
+
+def test_a_run_ends_well_and_says_nothing_on_stderr(finished: Outcome) -> None:
+    assert (finished.status, finished.err) == (0, "")
+
+
+def test_a_run_leaves_what_the_readme_lists(finished: Outcome) -> None:
+    files = {str(path.relative_to(finished.folder)) for path in finished.folder.rglob("*") if path.is_file()}
+    events = {name for name in files if name.startswith("events.out.")}
+    assert len(events) == 1
+    assert files - events == {
+        *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
+        *("train.log", "curves.png", "result.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+    }
+    assert finished.folder.name.endswith("_short")
+    assert [path.name for path in finished.logs.iterdir()] == ["runs"]
+
+
+def test_result_json(finished: Outcome) -> None:
+    result = finished.result
+    assert result.keys() == KEYS
+    assert result["status"] == "completed"
+    assert (result["epochs"], result["steps"], result["images"]) == (2, 8, 256)
+    assert result["params"] == 21_598_922
+    assert result["overrides"][:2] == ["data=sample", "data.image_size=96"]
+    assert 0 < result["test/acc"] < 1
+    assert result["val/acc_best"] >= result["val/acc"]
+    assert all(result[name] > 0 for name in ("seconds", "images_per_second", "test/loss", "val/loss", "train/loss"))
+
+
+def test_tensorboard_has_every_curve_against_the_global_step(finished: Outcome) -> None:
+    curves = scalars(finished.folder)
+    assert curves.keys() == SCALARS
+    steps = {tag: [step for step, _ in points] for tag, points in curves.items()}
+    assert steps["train/loss"] == steps["lr"] == [2, 4, 6, 8]
+    assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
+    assert steps["test/acc"] == [8]
+    assert curves["test/acc"][0][1] == pytest.approx(finished.result["test/acc"])
+    assert 0 < curves["lr"][-1][1] < 0.02
+
+
+def test_the_console_says_what_there_is_to_know(finished: Outcome) -> None:
+    for text in (
+        *("cpu", "32-true", "128 training, 64 validation, 500 test images", "28 px -> 96 px"),
+        *(
+            "features.conv1",
+            "96 x 22 x 22",
+            "21,598,922",
+            "epoch 2/2",
+            "test accuracy",
+            "best.ckpt",
+            "tensorboard --logdir",
+        ),
+    ):
+        assert text in finished.out
+    for chatter in ("Tip", "GPU available", "litlogger", "deprecated", "warning"):
+        assert chatter not in finished.out
+    assert "\x1b" not in finished.out
+    log = (finished.folder / "train.log").read_text()
+    assert "test accuracy" in log
+
+
+def test_a_checkpoint_alone_is_enough(finished: Outcome, tmp_path: Path) -> None:
+    file = tmp_path / "moved.ckpt"
+    file.write_bytes((finished.folder / "checkpoints" / "best.ckpt").read_bytes())
+
+    module = alexnet_lit.load(file)
+
+    assert not module.training
+    assert equal(module.state_dict(), weights(finished.folder, "best"))
+    probabilities = module.predict(torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8))
+    torch.testing.assert_close(probabilities.sum(1), torch.ones(3))
+
+
+def test_the_test_score_is_that_of_the_best_checkpoint(finished: Outcome) -> None:
+    module = alexnet_lit.load(finished.folder / "checkpoints" / "best.ckpt")
+    _, data = alexnet_lit.build(alexnet_lit.compose(*SHORT))
+    data.setup("test")
+    images, labels = (part[: 4 * 32] for part in data.images["test"])
+
+    accuracy = (module.predict(images).argmax(1) == labels).float().mean().item()
+
+    assert accuracy == pytest.approx(finished.result["test/acc"])
+
+
+def test_the_same_command_gives_the_same_weights_and_another_seed_others(
+    finished: Outcome, train: Train, tmp_path: Path
+) -> None:
+    again = train(*SHORT, logs=tmp_path / "again")
+    other = train(*SHORT, "seed=1", "trainer.max_epochs=1", logs=tmp_path / "other")
+
+    assert equal(weights(again.folder), weights(finished.folder))
+    assert not equal(weights(other.folder), weights(finished.folder))
+    for name in ("test/acc", "test/loss", "val/loss", "train/loss"):
+        assert again.result[name] == finished.result[name]
+
+
+@pytest.mark.slow
+def test_from_another_folder_it_writes_nothing_there(command: Train) -> None:
+    outcome = command(*SMALL, "trainer.fast_dev_run=true")
+    assert outcome.status == 0, outcome.err
+
+
+def test_two_runs_in_the_same_second_have_folders_of_their_own(tmp_path: Path) -> None:
+    folders = set()
+    for _ in range(3):
+        forget_folders()
+        folders.add(Path(run_folder(str(tmp_path), "2026-01-01_00-00-00", "a/b c")).name)
+    assert folders == {f"2026-01-01_00-00-00_a-b-c{suffix}" for suffix in ("", "_2", "_3")}
+
+
+def test_evaluating_on_test_images_as_the_course_does(train: Train) -> None:
+    outcome = train("experiment=d2l", *SMALL, "data.val_size=0", "trainer.max_epochs=2", "trainer.limit_val_batches=2")
+
+    assert outcome.status == 0, outcome.err
+    curves = scalars(outcome.folder)
+    assert "val/acc" not in curves
+    assert [step for step, _ in curves["test/acc"]] == [4, 8]
+    assert "looked at after each epoch: the test images" in outcome.out
+    assert outcome.result["val/acc"] is None
+    assert outcome.result["test/acc"] == pytest.approx(curves["test/acc"][-1][1])
+    assert not (outcome.folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_all_images_for_training(train: Train) -> None:
+    outcome = train(*SMALL, "data.val_size=0", "objective=null", "trainer.max_epochs=1", "trainer.limit_test_batches=1")
+    assert outcome.status == 0, outcome.err
+    assert outcome.err == ""
+    assert outcome.result["val/acc"] is None
+    assert outcome.result["test/acc"] is not None
+
+
+def test_a_run_that_diverges_says_so(train: Train) -> None:
+    outcome = train(
+        *SMALL, "optimizer.lr=1e30", "scheduler=constant", "trainer.max_epochs=1", "trainer.log_every_n_steps=1"
+    )
+
+    assert outcome.status == 1
+    assert outcome.result["status"] == "diverged"
+    assert "the training loss is" in outcome.out
+    assert "lower optimizer.lr" in outcome.out
+    json.loads((outcome.folder / "result.json").read_text())  # NaN is no JSON
+
+
+def test_csv_instead_of_tensorboard(train: Train) -> None:
+    outcome = train(*SMALL, "logger=csv", "trainer.max_epochs=1", "trainer.limit_test_batches=1")
+    assert "val/acc" in (outcome.folder / "metrics.csv").read_text()
+    assert not list(outcome.folder.glob("events.out.*"))
+
+
+def interrupt(
+    arguments: list[str], logs: Path, *, at: str, number: signal.Signals = signal.SIGINT
+) -> subprocess.CompletedProcess[str]:
+    """Start a run and send it a signal when it prints `at`."""
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(REPOSITORY / "train.py"), *arguments, f"paths.logs={logs}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if at in line:
+            process.send_signal(number)
+            break
+    rest, err = process.communicate(timeout=120)
+    return subprocess.CompletedProcess(process.args, process.returncode, "".join(seen) + rest, err)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
+    number: signal.Signals, train: Train, tmp_path: Path
+) -> None:
+    # Dropout and augmentation are on. A line a second tells when training is under way.
+    arguments = [*SMALL, "trainer.max_epochs=3", "trainer.limit_test_batches=1", "callbacks.progress.line_seconds=0.5"]
+    arguments += ["trainer.log_every_n_steps=1", "data.train_size=320", "trainer.limit_val_batches=1"]
+    straight = train(*arguments, logs=tmp_path / "straight")
+
+    stopped = interrupt(arguments, tmp_path / "stopped", at="epoch 1/3  ", number=number)
+
+    assert stopped.returncode == 130, stopped.stderr
+    assert stopped.stderr == ""
+    (folder,) = (tmp_path / "stopped" / "runs").iterdir()
+    result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    assert result["status"] == "interrupted"
+    assert 0 < result["steps"] < 30
+    assert f"continue with: python train.py ckpt={folder}" in stopped.stdout
+
+    resumed = train(f"ckpt={folder}", logs=tmp_path / "stopped")
+
+    assert resumed.status == 0, resumed.err
+    assert resumed.folder == folder, "in place"
+    assert equal(weights(folder), weights(straight.folder))
+    for tag in ("train/loss", "val/loss", "lr"):
+        assert scalars(folder)[tag] == scalars(straight.folder)[tag]
+    for name in ("status", "steps", "images", "test/acc", "test/loss", "val/acc_best"):
+        assert resumed.result[name] == straight.result[name]
+
+
+@pytest.mark.slow
+def test_a_kill_leaves_a_checkpoint_to_go_on_from(train: Train, tmp_path: Path) -> None:
+    arguments = [*SMALL, "trainer.max_epochs=3", "trainer.limit_test_batches=1", "callbacks.progress.line_seconds=0.5"]
+    arguments += ["trainer.log_every_n_steps=1", "data.train_size=320", "checkpoint.every_steps=1"]
+    killed = interrupt(arguments, tmp_path / "logs", at="epoch 2/3  ", number=signal.SIGKILL)
+    assert killed.returncode == -signal.SIGKILL
+    (folder,) = (tmp_path / "logs" / "runs").iterdir()
+    assert not (folder / "result.json").exists()
+
+    resumed = train(f"ckpt={folder}", logs=tmp_path / "logs")
+
+    assert resumed.status == 0, resumed.err
+    assert resumed.result["steps"] == 30
