@@ -5,7 +5,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the package lies beside this file, installed or not
 
-from alexnet_lit.app import main
+try:
+    from alexnet_lit.app import main
+except ModuleNotFoundError as error:
+    if str(error.name).startswith("alexnet_lit"):
+        raise
+    sys.exit(f"error: {error.name} is not installed for this Python: run `make setup`, then .venv/bin/python train.py")
 
 if __name__ == "__main__":
     sys.exit(main())

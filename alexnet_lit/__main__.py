@@ -55,7 +55,8 @@ def main() -> None:
     try:
         app()
     except Mistake as mistake:
-        sys.exit(f"error: {mistake}")
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
 
 
 if __name__ == "__main__":

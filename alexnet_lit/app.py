@@ -3,21 +3,24 @@
 import os
 import sys
 import traceback
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
 from alexnet_lit.errors import Mistake
-from alexnet_lit.mistakes import explain
+from alexnet_lit.mistakes import explain, explain_override
 from alexnet_lit.resume import resume_arguments
 
+_MULTIRUN = {"-m", "--multirun"}
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
 
@@ -28,9 +31,13 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         # Hydra reads its options before or after all overrides, not between them.
-        arguments = sorted(typed[1:], key=lambda argument: argument not in ("-m", "--multirun"))
+        arguments = sorted(typed[1:], key=lambda argument: argument not in _MULTIRUN)
+        _check_arguments(arguments)
         sys.argv = [typed[0], *resume_arguments(arguments)]
         return _hydra()
+    except BrokenPipeError:  # the reader of `--help | head` has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
@@ -44,6 +51,21 @@ def main() -> int:
         del os.environ["HYDRA_FULL_ERROR"]
         if wanted is not None:
             os.environ["HYDRA_FULL_ERROR"] = wanted
+
+
+def _check_arguments(arguments: Sequence[str]) -> None:
+    """Refuse what Hydra would explain in many lines, or blame on another argument."""
+    if _MULTIRUN & set(arguments) and any(argument.startswith("--cfg") for argument in arguments):
+        raise Mistake("--cfg shows the config of one run: leave out -m and the lists of values")
+    parser = OverridesParser.create()
+    options = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
+    for before, argument in zip(["", *arguments], arguments, strict=False):
+        if argument.startswith("-") or before in options:
+            continue
+        try:
+            parser.parse_override(argument)
+        except OverrideParseException as error:
+            raise explain_override(argument) from error
 
 
 def _line(error: Exception) -> str:

@@ -105,6 +105,7 @@ def suggest(key: str) -> str:
     siblings = [name for name in known if group and name.startswith(f"{group}.")]
     near = [name for name in known if name.split(".")[-1] == last]
     near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
+    near = near or [name for name in known if len(last) > 2 and last in name.split(".")[-1]]
     near = near or _close(key, known)
     if near:
         return f"did you mean {' or '.join(near[:3])}?"
@@ -137,5 +138,6 @@ def plain(config: Any) -> Any:
 
 
 OmegaConf.register_new_resolver("home", home, replace=True)
+OmegaConf.register_new_resolver("mode", lambda direction: str(direction)[:3], replace=True)  # Lightning's max and min
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)

@@ -19,8 +19,9 @@ from torch import nn
 from alexnet_lit.config import compose, plain, suggest
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
-from alexnet_lit.lit import LENGTHS, Classifier, Schedule
+from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import explain_argument, show, wanted
+from alexnet_lit.schedules import Schedule
 
 _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
@@ -117,7 +118,7 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
     _check_fit(config, data)
     net = build_net(config)
     optimizer = make(config, "optimizer")
-    schedule = _schedule(config)
+    schedule = _schedule(config, data)
     module = Classifier(
         net=net,
         pixels=data.pixels,
@@ -125,7 +126,6 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
         schedule=schedule,
         validate=config.data.validate,
         seed=config.seed,
-        log_every=config.trainer.log_every_n_steps,
         config=plain(config),
     )
     _try_out(module)
@@ -141,14 +141,40 @@ def _check_fit(config: DictConfig, data: ImageData) -> None:
             )
 
 
-def _schedule(config: DictConfig) -> Schedule:
+def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     settings = plain(config.scheduler)
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
         raise Mistake(f"scheduler.interval={show(interval)}: should be step or epoch")
-    lengths = {key: settings.pop(key) for key in list(settings) if settings[key] in LENGTHS}
+    if monitor is not None and monitor not in _measured(data):
+        raise Mistake(f"scheduler.monitor={monitor}: the run does not measure it: use {' or '.join(_measured(data))}")
+    lengths = dict(zip(("run_steps", "run_epochs"), _length(config.trainer, data), strict=True))
+    settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
     factory = make(OmegaConf.create({"scheduler": settings}), "scheduler")
-    return Schedule(factory, interval=interval, monitor=monitor, lengths=lengths)
+    return Schedule(factory, interval=interval, monitor=monitor)
+
+
+def _measured(data: ImageData) -> list[str]:
+    """What a schedule that steps once an epoch can look at."""
+    stages = ["train", *([data.validate] if data.sizes[data.validate] else [])]
+    return [f"{stage}/{name}" for stage in reversed(stages) for name in ("loss", "acc")]
+
+
+def _length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
+    """Optimizer steps and epochs of a run, from its settings alone: a schedule is made before data is read."""
+    batches = -(-data.sizes["train"] // data.batch_size)
+    limit = trainer.overfit_batches or trainer.limit_train_batches
+    if trainer.fast_dev_run:
+        return int(trainer.fast_dev_run), 1
+    if isinstance(limit, int):
+        batches = min(batches, limit)
+    elif isinstance(limit, float):
+        batches = int(batches * limit)
+    epochs = trainer.max_epochs if isinstance(trainer.max_epochs, int) and trainer.max_epochs > 0 else 1
+    steps = -(-batches // trainer.accumulate_grad_batches) * epochs
+    if isinstance(trainer.max_steps, int) and trainer.max_steps > 0:
+        steps = trainer.max_steps if trainer.max_epochs == -1 else min(steps, trainer.max_steps)
+    return max(1, steps), epochs
 
 
 def _try_out(module: Classifier) -> None:
@@ -158,9 +184,9 @@ def _try_out(module: Classifier) -> None:
         # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
         path = "scheduler"
-        module.schedule.build(optimizer, run_steps=100, run_epochs=10)
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise Mistake(f"{path}: {' '.join(str(error).split())}") from error
+        module.schedule.factory(optimizer)
+    except Exception as error:
+        raise _mistake(error, path) from error
 
 
 def load(path: str | Path) -> Classifier:

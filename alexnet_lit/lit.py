@@ -1,7 +1,7 @@
 """The Classifier: what a step, an evaluation and a prediction are, whatever the net."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, get_args
 
 import torch
@@ -10,13 +10,11 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric
 
 from alexnet_lit.data import Batch, Pixels
-from alexnet_lit.errors import Diverged
+from alexnet_lit.schedules import Schedule
 
-LENGTHS = ("run_steps", "run_epochs")  # what an argument of a schedule may be, beside plain values
 Stage = Literal["train", "val", "test"]
 
 
@@ -34,16 +32,21 @@ class Score(Metric):
         self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
         self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, logits: Tensor, labels: Tensor, loss_sum: Tensor) -> None:
-        """Take in a batch: logits (B, classes), labels (B,), and the sum of its losses. Waits for no device."""
-        self.loss_sum += loss_sum.detach()
-        self.correct += (logits.detach().argmax(1) == labels).sum()
-        self.count += len(labels)
+    def update(self, loss_sum: Tensor | float, correct: Tensor | int, count: int) -> None:
+        """Take in some images: the sum of their losses, how many were right, how many they are. Waits for no device."""
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.count += count
+
+    def sums(self) -> tuple[float, int, int]:
+        """What was taken in on all ranks together: arguments of `update`."""
+        with self.sync_context():
+            loss_sum, correct, count = torch.stack([self.loss_sum, self.correct, self.count]).tolist()  # one wait
+        return loss_sum, int(correct), int(count)
 
     def compute(self) -> dict[str, float]:
         """Loss in nats and accuracy in 0..1; nan where no image was seen."""
-        sums = torch.stack([self.loss_sum, self.correct, self.count])
-        loss_sum, correct, count = sums.tolist()  # one wait for the device, not three
+        loss_sum, correct, count = torch.stack([self.loss_sum, self.correct, self.count]).tolist()  # one wait
         return {"loss": loss_sum / count, "acc": correct / count} if count else {"loss": math.nan, "acc": math.nan}
 
 
@@ -57,27 +60,6 @@ class Scores(nn.ModuleDict):
         score = super().__getitem__(f"{stage}_score")
         assert isinstance(score, Score)
         return score
-
-
-class Schedule:
-    """A learning-rate schedule as the config has it: which class, with what, and when it steps.
-
-    lengths: arguments of the factory that stand for the length of the run, which only the run knows: each "run_steps"
-    or "run_epochs". interval: "step" or "epoch". monitor: the score that a plateau is looked for in, or None.
-    """
-
-    def __init__(
-        self, factory: Callable[..., LRScheduler], *, interval: str, monitor: str | None, lengths: Mapping[str, str]
-    ) -> None:
-        self.factory = factory
-        self.interval = interval
-        self.monitor = monitor
-        self.lengths = lengths
-
-    def build(self, optimizer: Optimizer, *, run_steps: int, run_epochs: int) -> LRScheduler:
-        """The scheduler of a run that is so long."""
-        known = dict(zip(LENGTHS, (run_steps, run_epochs), strict=True))
-        return self.factory(optimizer, **{key: known[value] for key, value in self.lengths.items()})
 
 
 class Classifier(LightningModule):
@@ -97,7 +79,6 @@ class Classifier(LightningModule):
         schedule: Schedule,
         validate: Literal["val", "test"],
         seed: int,
-        log_every: int,
         config: dict[str, Any],
     ) -> None:
         super().__init__()
@@ -112,7 +93,6 @@ class Classifier(LightningModule):
         self.scores = Scores()
         self.window = Score()
         self._rate = 0.0
-        self.log_every = log_every
         self.best = -math.inf
         self.published: dict[str, float] = {}  # the latest scores by name
 
@@ -159,30 +139,20 @@ class Classifier(LightningModule):
     def _score(self, stage: Stage, batch: Batch) -> Tensor:
         logits = self(batch.images)  # (B, classes)
         loss_sum = F.cross_entropy(logits, batch.labels, reduction="sum")
-        self.scores[stage].update(logits, batch.labels, loss_sum)
-        if stage == "train":
-            self.window.update(logits, batch.labels, loss_sum)
+        correct = (logits.detach().argmax(1) == batch.labels).sum()
+        for score in (self.scores[stage], *([self.window] if stage == "train" else [])):
+            score.update(loss_sum.detach(), correct, len(batch.labels))
         return loss_sum
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the rate of this step: when it ends, the schedule has moved on."""
         self._rate = float(optimizer.param_groups[0]["lr"])
 
-    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Every `log_every` steps, and with the last of an epoch: a point of the training curve and the rate.
-
-        Raises: Diverged if the loss is no longer a number.
-        """
-        step = self.global_step  # steps finished, this one included
-        if step % self.log_every and not self.trainer.is_last_batch:
-            return
-        point = self.window.compute()
+    def take_point(self) -> dict[str, float]:
+        """Scores and rate of the steps since the last call: a point of the training curve. Waits for the device."""
+        scores = self.window.compute()
         self.window.reset()
-        if not math.isfinite(point["loss"]):
-            raise Diverged(f"the training loss is {point['loss']} at step {step}: lower optimizer.lr")
-        values = {"train/loss": point["loss"], "train/acc": point["acc"], "lr": self._rate}
-        for logger in self.trainer.loggers:
-            logger.log_metrics(values, step=step)
+        return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._rate}
 
     def on_train_epoch_end(self) -> None:
         """Training scores of the whole epoch, for whoever monitors them."""
@@ -199,6 +169,8 @@ class Classifier(LightningModule):
     def _publish(self, stage: Stage) -> None:
         """Make a stage's scores known to monitors, loggers and `published`, at the same step as the training curve."""
         score = self.scores[stage]
+        if not score.update_called:
+            return  # an epoch that was complete before the run was resumed
         values = {f"{stage}/{name}": value for name, value in score.compute().items()}
         score.reset()
         if stage == "val":
@@ -214,17 +186,19 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule of the config, as long as the run."""
         optimizer = self.optimizer(self.net.parameters())
-        steps, epochs = self.trainer.estimated_stepping_batches, self.trainer.max_epochs
-        scheduler = self.schedule.build(optimizer, run_steps=int(steps), run_epochs=epochs or 1)
-        config: Any = {"scheduler": scheduler, "interval": self.schedule.interval}
+        scheduler: Any = {"scheduler": self.schedule.factory(optimizer), "interval": self.schedule.interval}
         if self.schedule.monitor is not None:
-            config["monitor"] = self.schedule.monitor
-        return {"optimizer": optimizer, "lr_scheduler": config}
+            scheduler["monitor"] = self.schedule.monitor
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the best validation accuracy over a resume."""
+        """Keep what a resumed run needs to count this epoch as a whole, and the best validation accuracy."""
         checkpoint["val/acc_best"] = self.best
+        checkpoint["sums"] = {"train": self.scores["train"].sums(), "window": self.window.sums()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take the best validation accuracy up again."""
+        """Take all of that up again."""
         self.best = checkpoint["val/acc_best"]
+        if self.global_rank == 0:  # the sums are those of all ranks
+            self.scores["train"].update(*checkpoint["sums"]["train"])
+            self.window.update(*checkpoint["sums"]["window"])

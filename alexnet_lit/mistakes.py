@@ -1,7 +1,6 @@
 """What Hydra, OmegaConf and pydantic have to say about a person's input, in one readable line."""
 
 import re
-import sys
 from collections.abc import Callable
 
 from pydantic import ValidationError
@@ -15,9 +14,6 @@ _NO_CHOICE = re.compile(
     re.S,
 )
 _SWEEP = re.compile(r"Ambiguous value for argument '(?P<override>[^']+)'")
-_SYNTAX = re.compile(r"Error parsing override '(?P<override>[^']+)'\s*(?P<why>[^\n]*)")
-_GRAMMAR = re.compile(r"(?P<why>[^\n]*)\nSee https://hydra.cc/docs/\S+/override_grammar")
-_QUOTE = "quote special characters, as in 'key=\"va=lue\"'"
 _TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 
 
@@ -36,18 +32,19 @@ def explain(error: Exception, suggest: Callable[[str], str]) -> Mistake:
     if match := _SWEEP.search(text):
         override = match["override"]
         key, _, values = override.partition("=")
-        return Mistake(f"{override}: several values: add -m to sweep over them, or write {key}=[{values}] for a list")
-    if match := _SYNTAX.search(text):
-        override = match["override"]
-        if "=" not in override:
-            return Mistake(f"{override}: not of the form key=value")
-        return Mistake(f"{override}: cannot be read as key=value ({match['why']}): {_QUOTE}")
-    if match := _GRAMMAR.search(text):
-        typed = " ".join(sys.argv[1:])
-        return Mistake(f"{typed}: cannot be read as key=value ({match['why']}): {_QUOTE}")
+        way_out = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
+        return Mistake(f"{override}: several values: {way_out}")
     if match := _TWICE.search(text):
         return Mistake(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
     return Mistake(" ".join(text.split()))
+
+
+def explain_override(override: str) -> Mistake:
+    """The mistake in an override that Hydra's grammar cannot read."""
+    if "=" not in override:
+        return Mistake(f"{override}: not of the form key=value")
+    key, _, value = override.partition("=")
+    return Mistake(f"{override}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
 
 
 def explain_argument(error: ValidationError, path: str) -> Mistake:

@@ -59,9 +59,10 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    callbacks: list[Callback] = [speed, picture]
+    callbacks: list[Callback] = [speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     callbacks += [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
-    callbacks += [make(config, f"callbacks.{name}") for name in config.callbacks or {}]
+    names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
+    callbacks += [make(config, f"callbacks.{name}") for name in names]
     loggers: list[Logger] = [picture.history]
     loggers += [make(config, "logger")] if config.logger else []
     trainer = make(
@@ -77,13 +78,12 @@ def _devices(config: DictConfig) -> tuple[str, int]:
     kind, count = distributed.resolve(trainer.accelerator, trainer.devices)
     trainer.precision = distributed.resolve_precision(trainer.precision, kind)
     trainer.accelerator, trainer.devices = kind, count
-    ranks = count * trainer.num_nodes
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % ranks:
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % count:
         raise Mistake(
-            f"data.batch_size={config.data.batch_size} does not divide over trainer.devices={ranks}: "
-            f"use a multiple of {ranks}"
+            f"data.batch_size={config.data.batch_size} does not divide over trainer.devices={count}: "
+            f"use a multiple of {count}"
         )
-    return kind, ranks
+    return kind, count
 
 
 def _objective(config: DictConfig) -> str | None:
@@ -93,6 +93,9 @@ def _objective(config: DictConfig) -> str | None:
         return None
     if objective not in ("val/acc", "val/loss"):
         raise Mistake(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
+    better = "minimize" if objective == "val/loss" else "maximize"
+    if config.direction in ("minimize", "maximize") and config.direction != better:
+        raise Mistake(f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}")
     if config.data.validate != "val" or config.data.val_size == 0:
         key = "data.val_size=0" if config.data.val_size == 0 else f"data.validate={config.data.validate}"
         raise Mistake(

@@ -5,6 +5,9 @@ from pathlib import Path
 
 from alexnet_lit.errors import Mistake
 
+# What a checkpoint has the state of, so that another value would have no effect or no meaning.
+_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "name"}
+
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
     """What to tell Hydra instead of `arguments` when they name a run to continue; else they as they are.
@@ -22,6 +25,10 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     folder = run_of(Path(value).expanduser())
     if folder is None:
         return list(arguments)
+    for argument in arguments:
+        key = argument.lstrip("+~").partition("=")[0]
+        if key.split(".")[0] in _FIXED:
+            raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
         *("--config-path", str(folder / ".hydra"), "--config-name", "config"),

@@ -1,6 +1,7 @@
 """One run: build everything, fit, test the best checkpoint once, and write what a run leaves behind."""
 
 import json
+import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -103,27 +104,35 @@ def _announce(parts: Parts) -> None:
     config, sizes = parts.config, parts.data.sizes
     log.info("device  %s, precision %s", parts.device, config.trainer.precision)
     if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
-        log.warning("precision %s: many CPUs have no bf16 units and take ten times as long", config.trainer.precision)
+        log.warning("precision %s: a CPU without bf16 units takes many times as long", config.trainer.precision)
     images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
     source = parts.data.source_size
-    log.info("data    %s: %s, %d px -> %d px", type(parts.data).__name__, images, source, config.data.image_size)
+    log.info("data    %s, %d px -> %d px", images, source, config.data.image_size)
+    log.info("        from %s", parts.data.origin)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
     log.info("run     %s", parts.folder)
     if parts.resume is not None:
         log.info("resume  %s", parts.resume)
     size = config.data.image_size
-    watch.show(watch.layers(parts.module.net, (config.model.in_channels, size, size)))
+    watch.show(watch.layers(parts.module.net, (parts.data.channels, size, size)))
 
 
 def _conclude(parts: Parts, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints = parts.checkpoints
     checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
-    board = f"tensorboard --logdir {parts.folder.parent}" if parts.config.logger else None
+    board = f"{_program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
     watch.show(watch.closing({**result, "checkpoint": checkpoint, "run_dir": parts.folder, "tensorboard": board}))
     if result["status"] == "interrupted" and checkpoints.last.exists():
-        log.info("continue with: python train.py ckpt=%s", parts.folder)
+        log.info("continue with: %s train.py ckpt=%s", _program("python"), parts.folder)
+
+
+def _program(name: str) -> str:
+    """How a person starts a program of this environment: by its name alone where that finds it."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found and Path(found).parent == here.parent else str(here)
 
 
 def _spread(parts: Parts) -> Result:

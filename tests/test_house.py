@@ -31,13 +31,14 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
+        "schedules": ("", "torch pydantic"),
     },
     {
-        "lit": ("errors data", "torch lightning torchmetrics"),
+        "lit": ("data schedules", "torch lightning torchmetrics"),
         "config": ("errors mistakes", "hydra omegaconf"),
     },
     {
-        "factory": ("errors mistakes config data lit", "torch pydantic lightning hydra omegaconf"),
+        "factory": ("errors mistakes config data schedules lit", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
     },
     {

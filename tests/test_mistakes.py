@@ -29,8 +29,11 @@ TYPED = [
     (["+experiment=quick"], "experiment has a place already: leave out the +"),
     # Form
     (["model.lrn"], "model.lrn: not of the form key=value"),
-    (["model.lrn=true,false"], "model.lrn=true,false: several values: add -m"),
-    (["name=a=b"], "name=a=b"),
+    (["model.lrn=true,false"], "model.lrn=true,false: several values: add -m to sweep over them, or write"),
+    (["experiment=quick,d2l"], "experiment=quick,d2l: several values: add -m to sweep over them"),
+    (["seed=1", "name=a=b"], "error: name=a=b: cannot be read: quote a value with special characters"),
+    (["epochs=3"], "epochs: there is no such key: did you mean trainer.max_epochs"),
+    (["-m", "seed=1,2", "--cfg=job"], "--cfg shows the config of one run: leave out -m"),
     # Types
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
     (["model.dropout=half"], "model.dropout=half: should be a valid number"),
@@ -55,7 +58,12 @@ TYPED = [
     (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
     (["data.val_size=0"], "data.val_size=0 leaves no validation images to choose by"),
     (["scheduler.interval=week"], "scheduler.interval=week: should be step or epoch"),
-    (["scheduler.pct_start=2"], "scheduler: "),
+    (["scheduler.warmup=2"], "scheduler.warmup=2: should be less than or equal to 1"),
+    (
+        ["scheduler=plateau", "data.val_size=0", "objective=null"],
+        "scheduler.monitor=val/loss: the run does not measure it",
+    ),
+    (["objective=val/loss"], "direction=maximize: would keep the worst net by val/loss: use direction=minimize"),
     # Devices
     (
         ["data.batch_size=65", "trainer.devices=2"],

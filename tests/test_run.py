@@ -259,7 +259,7 @@ def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     assert result["status"] == "interrupted"
     assert 0 < result["steps"] < 30
-    assert f"continue with: python train.py ckpt={folder}" in stopped.stdout
+    assert f"train.py ckpt={folder}" in stopped.stdout
 
     resumed = train(f"ckpt={folder}", logs=tmp_path / "stopped")
 

@@ -38,11 +38,12 @@ class FashionMNIST(ImageData):
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(self, *, dir: str, search: list[str], mirrors: list[str], **rest: Any) -> None:
         super().__init__(**rest)
+        self.origin = dir
         self.places: dict[str, Any] = {"dir": Path(dir).expanduser().absolute(), "search": search, "mirrors": mirrors}
 
     def prepare_data(self) -> None:
         """Find the four files or download them. Raises: Mistake that says what is missing and the ways out."""
-        fetch(**self.places)
+        self.origin = str(next(iter(fetch(**self.places).values())).parent)
 
     def read(self) -> tuple[Pair, Pair]:
         """All images and labels, each file checked. Raises: Mistake that names a broken file."""
@@ -57,6 +58,7 @@ class Sample(ImageData):
     source_size = 28
     channels = 1
     classes = CLASSES
+    origin = "the sample in the package"
 
     def read(self) -> tuple[Pair, Pair]:
         """All images and labels of the sample."""

@@ -34,6 +34,7 @@ class ImageData(LightningDataModule):
     source_size: int
     channels: int
     classes: tuple[str, ...]
+    origin: str  # where the images come from, in words
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(

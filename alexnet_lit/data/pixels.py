@@ -52,7 +52,7 @@ class Pixels(nn.Module):
         x = (rows / (255 * self.std)) @ images.to(rows.dtype)  # (S, H) @ (B, C, H, W) -> (B, C, S, W)
         shift = x.new_full((1, 1), -self.mean / self.std)
         out = torch.addmm(shift, x.flatten(0, -2), columns.T)  # one product for the whole batch: (B*C*S, W) @ (W, S)
-        return out.view(*x.shape[:-1], -1)
+        return out.view(*x.shape[:-1], self.image_size)
 
     def _matrix(self, size: int) -> Tensor:
         if size == self.source_size:

@@ -40,12 +40,8 @@ def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
     else:
         raise Mistake(f"trainer.devices={devices}: use a number of devices from 1, or auto")
     if count > there[kind]:
-        has = (
-            f"{cores()} CPU cores and no GPU"
-            if kind == "cpu"
-            else f"{there[kind]} {kind} device{'s'[: there[kind] > 1]}"
-        )
-        raise Mistake(f"trainer.devices={count}: this machine has {has}: use at most {there[kind]}")
+        has = f"{cores()} CPU cores, for {there[kind]} processes" if kind == "cpu" else f"{there[kind]} {kind}"
+        raise Mistake(f"trainer.devices={count}: this machine has {has} at most: use trainer.devices={there[kind]}")
     return kind, count
 
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alexnet_lit.watch.curves import draw
     from alexnet_lit.watch.history import History
     from alexnet_lit.watch.picture import Picture
+    from alexnet_lit.watch.points import Points
     from alexnet_lit.watch.progress import Progress
     from alexnet_lit.watch.quiet import quiet_libraries
     from alexnet_lit.watch.speed import Speed
@@ -24,6 +25,7 @@ __all__ = [
     "CSV",
     "History",
     "Picture",
+    "Points",
     "Progress",
     "Speed",
     "TensorBoard",
@@ -42,6 +44,7 @@ _HOMES = {
     "CSV": "csv_file",
     "History": "history",
     "Picture": "picture",
+    "Points": "points",
     "Progress": "progress",
     "Speed": "speed",
     "TensorBoard": "tensorboard",

@@ -1,0 +1,31 @@
+"""The training curve: a point every few steps, taken before the step is saved."""
+
+import math
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from alexnet_lit.errors import Diverged
+
+
+class Points(Callback):
+    """Logs `module.take_point()` every `every` steps and with the last step of an epoch, to all loggers, at that step.
+
+    Raises: Diverged out of `fit` if the loss is no longer a number.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._step = -1  # of the last point: with accumulated gradients several batches end at the same step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Log a point if it is time to."""
+        step = trainer.global_step  # steps finished, this one included
+        if step == self._step or (step % self.every and not trainer.is_last_batch):
+            return
+        self._step = step
+        values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
+        if not math.isfinite(values["train/loss"]):
+            raise Diverged(f"the training loss is {values['train/loss']} at step {step}: lower optimizer.lr")
+        for logger in trainer.loggers:
+            logger.log_metrics(values, step=step)

@@ -1,0 +1,87 @@
+"""The learning rate over a run, step by step."""
+
+import itertools
+
+import pytest
+import torch
+
+import alexnet_lit
+from alexnet_lit.lit import Classifier
+from alexnet_lit.schedules import one_cycle
+
+
+def rates(total_steps: int, *, steps: int | None = None, warmup: float = 0.1) -> list[float]:
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=2.0)
+    schedule = one_cycle(optimizer, total_steps=total_steps, warmup=warmup, start=0.1, end=0.01)
+    seen = []
+    for _ in range(steps or total_steps):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        schedule.step()
+    return seen
+
+
+def test_rises_to_the_rate_and_falls_to_the_end_in_straight_lines() -> None:
+    seen = rates(20, warmup=0.25)
+    rise, fall = seen[:6], seen[5:]
+    assert rise[:5] == pytest.approx([2 * (0.1 + 0.9 * n / 5) for n in (1, 2, 3, 4, 5)])
+    assert max(seen) == seen[4] == seen[5] == pytest.approx(2.0)
+    assert seen[-1] == pytest.approx(0.02)
+    steps = [before - after for before, after in itertools.pairwise(fall)]
+    assert steps == pytest.approx([steps[0]] * len(steps))
+
+
+@pytest.mark.parametrize("total_steps", [1, 2, 3, 9, 10, 11, 100])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+def test_runs_of_any_length_stay_between_end_and_rate(total_steps: int, warmup: float) -> None:
+    seen = rates(total_steps, steps=2 * total_steps, warmup=warmup)
+    assert all(0.02 - 1e-9 <= rate <= 2 + 1e-9 for rate in seen)
+    assert max(seen[:total_steps]) == pytest.approx(2.0)
+
+
+def build(*overrides: str) -> Classifier:
+    small = ("data=sample", "data.image_size=65", "data.batch_size=100", "data.val_size=0")
+    return alexnet_lit.build(alexnet_lit.compose(*small, *overrides))[0]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "steps"),
+    [
+        (["trainer.max_epochs=3"], 60),
+        (["trainer.max_epochs=3", "trainer.limit_train_batches=7"], 21),
+        (["trainer.max_epochs=3", "trainer.limit_train_batches=0.5"], 30),
+        (["trainer.max_epochs=3", "trainer.accumulate_grad_batches=3"], 21),
+        (["trainer.max_epochs=3", "trainer.max_steps=50"], 50),
+        (["trainer.max_epochs=-1", "trainer.max_steps=500"], 500),
+    ],
+)
+def test_the_length_of_a_run_is_known_before_data_is_read(overrides: list[str], steps: int) -> None:
+    module = build("scheduler=one_cycle", *overrides)
+    optimizer = module.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    scheduler = module.schedule.factory(optimizer)
+    seen = []
+    for _ in range(steps + 5):
+        seen.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert seen[steps - 2] > seen[steps - 1] == seen[steps] == pytest.approx(0.02 * 1e-4)
+
+
+@pytest.mark.parametrize("name", ["constant", "plateau", "step", "one_cycle"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_every_schedule_goes_with_every_optimizer(name: str, optimizer: str) -> None:
+    monitored = ["scheduler.monitor=train/loss"] if name == "plateau" else []
+    module = build(
+        f"scheduler={name}", f"optimizer={optimizer}", "optimizer.lr=0.5", "trainer.max_epochs=5", *monitored
+    )
+    made = module.optimizer([torch.nn.Parameter(torch.zeros(1))])
+    scheduler = module.schedule.factory(made)
+    seen = []
+    for _ in range(100):
+        seen.append(made.param_groups[0]["lr"])
+        made.step()
+        scheduler.step(1.0) if name == "plateau" else scheduler.step()  # type: ignore[arg-type] # it takes the score
+
+    assert max(seen) == pytest.approx(0.5)
+    ends = {"constant": 0.5, "plateau": 0.0, "step": 0.5e-9, "one_cycle": 0.5e-4}
+    assert seen[-1] == pytest.approx(ends[name], rel=1e-3, abs=1e-7 if name == "plateau" else 0)
