@@ -10,7 +10,7 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lit import config as composition
 from alexnet_lit.errors import Mistake
 from alexnet_lit.mistakes import explain, explain_override
-from alexnet_lit.resume import resume_arguments
+from alexnet_lit.resume import finished, resume_arguments
 
 _MULTIRUN = {"-m", "--multirun"}
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "interrupted": 130}
@@ -33,6 +33,9 @@ def main() -> int:
         # Hydra reads its options before or after all overrides, not between them.
         arguments = sorted(typed[1:], key=lambda argument: argument not in _MULTIRUN)
         _check_arguments(arguments)
+        if folder := finished(arguments):
+            print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
+            return 0
         sys.argv = [typed[0], *resume_arguments(arguments)]
         return _hydra()
     except BrokenPipeError:  # the reader of `--help | head` has seen enough
@@ -64,7 +67,7 @@ def _check_arguments(arguments: Sequence[str]) -> None:
             continue
         try:
             parser.parse_override(argument)
-        except OverrideParseException as error:
+        except HydraException as error:
             raise explain_override(argument) from error
 
 

@@ -1,5 +1,6 @@
 """Continue a run in place: `ckpt=<run folder>` takes that run's own config and goes on in that folder."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,9 +17,8 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     is applied on top. The config of the first start stays as it is, each continuation keeps its own beside it.
     Raises: Mistake if it makes no sense.
     """
-    value = next((argument.removeprefix("ckpt=") for argument in arguments if argument.startswith("ckpt=")), "null")
-    value = value.strip("'\"")
-    if value in ("", "null"):
+    value = _checkpoint(arguments)
+    if not value:
         return list(arguments)
     if {"-m", "--multirun"} & set(arguments):
         raise Mistake(f"ckpt={value}: continues one run: leave out -m")
@@ -38,6 +38,22 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
+
+
+def finished(arguments: Sequence[str]) -> Path | None:
+    """The run that `ckpt=` names if it is complete and nothing typed beside it asks for more."""
+    value = _checkpoint(arguments)
+    folder = run_of(Path(value).expanduser()) if value else None
+    result = folder / "result.json" if folder else None
+    if result is None or not result.is_file() or any(argument.startswith("trainer.") for argument in arguments):
+        return None
+    return folder if json.loads(result.read_text())["status"] == "completed" else None
+
+
+def _checkpoint(arguments: Sequence[str]) -> str:
+    """What `ckpt=` says; nothing where it is not typed or null."""
+    values = [argument.removeprefix("ckpt=").strip("'\"") for argument in arguments if argument.startswith("ckpt=")]
+    return values[-1] if values and values[-1] != "null" else ""
 
 
 def run_of(path: Path) -> Path | None:

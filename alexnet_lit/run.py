@@ -32,7 +32,9 @@ def run(config: DictConfig, folder: Path) -> Result:
     try:
         parts = prepare(config, folder)
         if not distributed.is_rank():
+            _announce(parts)
             parts.data.prepare_data()  # a missing or broken file is told before anything starts
+            log.info("images from %s", parts.data.origin)
             if parts.ranks > 1:
                 return _spread(parts)
         return _train(parts)
@@ -47,7 +49,6 @@ def _train(parts: Parts) -> Result:
     """Fit, test, and tell."""
     trainer, module, data = parts.trainer, parts.module, parts.data
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
-    _announce(parts)
     status = "failed"
     try:
         with _told(parts):
@@ -108,7 +109,6 @@ def _announce(parts: Parts) -> None:
     images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
     source = parts.data.source_size
     log.info("data    %s, %d px -> %d px", images, source, config.data.image_size)
-    log.info("        from %s", parts.data.origin)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
     log.info("run     %s", parts.folder)

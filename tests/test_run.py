@@ -219,6 +219,35 @@ def test_csv_instead_of_tensorboard(train: Train) -> None:
     assert not list(outcome.folder.glob("events.out.*"))
 
 
+def test_a_finished_run_is_left_alone_unless_more_is_asked_for(finished: Outcome, train: Train) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")}
+
+    again = train(f"ckpt={finished.folder}", logs=finished.logs)
+
+    assert again.status == 0
+    assert "is complete" in again.out
+    assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
+
+
+@pytest.mark.slow
+def test_a_run_can_be_made_longer(train: Train, tmp_path: Path) -> None:
+    short = train(*SMALL, "trainer.max_epochs=1", "trainer.limit_test_batches=1")
+
+    longer = train(f"ckpt={short.folder}", "trainer.max_epochs=3")
+
+    assert longer.status == 0, longer.err
+    assert longer.result["steps"] == 12
+    assert [step for step, _ in scalars(longer.folder)["val/loss"]] == [4, 8, 12]
+
+
+@pytest.mark.parametrize("typed", ["optimizer.lr=1", "optimizer=adamw", "model.lrn=true", "seed=3", "-m"])
+def test_what_a_checkpoint_holds_the_state_of_stays(typed: str, finished: Outcome, train: Train) -> None:
+    outcome = train(f"ckpt={finished.folder}", "trainer.max_epochs=9", typed, logs=finished.logs)
+    assert outcome.status == 2
+    assert typed in outcome.err
+    assert len(outcome.err.splitlines()) == 1
+
+
 def interrupt(
     arguments: list[str], logs: Path, *, at: str, number: signal.Signals = signal.SIGINT
 ) -> subprocess.CompletedProcess[str]:
