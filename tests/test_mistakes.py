@@ -23,7 +23,7 @@ TYPED = [
     (["+checkpoint.every=1"], "checkpoint.every: there is no such key"),
     (["+data.augment.flip=true"], "data.augment.flip: there is no such key"),
     # Choices
-    (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet"),
+    (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
     (["experiment=quik"], "experiment=quik: there is no such choice: use one of d2l, quick"),
     (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, sgd"),
     (["+experiment=quick"], "experiment has a place already: leave out the +"),

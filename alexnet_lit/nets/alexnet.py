@@ -1,34 +1,83 @@
-"""AlexNet as the course builds it, each of the paper's ideas a switch."""
+"""The AlexNet family: what its members differ in is the table of designs; each of the paper's ideas is a switch."""
 
 import itertools
 from collections import OrderedDict
-from typing import Annotated, Literal
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
+from alexnet_lit.nets.activation import ACTIVATIONS, Activation
 from alexnet_lit.nets.init import Init, initialise
 from alexnet_lit.nets.lrn import LocalResponseNorm
 
-ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "tanh": nn.Tanh, "sigmoid": nn.Sigmoid}
 
-# out channels, kernel, stride, padding, normalised (where LRN is on), pooled. The order is the order of the layers.
-CONVOLUTIONS = (
-    (96, 11, 4, 1, True, True),
-    (256, 5, 1, 2, True, True),
-    (384, 3, 1, 1, False, False),
-    (384, 3, 1, 1, False, False),
-    (256, 3, 1, 1, False, True),
-)
-HIDDEN = 4096
+class Conv(NamedTuple):
+    """One convolution: what comes out, its window, and whether normalisation (if it is on) and pooling follow."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    normalised: bool = False
+    pooled: bool = False
+
+
+class Design(NamedTuple):
+    """One member of the family. `average`: pixels left by an average pooling before the linear layers, None without."""
+
+    convolutions: tuple[Conv, ...]
+    hidden: int = 4096
+    average: int | None = None
+    dropout: Literal["before", "after"] = "after"  # each hidden linear layer and its activation
+
+
+DESIGNS = {
+    # Dive into Deep Learning: one tower, padding 1 in conv1, so 54 px after it.
+    "course": Design(
+        (
+            Conv(96, 11, stride=4, padding=1, normalised=True, pooled=True),
+            Conv(256, 5, padding=2, normalised=True, pooled=True),
+            Conv(384, 3, padding=1),
+            Conv(384, 3, padding=1),
+            Conv(256, 3, padding=1, pooled=True),
+        )
+    ),
+    # Krizhevsky et al. 2012: two towers that meet in conv3, on one device two groups; 224 px need padding 2 for 55.
+    "paper": Design(
+        (
+            Conv(96, 11, stride=4, padding=2, normalised=True, pooled=True),
+            Conv(256, 5, padding=2, groups=2, normalised=True, pooled=True),
+            Conv(384, 3, padding=1),
+            Conv(384, 3, padding=1, groups=2),
+            Conv(256, 3, padding=1, groups=2, pooled=True),
+        )
+    ),
+    # Krizhevsky 2014, "One weird trick", as torchvision builds it.
+    "owt": Design(
+        (
+            Conv(64, 11, stride=4, padding=2, normalised=True, pooled=True),
+            Conv(192, 5, padding=2, normalised=True, pooled=True),
+            Conv(384, 3, padding=1),
+            Conv(256, 3, padding=1),
+            Conv(256, 3, padding=1, pooled=True),
+        ),
+        average=6,
+        dropout="before",
+    ),
+}
 
 
 class AlexNet(nn.Module):
-    """The course's AlexNet: 46,764,746 parameters for one channel, ten classes and 224 px.
+    """A member of the AlexNet family, by its design: "course", "paper" (2012) or "owt" (2014).
 
-    Departures from Krizhevsky et al. 2012: one tower (no groups), padding 1 in conv1 (54 px after it, not 55), and a
-    first linear layer that follows the image size. Everything else is a switch:
+    Parameters, ungrouped unless said: course 46,764,746 (1 channel, 10 classes, 224 px); paper, in two groups,
+    60,965,224 and owt 61,100,840 (3 channels, 1000 classes, 224 px). Departure from Krizhevsky et al. 2012 in all of
+    them: the first linear layer follows the image size.
 
     lrn: local response normalisation after the first two activations (section 3.3). lrn_reduction: see
     LocalResponseNorm.
@@ -44,10 +93,11 @@ class AlexNet(nn.Module):
     def __init__(
         self,
         *,
+        design: Literal["course", "paper", "owt"],
         in_channels: Annotated[int, Field(ge=1)],
         num_classes: Annotated[int, Field(ge=2)],
         image_size: Annotated[int, Field(ge=1)],
-        activation: Literal["relu", "tanh", "sigmoid"],
+        activation: Activation,
         lrn: bool,
         lrn_reduction: Literal["mean", "sum"],
         overlapping_pool: bool,
@@ -56,40 +106,16 @@ class AlexNet(nn.Module):
         compile: bool,
     ) -> None:
         super().__init__()
-        act = ACTIVATIONS[activation]
+        plan = DESIGNS[design]
         window = 3 if overlapping_pool else 2
-        size = _feature_size(image_size, window)
+        size = _feature_size(plan, image_size, window)
         if size < 1:
-            smallest = next(s for s in itertools.count(image_size) if _feature_size(s, window) > 0)
+            smallest = next(s for s in itertools.count(image_size) if _feature_size(plan, s, window) > 0)
             raise ValueError(f"image_size={image_size} leaves nothing after the last pooling: use {smallest} or more")
 
-        layers: OrderedDict[str, nn.Module] = OrderedDict()
-        channels = in_channels
-        for n, (out, kernel, stride, padding, normalised, pooled) in enumerate(CONVOLUTIONS, start=1):
-            layers[f"conv{n}"] = nn.Conv2d(channels, out, kernel, stride, padding)
-            activate = (f"{activation}{n}", _activation(act))
-            pool = [(f"pool{n}", nn.MaxPool2d(window, stride=2))] if pooled else []
-            if lrn and normalised:
-                norm = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction=lrn_reduction)
-                layers.update([activate, (f"lrn{n}", norm), *pool])
-            else:
-                # Activations rise monotonically, so the maximum may be taken first: the same values and gradients as
-                # activation, then pooling, with a quarter of the elements to activate.
-                layers.update([*pool, activate])
-            channels = out
-        self.features = nn.Sequential(layers)
-
-        head: OrderedDict[str, nn.Module] = OrderedDict()
-        units = channels * size * size
-        for n in (6, 7):
-            head[f"linear{n}"] = nn.Linear(units, HIDDEN)
-            head[f"{activation}{n}"] = _activation(act)
-            if dropout:
-                head[f"dropout{n}"] = nn.Dropout(dropout)
-            units = HIDDEN
-        head["linear8"] = nn.Linear(units, num_classes)
-        self.classifier = nn.Sequential(head)
-
+        norm = partial(LocalResponseNorm, 5, alpha=1e-4, beta=0.75, k=2.0, reduction=lrn_reduction) if lrn else None
+        self.features = _features(plan, in_channels, activation, norm, window)
+        self.classifier = _classifier(plan, size, num_classes, activation, dropout)
         initialise(self, init, activation)
         # Convolutions read and write channels last faster than channels first, on CPUs and on tensor cores alike.
         self.to(memory_format=torch.channels_last)
@@ -98,19 +124,54 @@ class AlexNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, num_classes)."""
-        x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) at 224 px
+        x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's at 224 px
         logits: Tensor = self.classifier(x)
         return logits
 
 
-def _feature_size(size: int, window: int) -> int:
-    """Height and width in pixels after the last pooling of an image of `size` px; below 1 where nothing is left."""
-    for _, kernel, stride, padding, _, pooled in CONVOLUTIONS:
-        size = (size + 2 * padding - kernel) // stride + 1
-        size = (size - window) // 2 + 1 if pooled else size
-    return size
+def _features(
+    plan: Design, channels: int, activation: Activation, norm: Callable[[], nn.Module] | None, window: int
+) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for n, conv in enumerate(plan.convolutions, start=1):
+        layers[f"conv{n}"] = nn.Conv2d(
+            channels, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups
+        )
+        activate = (f"{activation}{n}", _activation(activation))
+        pool = [(f"pool{n}", nn.MaxPool2d(window, stride=2))] if conv.pooled else []
+        if norm is not None and conv.normalised:
+            layers.update([activate, (f"lrn{n}", norm()), *pool])
+        else:
+            # Activations rise monotonically, so the maximum may be taken first: the same values and gradients as
+            # activation, then pooling, with a quarter of the elements to activate.
+            layers.update([*pool, activate])
+        channels = conv.channels
+    if plan.average is not None:
+        layers["average"] = nn.AdaptiveAvgPool2d(plan.average)
+    return nn.Sequential(layers)
 
 
-def _activation(act: type[nn.Module]) -> nn.Module:
+def _classifier(plan: Design, size: int, classes: int, activation: Activation, dropout: float) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    first = len(plan.convolutions) + 1
+    units = plan.convolutions[-1].channels * size * size
+    for n in (first, first + 1):
+        drop = [(f"dropout{n}", nn.Dropout(dropout))] if dropout else []
+        linear = [(f"linear{n}", nn.Linear(units, plan.hidden)), (f"{activation}{n}", _activation(activation))]
+        layers.update([*drop, *linear] if plan.dropout == "before" else [*linear, *drop])
+        units = plan.hidden
+    layers[f"linear{first + 2}"] = nn.Linear(units, classes)
+    return nn.Sequential(layers)
+
+
+def _feature_size(plan: Design, size: int, window: int) -> int:
+    """Height and width in pixels before the linear layers of an image of `size` px; below 1 where nothing is left."""
+    for conv in plan.convolutions:
+        size = (size + 2 * conv.padding - conv.kernel) // conv.stride + 1
+        size = (size - window) // 2 + 1 if conv.pooled else size
+    return plan.average if plan.average is not None and size > 0 else size
+
+
+def _activation(name: Activation) -> nn.Module:
     # A convolution's or linear layer's backward pass does not need its own output, so ReLU may overwrite it.
-    return nn.ReLU(inplace=True) if act is nn.ReLU else act()
+    return nn.ReLU(inplace=True) if name == "relu" else ACTIVATIONS[name]()

@@ -14,6 +14,7 @@ from alexnet_lit.data.files import load_sample
 from alexnet_lit.nets import AlexNet
 
 COURSE: dict[str, Any] = {
+    "design": "course",
     "in_channels": 1,
     "num_classes": 10,
     "image_size": 224,

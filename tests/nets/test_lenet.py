@@ -1,0 +1,42 @@
+"""LeNet equals a plain nn.Sequential written from the course's description."""
+
+import pytest
+import torch
+from torch import nn
+
+import alexnet_lit
+from alexnet_lit.nets import LeNet
+
+
+def reference() -> nn.Sequential:
+    """Dive into Deep Learning, chapter LeNet, layer by layer."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, kernel_size=5, padding=2), nn.Sigmoid(), nn.AvgPool2d(kernel_size=2, stride=2)),
+        *(nn.Conv2d(6, 16, kernel_size=5), nn.Sigmoid(), nn.AvgPool2d(kernel_size=2, stride=2)),
+        nn.Flatten(),
+        *(nn.Linear(400, 120), nn.Sigmoid(), nn.Linear(120, 84), nn.Sigmoid(), nn.Linear(84, 10)),
+    )
+
+
+def test_equals_the_course_net() -> None:
+    ours = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=28"))
+    theirs = reference()
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            other.copy_(mine)
+    images = torch.randn(3, 1, 28, 28)
+
+    assert isinstance(ours, LeNet)
+    assert sum(parameter.numel() for parameter in ours.parameters()) == 61_706
+    torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [12, 28, 96])
+def test_follows_the_image_size(size: int) -> None:
+    net = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", f"data.image_size={size}"))
+    assert net(torch.zeros(2, 1, size, size)).shape == (2, 10)
+
+
+def test_says_the_smallest_size_that_it_takes() -> None:
+    with pytest.raises(ValueError, match=r"image_size=11 leaves nothing .* use 12 or more"):
+        alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=11"))
