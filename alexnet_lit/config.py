@@ -1,6 +1,7 @@
 """From the files in conf/ and a person's overrides to one config. Imports no torch."""
 
 import difflib
+import functools
 import re
 import shutil
 from collections.abc import Sequence
@@ -98,15 +99,23 @@ def _compose(overrides: Sequence[str] = ()) -> DictConfig:
         state.hydra = running
 
 
+@functools.cache
+def known() -> DictConfig:
+    """The config without any override: what keys there are. Not to be changed."""
+    config = _compose()
+    OmegaConf.set_readonly(config, True)
+    return config
+
+
 def suggest(key: str) -> str:
     """A few words on which key a person may have meant by one that does not exist."""
-    known = _leaves(_compose())
+    names = _leaves(known())
     group, _, last = key.rpartition(".")
-    siblings = [name for name in known if group and name.startswith(f"{group}.")]
-    near = [name for name in known if name.split(".")[-1] == last]
+    siblings = [name for name in names if group and name.startswith(f"{group}.")]
+    near = [name for name in names if name.split(".")[-1] == last]
     near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
-    near = near or [name for name in known if len(last) > 2 and last in name.split(".")[-1]]
-    near = near or _close(key, known)
+    near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
+    near = near or _close(key, names)
     if near:
         return f"did you mean {' or '.join(near[:3])}?"
     if siblings:

@@ -16,7 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
 
-from alexnet_lit.config import compose, plain, suggest
+from alexnet_lit.config import known, plain, suggest
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.lit import Classifier
@@ -94,10 +94,9 @@ def _hints(target: Any) -> dict[str, Any]:
 
 def check_root(config: DictConfig) -> None:
     """Refuse what no constructor sees: a key at the top of the config that nothing reads, and a seed that is none."""
-    known = compose()
     for path, node in (("", config), ("paths.", config.paths)):
         for key in map(str, node):
-            if key not in OmegaConf.select(known, path[:-1], default=known):
+            if key not in OmegaConf.select(known(), path[:-1], default=known()):
                 raise Mistake(f"{path}{key}: there is no such key: {suggest(f'{path}{key}')}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise Mistake(f"seed={show(config.seed)}: should be a whole number from 0 to {2**32 - 1}")

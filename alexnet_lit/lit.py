@@ -120,8 +120,11 @@ class Classifier(LightningModule):
             self.train(training)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of (seed, step, rank), so that a resumed run draws what it would have drawn."""
-        torch.manual_seed((self.seed * 1_000_003 + self.global_step) * 1_009 + self.global_rank)
+        """Make dropout a function of (seed, step, batch, rank): a resumed run draws what it would have drawn."""
+        number = 0
+        for part in (self.seed, self.global_step, batch_idx, self.global_rank):
+            number = (number * 0x9E3779B97F4A7C15 + part + 1) % 2**63
+        torch.manual_seed(number)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the global batch: ranks are averaged, so each weighs its sum by its share."""

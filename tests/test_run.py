@@ -16,6 +16,8 @@ import alexnet_lit
 from alexnet_lit.config import forget_folders, run_folder
 from tests.conftest import REPOSITORY, SMALL, Outcome, Train
 
+pytestmark = pytest.mark.slow
+
 KEYS = {
     *(
         "status",
@@ -166,7 +168,6 @@ def test_the_same_command_gives_the_same_weights_and_another_seed_others(
         assert again.result[name] == finished.result[name]
 
 
-@pytest.mark.slow
 def test_from_another_folder_it_writes_nothing_there(command: Train) -> None:
     outcome = command(*SMALL, "trainer.fast_dev_run=true")
     assert outcome.status == 0, outcome.err
@@ -229,7 +230,6 @@ def test_a_finished_run_is_left_alone_unless_more_is_asked_for(finished: Outcome
     assert {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*")} == before
 
 
-@pytest.mark.slow
 def test_a_run_can_be_made_longer(train: Train, tmp_path: Path) -> None:
     short = train(*SMALL, "trainer.max_epochs=1", "trainer.limit_test_batches=1")
 
@@ -270,7 +270,6 @@ def interrupt(
     return subprocess.CompletedProcess(process.args, process.returncode, "".join(seen) + rest, err)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     number: signal.Signals, train: Train, tmp_path: Path
@@ -301,7 +300,6 @@ def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
         assert resumed.result[name] == straight.result[name]
 
 
-@pytest.mark.slow
 def test_a_kill_leaves_a_checkpoint_to_go_on_from(train: Train, tmp_path: Path) -> None:
     arguments = [*SMALL, "trainer.max_epochs=3", "trainer.limit_test_batches=1", "callbacks.progress.line_seconds=0.5"]
     arguments += ["trainer.log_every_n_steps=1", "data.train_size=320", "checkpoint.every_steps=1"]

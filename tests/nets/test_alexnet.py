@@ -139,6 +139,7 @@ def test_training_reaches_every_weight() -> None:
     assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("init", ["xavier", "kaiming"])
 def test_learns_a_few_images_by_heart(init: str) -> None:
     torch.manual_seed(0)
