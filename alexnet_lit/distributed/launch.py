@@ -69,21 +69,16 @@ def launch(arguments: Sequence[str], *, ranks: int) -> int:
 @contextmanager
 def _environment(ranks: int) -> Iterator[None]:
     """Share the cores out, let ranks import this package from wherever it lies, and leave no trace afterwards."""
+    before = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
-    paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
-    ours = {"PYTHONPATH": os.pathsep.join(paths)}
-    if "OMP_NUM_THREADS" not in os.environ:
-        ours["OMP_NUM_THREADS"] = str(max(1, cores() // ranks))
-    before = {key: os.environ.get(key) for key in ours}
-    os.environ.update(ours)
+    os.environ["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [before.get("PYTHONPATH")])])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks)))
     try:
         yield
     finally:
-        for key, value in before.items():
-            if value is None:
-                del os.environ[key]
-            else:
-                os.environ[key] = value
+        for key in os.environ.keys() - before.keys():  # the agent adds variables of its own
+            del os.environ[key]
+        os.environ.update(before)
 
 
 @contextmanager
