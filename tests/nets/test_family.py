@@ -54,7 +54,7 @@ def two_towers(net: AlexNet, images: Tensor) -> Tensor:
         layer = layers[name]
         half = slice(tower * len(layer.weight) // 2, (tower + 1) * len(layer.weight) // 2)
         assert isinstance(layer, nn.Conv2d)
-        out = nn.functional.conv2d(x, layer.weight[half], layer.bias[half], layer.stride, layer.padding)  # type: ignore[index]
+        out = nn.functional.conv2d(x, layer.weight[half], layer.bias[half], layer.stride, layer.padding)  # type: ignore[index] # it has a bias
         return out.relu()
 
     def pool(x: Tensor) -> Tensor:
@@ -95,7 +95,7 @@ def test_inits_of_2012(init: str) -> None:
     layers = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d | nn.Linear)]
 
     deviations = [round(layer.weight.std().item(), 4) for layer in layers]
-    biases = [set(layer.bias.tolist()) for layer in layers]  # type: ignore[union-attr]
+    biases = [set(layer.bias.tolist()) for layer in layers]  # type: ignore[union-attr] # all have one
 
     three_to_five = 0.03 if init == "code_2012" else 0.01
     hidden = 0.005 if init == "caffe" else 0.01
