@@ -18,9 +18,8 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lit import config as composition
 from alexnet_lit.errors import Mistake
 from alexnet_lit.mistakes import explain, explain_override
-from alexnet_lit.resume import finished, resume_arguments
+from alexnet_lit.resume import MULTIRUN, finished, resume_arguments
 
-_MULTIRUN = {"-m", "--multirun"}
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "interrupted": 130}
 
 
@@ -31,7 +30,7 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         # Hydra reads its options before or after all overrides, not between them.
-        arguments = sorted(typed[1:], key=lambda argument: argument not in _MULTIRUN)
+        arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
         _check_arguments(arguments)
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
@@ -58,7 +57,7 @@ def main() -> int:
 
 def _check_arguments(arguments: Sequence[str]) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
-    if _MULTIRUN & set(arguments) and any(argument.startswith("--cfg") for argument in arguments):
+    if MULTIRUN & set(arguments) and any(argument.startswith("--cfg") for argument in arguments):
         raise Mistake("--cfg shows the config of one run: leave out -m and the lists of values")
     parser = OverridesParser.create()
     options = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alexnet_lit.errors import Mistake
 
+MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
 _FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "name"}
 
@@ -20,7 +21,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     value = _checkpoint(arguments)
     if not value:
         return list(arguments)
-    if {"-m", "--multirun"} & set(arguments):
+    if MULTIRUN & set(arguments):
         raise Mistake(f"ckpt={value}: continues one run: leave out -m")
     folder = run_of(Path(value).expanduser())
     if folder is None:

@@ -4,8 +4,6 @@ import json
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -51,10 +49,9 @@ def _train(parts: Parts) -> Result:
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
     status = "failed"
     try:
-        with _told(parts):
-            trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
-            _test(parts)
-            status = "completed"
+        trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
+        _test(parts)
+        status = "completed"
     except Interrupted:
         status = "interrupted"
     except Diverged as outcome:
@@ -62,6 +59,11 @@ def _train(parts: Parts) -> Result:
         log.warning("%s", outcome)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
         status = "interrupted"
+    except Mistake:
+        raise  # told as such by `run`
+    except Exception:
+        log.debug("failed", exc_info=True)  # into train.log; the terminal shows it when it arrives at the top
+        raise
     finally:
         result = collect(
             status=status,
@@ -77,17 +79,6 @@ def _train(parts: Parts) -> Result:
             parts.picture.draw()
     _conclude(parts, result)
     return result
-
-
-@contextmanager
-def _told(parts: Parts) -> Iterator[None]:
-    """Write an unexpected error into train.log; the terminal shows it when it arrives at the top."""
-    try:
-        yield
-    except Exception as error:
-        if not isinstance(error, Interrupted | Diverged | Mistake):
-            log.debug("failed", exc_info=True)
-        raise
 
 
 def _test(parts: Parts) -> None:

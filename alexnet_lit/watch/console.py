@@ -118,5 +118,5 @@ class _Screen(logging.Handler):
             else:
                 style = "yellow" if record.levelno == logging.WARNING else ""
                 console.print(Text(self.format(record), style=style), soft_wrap=True)
-        except Exception:
+        except Exception:  # as every handler of logging: what can't be printed must not stop the run
             self.handleError(record)

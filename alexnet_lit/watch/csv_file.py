@@ -3,13 +3,13 @@
 import csv
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from alexnet_lit.watch.history import ScalarLogger
 
-class CSV(Logger):
+
+class CSV(ScalarLogger):
     """Appends to metrics.csv in the run folder, a line a value: step, tag, value.
 
     Lightning's own CSVLogger rewrites the whole file at each save, and deletes it when a run is resumed.
@@ -18,16 +18,6 @@ class CSV(Logger):
     def __init__(self, *, run_dir: str) -> None:
         super().__init__()
         self.path = Path(run_dir) / "metrics.csv"
-
-    @property
-    def name(self) -> str:
-        """Lightning builds folders from loggers' names; this one writes straight into the run folder."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """As `name`."""
-        return ""
 
     @property
     def save_dir(self) -> str:
@@ -43,6 +33,3 @@ class CSV(Logger):
             if file.tell() == 0:
                 rows.writerow(("step", "tag", "value"))
             rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Hyper-parameters live in .hydra/config.yaml."""

@@ -12,7 +12,24 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 
-class History(Logger):
+class ScalarLogger(Logger):
+    """A logger of scalars alone: it has no folder of its own, and leaves hyper-parameters to .hydra/config.yaml."""
+
+    @property
+    def name(self) -> str:
+        """Lightning builds folders from loggers' names; this one has none."""
+        return ""
+
+    @property
+    def version(self) -> str:
+        """As `name`."""
+        return ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Hyper-parameters live in .hydra/config.yaml."""
+
+
+class History(ScalarLogger):
     """The logger that every run has, TensorBoard or not. Filled on rank 0, empty on the others.
 
     `points` maps a tag ("train/loss") to its (global step, value) pairs in the order of steps. A value logged again for
@@ -28,16 +45,6 @@ class History(Logger):
         """Find the trainer's history; an empty one where there is none (`fast_dev_run` puts every logger away)."""
         return next((logger for logger in trainer.loggers if isinstance(logger, History)), History())
 
-    @property
-    def name(self) -> str:
-        """Lightning builds folders from loggers' names; this one has no folder."""
-        return ""
-
-    @property
-    def version(self) -> str:
-        """As `name`."""
-        return ""
-
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Keep the values, all but the "epoch" that Lightning adds to them: against the step it is a mere staircase."""
@@ -49,9 +56,6 @@ class History(Logger):
             place = bisect_left(curve, step, key=itemgetter(0))
             same_step = place < len(curve) and curve[place][0] == step
             curve[place : place + same_step] = [(step, float(value))]
-
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Hyper-parameters live in .hydra/config.yaml."""
 
     def latest(self, tag: str) -> float | None:
         """Return the newest value of a tag, None before there is one."""
