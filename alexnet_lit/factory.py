@@ -108,14 +108,28 @@ def build_net(config: DictConfig) -> nn.Module:
     return net
 
 
+def without_weights(config: DictConfig) -> DictConfig:
+    """The same config, but a net that draws its weights: for those who bring others, or need none."""
+    config = config.copy()
+    if "weights" in config.model:
+        config.model.weights = None
+    return config
+
+
 def build(config: DictConfig) -> tuple[Classifier, ImageData]:
     """The module and its data. Nothing is read before `data.prepare_data()` or `data.setup()`.
 
-    The net's weights are drawn from torch's global generator.
+    The net's weights are drawn from torch's global generator; where model.weights names some, these take their place,
+    unless config.ckpt brings the weights.
     """
+    return _build(config, fresh=config.ckpt is None)
+
+
+def _build(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
+    """`fresh`: no checkpoint is to bring the weights, so model.weights counts. The module's config keeps it anyway."""
     data = make(config, "data")
     _check_fit(config, data)
-    net = build_net(config)
+    net = build_net(config if fresh else without_weights(config))
     optimizer = make(config, "optimizer")
     schedule = _schedule(config, data)
     module = Classifier(
@@ -138,6 +152,12 @@ def _check_fit(config: DictConfig, data: ImageData) -> None:
             raise Mistake(
                 f"model.{key}={show(config.model[key])}: the data has {there} {noun}: use model.{key}={there}"
             )
+    size = config.data.image_size
+    if "image_size" in config.model and config.model.image_size != size:
+        raise Mistake(
+            f"model.image_size={show(config.model.image_size)}: the data is enlarged to data.image_size={size}: "
+            "set data.image_size alone, which the net follows"
+        )
 
 
 def _schedule(config: DictConfig, data: ImageData) -> Schedule:
@@ -195,7 +215,7 @@ def load(path: str | Path) -> Classifier:
     """
     checkpoint = read_checkpoint(path)
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
-    module, _ = build(config)
+    module, _ = _build(config, fresh=False)
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval()
 

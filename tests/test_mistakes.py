@@ -34,6 +34,8 @@ TYPED = [
     (["seed=1", "name=a=b"], "error: name=a=b: cannot be read: quote a value with special characters"),
     (["epochs=3"], "epochs: there is no such key: did you mean trainer.max_epochs"),
     (["-m", "seed=1,2", "--cfg=job"], "--cfg shows the config of one run: leave out -m"),
+    # Combinations
+    (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
     # Types
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
     (["model.dropout=half"], "model.dropout=half: should be a valid number"),
@@ -45,8 +47,19 @@ TYPED = [
     # Ranges
     (["model.dropout=1.5"], "model.dropout=1.5: should be less than or equal to 1"),
     (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
+    (["model.lrn_size=0"], "model.lrn_size=0: should be greater than or equal to 1"),
+    (["model.lrn_alpha=-1"], "model.lrn_alpha=-1: should be greater than or equal to 0"),
+    (["model.lrn_beta=-0.75"], "model.lrn_beta=-0.75: should be greater than or equal to 0"),
+    (["model.lrn_k=0"], "model.lrn_k=0: should be greater than 0"),
+    (["model.lrn_k=inf"], "model.lrn_k=inf: should be a finite number"),
+    (["model=lenet", "data.image_size=28", "model.init=caffe"], "model.init=caffe: should be 'xavier' or 'kaiming'"),
     (["model.num_classes=5"], "model.num_classes=5: the data has 10 classes"),
     (["model.in_channels=3"], "model.in_channels=3: the data has 1 channel"),
+    (
+        ["model.image_size=96"],
+        "model.image_size=96: the data is enlarged to data.image_size=224: set data.image_size alone",
+    ),
+    (["model.weights=imagenet"], "model: weights=imagenet: there are none for design=course: use model=alexnet_owt"),
     (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     (["seed=-1"], "seed=-1: should be a whole number from 0"),
     (["data.batch_size=0"], "data.batch_size=0: should be greater than or equal to 1"),
@@ -74,6 +87,10 @@ TYPED = [
     (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: use one of"),
     (["trainer.precision=7"], "trainer.precision=7"),
     # Files
+    (
+        ["model=alexnet_owt", "model.weights={tmp}/none.pth"],
+        "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory",
+    ),
     (["ckpt={tmp}"], "ckpt={tmp}: there is no {tmp}/checkpoints/last.ckpt: name a run folder"),
     (["ckpt={tmp}/none.ckpt"], "ckpt={tmp}/none.ckpt: there is no"),
     (["ckpt={tmp}", "-m"], "ckpt={tmp}: continues one run: leave out -m"),

@@ -3,5 +3,6 @@
 from alexnet_lit.nets.alexnet import AlexNet
 from alexnet_lit.nets.lenet import LeNet
 from alexnet_lit.nets.lrn import LocalResponseNorm
+from alexnet_lit.nets.weights import copy_weights, load_weights
 
-__all__ = ["AlexNet", "LeNet", "LocalResponseNorm"]
+__all__ = ["AlexNet", "LeNet", "LocalResponseNorm", "copy_weights", "load_weights"]

@@ -1,22 +1,35 @@
 """LeNet-5, the traditional CNN that AlexNet is compared with."""
 
-import itertools
-from collections import OrderedDict
-from typing import Annotated, Literal
+from functools import partial
+from typing import Literal
 
-from pydantic import ConfigDict, Field, validate_call
-from torch import Tensor, nn
+from pydantic import ConfigDict, validate_call
 
-from alexnet_lit.nets.activation import ACTIVATIONS, Activation
-from alexnet_lit.nets.init import initialise
+from alexnet_lit.nets.activation import Activation
+from alexnet_lit.nets.design import Classes, Conv, ConvNet, Count, Design, NotNegative, Positive, Probability
+from alexnet_lit.nets.lrn import LocalResponseNorm
+
+DESIGN = Design(
+    (
+        Conv(6, 5, padding=2, normalised=True, pooled=True),
+        Conv(16, 5, normalised=True, pooled=True),
+    ),
+    pooling="average",
+    hidden=(120, 84),
+)
 
 
-class LeNet(nn.Module):
+class LeNet(ConvNet):
     """Two convolutions of 5x5, average pooling, three linear layers: 61,706 parameters for one channel and 28 px.
 
     As the course builds it, after LeCun et al. 1998: plain average pooling and a linear output layer stand for the
     trained subsampling and the radial basis functions of the original. Images of any size from 12 px; the first linear
     layer follows it.
+
+    AlexNet's ideas are switches here too: local response normalisation (lrn, lrn_*) after both convolutions'
+    activations, 3x3 pooling windows two apart (overlapping_pool), dropout after the hidden linear layers' activations.
+    init: the three of 2012 are missing, as they are defined layer by layer for five convolutions and three linear
+    layers.
 
     Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
     Raises: ValueError if image_size is too small for a feature to be left after the last pooling.
@@ -26,53 +39,31 @@ class LeNet(nn.Module):
     def __init__(
         self,
         *,
-        in_channels: Annotated[int, Field(ge=1)],
-        num_classes: Annotated[int, Field(ge=2)],
-        image_size: Annotated[int, Field(ge=1)],
+        in_channels: Count,
+        num_classes: Classes,
+        image_size: Count,
         activation: Activation,
+        lrn: bool,
+        lrn_size: Count,
+        lrn_alpha: NotNegative,
+        lrn_beta: NotNegative,
+        lrn_k: Positive,
+        lrn_reduction: Literal["mean", "sum"],
+        overlapping_pool: bool,
+        dropout: Probability,
         init: Literal["xavier", "kaiming"],
         compile: bool,
     ) -> None:
-        super().__init__()
-        size = _feature_size(image_size)
-        if size < 1:
-            smallest = next(s for s in itertools.count(image_size) if _feature_size(s) > 0)
-            raise ValueError(f"image_size={image_size} leaves nothing after the last pooling: use {smallest} or more")
-        act = ACTIVATIONS[activation]
-        self.features = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                [
-                    ("conv1", nn.Conv2d(in_channels, 6, kernel_size=5, padding=2)),
-                    (f"{activation}1", act()),
-                    ("pool1", nn.AvgPool2d(2, stride=2)),
-                    ("conv2", nn.Conv2d(6, 16, kernel_size=5)),
-                    (f"{activation}2", act()),
-                    ("pool2", nn.AvgPool2d(2, stride=2)),
-                ]
-            )
+        norm = partial(LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_reduction) if lrn else None
+        super().__init__(
+            DESIGN,
+            in_channels=in_channels,
+            num_classes=num_classes,
+            image_size=image_size,
+            activation=activation,
+            norm=norm,
+            overlapping_pool=overlapping_pool,
+            dropout=dropout,
+            init=init,
+            compile=compile,
         )
-        self.classifier = nn.Sequential(
-            OrderedDict[str, nn.Module](
-                [
-                    ("linear3", nn.Linear(16 * size * size, 120)),
-                    (f"{activation}3", act()),
-                    ("linear4", nn.Linear(120, 84)),
-                    (f"{activation}4", act()),
-                    ("linear5", nn.Linear(84, num_classes)),
-                ]
-            )
-        )
-        initialise(self, init, activation)
-        if compile:
-            self.compile()
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (B, C, H, W) -> logits (B, num_classes)."""
-        x = self.features(images).flatten(1)  # (B, 16, 5, 5) -> (B, 400) at 28 px
-        logits: Tensor = self.classifier(x)
-        return logits
-
-
-def _feature_size(image_size: int) -> int:
-    """Height and width in pixels after the last pooling; below 1 where nothing is left."""
-    return (image_size // 2 - 4) // 2

@@ -20,10 +20,15 @@ COURSE: dict[str, Any] = {
     "image_size": 224,
     "activation": "relu",
     "lrn": False,
+    "lrn_size": 5,
+    "lrn_alpha": 1e-4,
+    "lrn_beta": 0.75,
+    "lrn_k": 2.0,
     "lrn_reduction": "mean",
     "overlapping_pool": True,
     "dropout": 0.5,
     "init": "xavier",
+    "weights": None,
     "compile": False,
 }
 
@@ -109,6 +114,17 @@ def test_what_is_switched_off_is_absent() -> None:
 def test_normalisation_stands_between_activation_and_pooling() -> None:
     names = layers(lrn=True)
     assert names[:5] == ["Conv2d", "ReLU", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
+
+
+def test_normalisation_has_the_constants_that_are_given() -> None:
+    constants = {"lrn_size": 3, "lrn_alpha": 1e-2, "lrn_beta": 0.5, "lrn_k": 1.0}
+    net = AlexNet(**COURSE | {"image_size": 96, "lrn": True, "overlapping_pool": False} | constants)
+    images, _ = real_images(2, image_size=96)
+
+    conv = net.features[0]
+    expected = F.max_pool2d(F.local_response_norm(conv(images).relu(), 3, alpha=1e-2, beta=0.5, k=1.0), 2)
+
+    torch.testing.assert_close(net.features[:4](images), expected)
 
 
 def test_windows_without_overlap_are_two_wide() -> None:

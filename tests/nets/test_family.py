@@ -42,6 +42,24 @@ def test_owt_equals_torchvisions_alexnet() -> None:
     assert kinds[0] == kinds[1]
 
 
+@pytest.mark.parametrize(("image_size", "layers"), [(223, 0), (224, 0), (255, 1), (96, 1), (287, 1)])
+def test_owt_pools_to_six_px_where_the_map_has_another_size(image_size: int, layers: int) -> None:
+    with torch.device("meta"):
+        net = AlexNet(**COURSE | {"design": "owt", "image_size": image_size})
+        images = torch.zeros(1, 1, image_size, image_size)
+    assert [type(layer).__name__ for layer in net.features].count("AdaptiveAvgPool2d") == layers
+    assert net.features(images).shape == (1, 256, 6, 6)
+
+
+@pytest.mark.parametrize("switches", [{}, {"lrn": True, "dropout": 0.0, "activation": "tanh"}])
+@pytest.mark.parametrize("design", ["course", "paper", "owt"])
+def test_weights_have_the_same_names_in_every_member(design: str, switches: dict[str, Any]) -> None:
+    with torch.device("meta"):
+        net = AlexNet(**COURSE | {"design": design, "image_size": 96} | switches)
+    layers = [f"features.conv{n}" for n in range(1, 6)] + [f"classifier.linear{n}" for n in range(6, 9)]
+    assert list(net.state_dict()) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
+
+
 def two_towers(net: AlexNet, images: Tensor) -> Tensor:
     """The paper's figure 2 from the weights of `net`: two half nets, and what they tell each other before conv3 and the
     linear layers. (B, 1, 224, 224) -> (B, 10).

@@ -1,0 +1,135 @@
+"""A net as a table: convolutions in a row, then linear layers; and the module that is built from such a design."""
+
+import itertools
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+
+from alexnet_lit.nets.activation import Activation, activate
+from alexnet_lit.nets.init import Init, initialise
+
+# What the arguments of nets may be.
+Count = Annotated[int, Field(ge=1)]
+Classes = Annotated[int, Field(ge=2)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+_POOLING: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
+
+
+class Conv(NamedTuple):
+    """One convolution: what comes out, its window, and whether normalisation (if it is on) and pooling follow."""
+
+    channels: int
+    kernel: int
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
+    normalised: bool = False
+    pooled: bool = False
+
+
+class Design(NamedTuple):
+    """One net. What it does not say, its switches do."""
+
+    convolutions: tuple[Conv, ...]
+    pooling: Literal["max", "average"] = "max"
+    average: int | None = None  # px that an adaptive pooling brings the last map to; None leaves it as it is
+    hidden: tuple[int, ...] = (4096, 4096)  # units of the linear layers before the last
+    dropout: Literal["before", "after"] = "after"  # each hidden linear layer and its activation
+
+
+class ConvNet(nn.Module):
+    """The net of a design: `features`, from images to the last map, and `classifier`, from there to logits.
+
+    A layer that is switched off is absent, not idle. norm: makes the layer that follows the activation of each
+    convolution that the design calls normalised; None for none.
+
+    Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
+    Raises: ValueError if image_size is too small for a feature to be left after the last pooling.
+    """
+
+    def __init__(
+        self,
+        design: Design,
+        *,
+        in_channels: int,
+        num_classes: int,
+        image_size: int,
+        activation: Activation,
+        norm: Callable[[], nn.Module] | None,
+        overlapping_pool: bool,
+        dropout: float,
+        init: Init,
+        compile: bool,
+    ) -> None:
+        super().__init__()
+        window = 3 if overlapping_pool else 2
+        size = _map_size(design, image_size, window)
+        if size < 1:
+            smallest = next(s for s in itertools.count(image_size) if _map_size(design, s, window) > 0)
+            raise ValueError(f"image_size={image_size} leaves nothing after the last pooling: use {smallest} or more")
+        self.features = _features(design, in_channels, activation, norm, window)
+        # For a map of that size the layer would do nothing, and on GPUs its gradient is not repeatable.
+        if design.average is not None and design.average != size:
+            self.features.add_module("average", nn.AdaptiveAvgPool2d(design.average))
+            size = design.average
+        units = design.convolutions[-1].channels * size * size
+        self.classifier = _classifier(design, units, num_classes, activation, dropout)
+        initialise(self, init, activation)
+        # Convolutions read and write channels last faster than channels first, on CPUs and on tensor cores alike.
+        self.to(memory_format=torch.channels_last)
+        if compile:
+            self.compile()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (B, C, H, W) -> logits (B, num_classes)."""
+        x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's AlexNet at 224 px
+        logits: Tensor = self.classifier(x)
+        return logits
+
+
+def _features(
+    design: Design, channels: int, activation: Activation, norm: Callable[[], nn.Module] | None, window: int
+) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    for n, conv in enumerate(design.convolutions, start=1):
+        layers[f"conv{n}"] = nn.Conv2d(
+            channels, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups
+        )
+        activated = {f"{activation}{n}": activate(activation)}
+        normalised = {f"lrn{n}": norm()} if norm is not None and conv.normalised else {}
+        pooled = {f"pool{n}": _POOLING[design.pooling](window, stride=2)} if conv.pooled else {}
+        if design.pooling == "max" and not normalised:
+            # Activations rise monotonically, so the maximum may be taken first: the same values and gradients as
+            # activation, then pooling, with a quarter of the elements to activate.
+            layers |= pooled | activated
+        else:
+            layers |= activated | normalised | pooled
+        channels = conv.channels
+    return nn.Sequential(layers)
+
+
+def _classifier(design: Design, units: int, num_classes: int, activation: Activation, dropout: float) -> nn.Sequential:
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    first = len(design.convolutions) + 1
+    for n, hidden in enumerate(design.hidden, start=first):
+        dropped = {f"dropout{n}": nn.Dropout(dropout)} if dropout else {}
+        linear = {f"linear{n}": nn.Linear(units, hidden), f"{activation}{n}": activate(activation)}
+        layers |= dropped | linear if design.dropout == "before" else linear | dropped
+        units = hidden
+    layers[f"linear{first + len(design.hidden)}"] = nn.Linear(units, num_classes)
+    return nn.Sequential(layers)
+
+
+def _map_size(design: Design, size: int, window: int) -> int:
+    """Height and width in px after the last pooling for an image of `size` px; below 1 where nothing is left."""
+    for conv in design.convolutions:
+        size = (size + 2 * conv.padding - conv.kernel) // conv.stride + 1
+        size = (size - window) // 2 + 1 if conv.pooled else size
+    return size

@@ -1,0 +1,66 @@
+"""Weights that others have trained, in place of those that a net draws."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+# torchvision's AlexNet_Weights.IMAGENET1K_V1; the file's name ends with the beginning of its SHA-256.
+IMAGENET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+_FITS = "use a state dict of torchvision's alexnet"
+
+
+def load_weights(net: nn.Module, weights: str) -> None:
+    """Fill `net`, an AlexNet of the design owt, with the weights that `weights` names, in place.
+
+    "imagenet": torchvision's, trained on ImageNet; 244 MB that are downloaded once, into torch.hub's folder. Anything
+    else is a file with a state dict of torchvision's alexnet. See `copy_weights` for what they need not agree in.
+    Raises: ValueError if the weights can't be had or don't fit.
+    """
+    try:
+        copy_weights(net, _read(weights))
+    except ValueError as error:
+        raise ValueError(f"weights={weights}: {error}") from error
+
+
+def copy_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Copy a state dict of torchvision's alexnet into `net`, in place. Parameters are matched by order and shape.
+
+    The last layer keeps its own weights where the state dict has another number of classes. A net of one channel takes
+    the sum over the weights of three, as a grey picture has three equal colours.
+    Raises: ValueError that names what does not fit; `net` is as it was then.
+    """
+    names, mine = zip(*net.named_parameters(), strict=True)
+    theirs = list(state.values())
+    if len(theirs) != len(mine):
+        raise ValueError(f"{len(theirs)} tensors for the net's {len(mine)} parameters: {_FITS}")
+    shapes = [tuple(parameter.shape) for parameter in mine]
+    classes = tuple(theirs[-1].shape[:1])
+    shapes[-2:] = [(*classes, *shapes[-2][1:]), classes]
+    if shapes[0][1] == 1 and theirs[0].shape[1:2] == (3,):
+        shapes[0] = (shapes[0][0], 3, *shapes[0][2:])
+    for name, shape, (other, tensor) in zip(names, shapes, state.items(), strict=True):
+        if tuple(tensor.shape) != shape:
+            raise ValueError(f"{other} {tuple(tensor.shape)} does not fit the net's {name} {shape}: {_FITS}")
+    fresh = () if classes == mine[-1].shape else mine[-2:]
+    with torch.no_grad():
+        for parameter, tensor in zip(mine[: len(mine) - len(fresh)], theirs, strict=False):
+            parameter.copy_(tensor if tensor.shape == parameter.shape else tensor.sum(1, keepdim=True))
+
+
+def _read(weights: str) -> dict[str, Tensor]:
+    """The state dict that is behind "imagenet" or in a file, on the CPU. Nothing in it is executed."""
+    try:
+        if weights == "imagenet":
+            state = torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", check_hash=True, weights_only=True)
+        else:
+            state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
+    except Exception as error:  # torch has no error class of its own: network, OS, pickle, zip, runtime errors come out
+        failed, way_out = "can't be read", _FITS
+        if weights == "imagenet":
+            failed, way_out = "can't be fetched", f"download {IMAGENET} elsewhere and say model.weights=<file>"
+        raise ValueError(f"{failed} ({' '.join(str(error).split())[:200]}): {way_out}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"holds no state dict: {_FITS}")
+    return state

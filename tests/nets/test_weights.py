@@ -1,0 +1,195 @@
+"""Weights that others trained: torchvision's net is the reference, a server on this machine stands in for its own."""
+
+import hashlib
+import io
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from torch import Tensor
+
+import alexnet_lit
+from alexnet_lit.errors import Mistake
+from alexnet_lit.nets import AlexNet, copy_weights, weights
+from alexnet_lit.nets.alexnet import DESIGNS
+from tests.data.test_download import Mirror
+from tests.nets.test_alexnet import COURSE
+
+OWT: dict[str, Any] = COURSE | {"design": "owt"}
+COLOUR: dict[str, Any] = OWT | {"in_channels": 3, "num_classes": 7}
+RUN = ("model=alexnet_owt", "model.weights=imagenet", "data=sample", "data.image_size=96")
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The design owt with few channels and units, as the real one has 244 MB of weights."""
+    convolutions = tuple(conv._replace(channels=4) for conv in DESIGNS["owt"].convolutions)
+    monkeypatch.setitem(DESIGNS, "owt", DESIGNS["owt"]._replace(convolutions=convolutions, hidden=(8, 8)))
+
+
+def small_state() -> dict[str, Tensor]:
+    """A state dict of a small net for three channels and seven classes, with torchvision's names."""
+    with torch.device("meta"):
+        names = torchvision.models.alexnet(weights=None).state_dict()
+    state = AlexNet(**COLOUR | {"init": "kaiming"}).state_dict()
+    torch.nn.init.normal_(state["classifier.linear8.weight"])  # kaiming leaves it at 0
+    return dict(zip(names, state.values(), strict=True))
+
+
+@pytest.fixture
+def server(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
+    """Serves a small state dict where torchvision's is expected; nothing has been downloaded yet."""
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
+    file = io.BytesIO()
+    torch.save(small_state(), file)
+    name = f"alexnet-owt-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth"
+    server = Mirror({name: file.getvalue()})
+    monkeypatch.setattr(weights, "IMAGENET", server.url + name)
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    yield server
+    server.shutdown()
+    server.server_close()
+
+
+def test_the_address_is_torchvisions() -> None:
+    assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url == weights.IMAGENET
+
+
+def test_with_torchvisions_weights_it_is_torchvisions_net(tmp_path: Path) -> None:
+    theirs = torchvision.models.alexnet(weights=None).eval()
+    file = tmp_path / "alexnet.pth"
+    torch.save(theirs.state_dict(), file)
+    ours = AlexNet(**OWT | {"in_channels": 3, "num_classes": 1000, "weights": str(file)}).eval()
+    file.unlink()  # 244 MB
+    images = torch.randn(2, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
+
+
+def test_imagenets_are_downloaded_once(server: Mirror) -> None:
+    for _ in range(2):
+        net = AlexNet(**COLOUR | {"weights": "imagenet"})
+        assert [f"/{name}" for name, _ in server.asked] == [weights.IMAGENET.removeprefix(server.url[:-1])]
+    (content,) = server.files.values()
+    state = torch.load(io.BytesIO(content), weights_only=True)
+    assert all(torch.equal(mine, other) for mine, other in zip(net.parameters(), state.values(), strict=True))
+
+
+def test_for_other_classes_the_last_layer_is_the_nets_own(small: None) -> None:
+    net, state = AlexNet(**COLOUR | {"num_classes": 10}), small_state()
+    before = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+
+    copy_weights(net, state)
+
+    after = net.state_dict()
+    assert torch.equal(after["classifier.linear7.bias"], state["classifier.4.bias"])
+    for kind in ("weight", "bias"):
+        assert torch.equal(after[f"classifier.linear8.{kind}"], before[f"classifier.linear8.{kind}"])
+
+
+def test_a_net_of_one_channel_sees_grey_pictures_as_one_of_three_does(small: None) -> None:
+    colour, grey = (AlexNet(**COLOUR | {"in_channels": channels}).eval() for channels in (3, 1))
+    state = small_state()
+    for net in (colour, grey):
+        copy_weights(net, state)
+    images = torch.randn(2, 1, 224, 224)
+
+    torch.testing.assert_close(grey(images), colour(images.expand(2, 3, 224, 224)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ({"classifier.6.bias": None}, r"15 tensors for the net's 16 parameters: use a state dict of torchvision's"),
+        (
+            {"features.3.weight": torch.zeros(4, 4, 3, 3)},
+            r"features.3.weight \(4, 4, 3, 3\) does not fit the net's features.conv2.weight \(4, 4, 5, 5\)",
+        ),
+        (
+            {"features.0.weight": torch.zeros(4, 2, 11, 11)},
+            r"features.0.weight \(4, 2, 11, 11\) does not fit the net's features.conv1.weight \(4, 3, 11, 11\)",
+        ),
+        (
+            {"classifier.6.bias": torch.zeros(8)},
+            r"classifier.6.weight \(7, 8\) does not fit the net's classifier.linear8.weight \(8, 8\)",
+        ),
+        (
+            {"classifier.6.weight": torch.zeros(7, 9)},
+            r"classifier.6.weight \(7, 9\) does not fit the net's classifier.linear8.weight \(7, 8\)",
+        ),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
+)
+def test_what_does_not_fit_is_named_and_changes_nothing(
+    change: dict[str, Tensor | None], line: str, small: None
+) -> None:
+    state = {name: tensor for name, tensor in (small_state() | change).items() if tensor is not None}
+    net = AlexNet(**COLOUR)
+    before = [parameter.clone() for parameter in net.parameters()]
+
+    with pytest.raises(ValueError, match=line):
+        copy_weights(net, state)
+
+    assert all(torch.equal(mine, was) for mine, was in zip(net.parameters(), before, strict=True))
+
+
+def test_a_file_of_something_else(tmp_path: Path, small: None) -> None:
+    run = tmp_path / "last.ckpt"
+    torch.save({"state_dict": {}, "epoch": 1}, run)
+    text = tmp_path / "notes.txt"
+    text.write_text("alexnet")
+    for file, reason in ((run, "holds no state dict"), (text, "can't be read")):
+        with pytest.raises(ValueError, match=rf"weights={file}: {reason}.*: use a state dict of torchvision's alexnet"):
+            AlexNet(**COLOUR | {"weights": str(file)})
+
+
+@pytest.mark.parametrize("design", ["course", "paper"])
+def test_there_are_weights_for_one_design(design: str) -> None:
+    line = f"weights=imagenet: there are none for design={design}: use model=alexnet_owt"
+    with pytest.raises(ValueError, match=line):
+        AlexNet(**COURSE | {"design": design, "weights": "imagenet"})
+
+
+@pytest.mark.parametrize("fault", ["HTTP Error 404: Not Found", "invalid hash value", "Connection refused"])
+def test_a_download_that_fails_is_one_readable_line(
+    fault: str, server: Mirror, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if fault.startswith("HTTP"):
+        server.files.clear()
+    elif fault.startswith("invalid"):
+        server.files = dict.fromkeys(server.files, b"<html>please log in</html>")
+    else:
+        monkeypatch.setattr(weights, "IMAGENET", "http://127.0.0.1:1/alexnet-owt-7be5be79.pth")
+
+    with pytest.raises(Mistake) as caught:
+        alexnet_lit.build(alexnet_lit.compose(*RUN))
+
+    text = str(caught.value)
+    assert text.startswith("model: weights=imagenet: can't be fetched (")
+    assert fault in text
+    assert text.endswith(f": download {weights.IMAGENET} elsewhere and say model.weights=<file>")
+    assert "\n" not in text
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
+
+
+def test_a_checkpoint_has_all_weights_and_asks_for_no_others(server: Mirror, tmp_path: Path) -> None:
+    module, _ = alexnet_lit.build(alexnet_lit.compose(*RUN))
+    assert len(server.asked) == 1
+    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    shutil.rmtree(tmp_path / "torch")
+
+    loaded = alexnet_lit.load(tmp_path / "best.ckpt")
+    resumed, _ = alexnet_lit.build(alexnet_lit.compose(*RUN, f"ckpt={tmp_path}"))
+
+    assert len(server.asked) == 1
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[name])
+    for each in (module, loaded, resumed):
+        assert each.hparams["config"]["model"]["weights"] == "imagenet"
