@@ -24,7 +24,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "errors": ("", ""),
     },
     {
-        "nets": ("", "torch pydantic"),
+        "nets": ("", "torch pydantic triton"),
         "data": ("errors", "torch pydantic lightning filelock"),
         "distributed": ("errors", "torch"),
         "watch": ("errors", "torch pydantic lightning rich matplotlib"),
@@ -53,7 +53,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data app", "typer"),
+        "__main__": ("errors mistakes config data watch factory app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
@@ -148,6 +148,7 @@ QUICK = {
     "import alexnet_lit": ["-c", "import alexnet_lit"],
     "--help": ["train.py", "--help"],
     "--cfg job": ["train.py", "--cfg", "job"],
+    "summary --help": ["-m", "alexnet_lit", "summary", "--help"],
     "a mistake": ["train.py", "model.lnr=true", "--cfg", "job"],
 }
 
@@ -167,7 +168,7 @@ def test_an_answer_needs_no_torch(arguments: list[str]) -> None:
     assert imported & {"torch", "lightning", "matplotlib"} == set()
 
 
-@pytest.mark.parametrize("arguments", list(QUICK.values())[:3], ids=list(QUICK)[:3])
+@pytest.mark.parametrize("arguments", list(QUICK.values())[:4], ids=list(QUICK)[:4])
 def test_an_answer_comes_without_noise(arguments: list[str]) -> None:
     done = _python(*arguments)
     assert (done.returncode, done.stderr) == (0, "")

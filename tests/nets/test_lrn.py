@@ -1,12 +1,16 @@
 """Local response normalisation against the paper's formula, written as loops."""
 
+import logging
+import os
+import subprocess
+import sys
 from typing import Literal
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet_lit.nets import LocalResponseNorm
+from alexnet_lit.nets import LocalResponseNorm, lrn, lrn_cpu, lrn_plain
 
 
 def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: bool) -> Tensor:
@@ -101,3 +105,126 @@ def test_is_exported_as_plain_operations() -> None:
     x = torch.randn(2, 8, 3, 4)
     program = torch.export.export(layer, (x,))
     torch.testing.assert_close(program.module()(x), layer(x))
+
+
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a compiler."""
+    monkeypatch.setattr(lrn_cpu, "available", lambda x: False)
+
+
+@pytest.mark.usefixtures("plain")
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_gradient_without_a_compiler(size: int) -> None:
+    x = torch.randn(2, 6, 2, 2, dtype=torch.float64, requires_grad=True)
+    layer = LocalResponseNorm(size, alpha=0.3, beta=0.75, k=1.5, reduction="mean")
+    assert torch.autograd.gradcheck(layer, x)
+
+
+@pytest.mark.skipif(not lrn_cpu.available(torch.ones(1)), reason="no C compiler with OpenMP here")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
+@pytest.mark.parametrize("size", [1, 4, 5, 9])
+@pytest.mark.parametrize("beta", [0.75, 0.6])
+def test_the_compiled_kernel_equals_plain_operations(
+    shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float
+) -> None:
+    x, gradient = (10 * torch.randn(shape, dtype=torch.float64) for _ in range(2))
+    if len(shape) == 4:
+        x, gradient = x.contiguous(memory_format=layout), gradient.contiguous(memory_format=layout)
+    settings = (size, 1e-2, beta, 1.5)
+
+    for tensor in (x, x[:, ::2]):  # the second has gaps
+        out = lrn_cpu.forward(tensor, *settings)
+        torch.testing.assert_close(out, lrn_plain.forward(tensor, *settings), rtol=1e-12, atol=1e-12)
+        upstream = gradient[:, : tensor.shape[1]]  # of other strides for the second
+        grad = lrn_cpu.backward(tensor, upstream, *settings)
+        torch.testing.assert_close(grad, lrn_plain.backward(tensor, upstream, *settings), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
+def test_without_a_compiler_there_is_a_line_and_plain_operations(
+    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CC", compiler)
+    lrn_cpu._library.cache_clear()
+    x = torch.randn(2, 7, 3, 5)
+    layer = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
+    try:
+        with caplog.at_level(logging.INFO, logger="alexnet_lit"):
+            torch.testing.assert_close(layer(x), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)(x))
+            layer(x)
+    finally:
+        lrn_cpu._library.cache_clear()
+    assert [record.message for record in caplog.records] == [
+        "no C compiler with OpenMP here, so local response normalisation takes 3 to 6 times as long"
+    ]
+
+
+def test_every_thread_count_gives_the_same_numbers() -> None:
+    x = torch.randn(5, 96, 7, 7)
+    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean")
+    threads = torch.get_num_threads()
+    try:
+        outs = []
+        for count in (1, 2, 3):
+            torch.set_num_threads(count)
+            outs.append(layer(x))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(outs[0], outs[1])
+    assert torch.equal(outs[0], outs[2])
+
+
+# Triton's interpreter runs the kernels of the GPU on a CPU. It is chosen when triton is imported, so in a new process.
+TRITON = """
+import itertools
+import torch
+from alexnet_lit.nets import lrn_gpu, lrn_plain
+
+layouts = (torch.contiguous_format, torch.channels_last)
+for shape, layout, dtype in itertools.product([(2, 7, 3, 5), (1, 3, 40, 11)], layouts, [torch.float32, torch.float16]):
+    x, gradient = (torch.randn(shape).mul(8).to(dtype).contiguous(memory_format=layout) for _ in range(2))
+    for size, beta in itertools.product([1, 4, 5, 9], [0.75, 0.5]):
+        settings = (size, 1e-2, beta, 1.5)
+        assert lrn_gpu.available(x)
+        assert not lrn_gpu.available(x.double())
+        torch.testing.assert_close(lrn_gpu.forward(x, *settings), lrn_plain.forward(x, *settings))
+        expected = lrn_plain.backward(x, gradient, *settings)
+        torch.testing.assert_close(lrn_gpu.backward(x, gradient, *settings), expected)
+        torch.testing.assert_close(lrn_gpu.backward(x, gradient.contiguous(), *settings), expected)
+print("equal")
+"""
+
+
+@pytest.mark.slow
+def test_the_kernels_of_the_gpu_equal_plain_operations() -> None:
+    pytest.importorskip("triton", reason="torch brings it where there are GPUs that it knows")
+    done = subprocess.run(
+        [sys.executable, "-c", TRITON],
+        env=os.environ | {"TRITON_INTERPRET": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "equal\n", done.stderr
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    x = torch.randn(4, 96, 13, 13, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean")
+    settings = (5, 1e-2 / 5, 0.75, 2.0)
+
+    out = layer(x)
+    out.backward(torch.ones_like(out))
+
+    assert lrn._implementation(x).__name__.endswith("lrn_gpu")
+    torch.testing.assert_close(out, lrn_plain.forward(x, *settings))
+    torch.testing.assert_close(x.grad, lrn_plain.backward(x, torch.ones_like(out), *settings))
