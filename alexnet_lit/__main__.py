@@ -50,6 +50,34 @@ def data(
         print(f"Fashion-MNIST: {next(iter(paths.values())).parent}")
 
 
+@app.command()
+def summary(
+    overrides: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="OVERRIDES", help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96."
+        ),
+    ] = None,
+) -> None:
+    """Print the net layer by layer: output shape, parameters, multiply-adds, memory of activations.
+
+    For one image, with the share of each layer in the total. Builds the net alone, so no data is needed.
+    """
+    from alexnet_lit.config import compose
+
+    config = compose(*overrides or ())
+    # These import torch: only once there is a net to build.
+    from alexnet_lit.factory import build_net, check_root, without_weights
+    from alexnet_lit.watch import layers
+    from alexnet_lit.watch.console import plain
+
+    check_root(config)
+    net = build_net(without_weights(config))
+    size = config.model.image_size if "image_size" in config.model else config.data.image_size
+    table = layers(net, (config.model.in_channels, size, size), costs=True)
+    typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
+
+
 def main() -> None:
     """Run a verb. A person's mistake costs one line and exit status 2."""
     try:

@@ -11,12 +11,12 @@ from typing import Any
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit.errors import Mistake
-from alexnet_lit.mistakes import explain
+from alexnet_lit.mistakes import explain, explain_override
 
 PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ lies beside the package; a wheel carries it inside.
@@ -83,6 +83,8 @@ def compose(*overrides: str) -> DictConfig:
     """
     try:
         return _compose(overrides)
+    except OverrideParseException as error:
+        raise explain_override(error.override) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error, suggest) from error
 
