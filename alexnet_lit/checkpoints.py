@@ -43,9 +43,9 @@ class AtomicFile(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Keep last.ckpt (the last finished step) and best.ckpt (by the objective), and stop when a signal asks for it.
 
-    last.ckpt is written every `every_steps` steps or `every_minutes` minutes, at the end of each epoch and on a stop;
-    it holds all that training needs to go on. best.ckpt holds weights and config only. `keep`: how many bests stay.
-    A value that is not a number never becomes best.
+    last.ckpt is written every `every_steps` steps or `every_minutes` minutes, at the end of each epoch and of the run,
+    and on a stop; it holds all that training needs to go on. best.ckpt holds weights and config only. `keep`: how many
+    bests stay. A value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
     waits for its end. The second acts at once, as ever.
@@ -105,7 +105,8 @@ class Checkpoints(Checkpoint):
         """Save if it is time to; stop if asked to."""
         stop, due = self._agree(trainer)
         epoch_ends = trainer.is_last_batch and not _validates_next(trainer)  # else it is saved after validation
-        if stop or due or epoch_ends or trainer.global_step % self.every_steps == 0:
+        run_ends = trainer.should_stop or trainer.global_step == trainer.max_steps  # within an epoch too
+        if stop or due or epoch_ends or run_ends or trainer.global_step % self.every_steps == 0:
             self._save_last(trainer)
         if stop:
             raise Interrupted

@@ -7,6 +7,8 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
+from lightning.pytorch.plugins.precision import Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -150,6 +152,22 @@ class Classifier(LightningModule):
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
         """Note the rate of this step: when it ends, the schedule has moved on."""
         self._rate = float(optimizer.param_groups[0]["lr"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clip for fused optimizers too. Lightning refuses that under mixed precision, as the factor of a gradient
+        scaler would still be in the gradients; where there is no scaler (bf16-mixed), nothing stands against it.
+        """
+        plugin = self.trainer.precision_plugin
+        if getattr(plugin, "scaler", None) is None:
+            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
+            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def take_point(self) -> dict[str, float]:
         """Scores and rate of the steps since the last call: a point of the training curve. Waits for the device."""

@@ -43,6 +43,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config = config.copy()
     config.paths.run = str(folder)
     kind, ranks = _devices(config)
+    _check_clipping(config)
     resume = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
@@ -84,6 +85,16 @@ def _devices(config: DictConfig) -> tuple[str, int]:
             f"use a multiple of {count}"
         )
     return kind, count
+
+
+def _check_clipping(config: DictConfig) -> None:
+    """Refuse what Lightning would refuse at the first step: a scaler's factor is taken out within a fused step only."""
+    trainer = config.trainer
+    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise Mistake(
+            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
+            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        )
 
 
 def _objective(config: DictConfig) -> str | None:

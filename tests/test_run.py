@@ -312,3 +312,30 @@ def test_a_kill_leaves_a_checkpoint_to_go_on_from(train: Train, tmp_path: Path) 
 
     assert resumed.status == 0, resumed.err
     assert resumed.result["steps"] == 30
+
+
+def test_a_run_that_ends_within_an_epoch_keeps_its_last_step(train: Train) -> None:
+    outcome = train(*SHORT, "trainer.max_steps=3")
+    assert outcome.status == 0
+    assert outcome.result["steps"] == 3
+    assert torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
+    assert [step for step, _ in scalars(outcome.folder)["train/loss"]] == [2, 3]
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_gradients_are_clipped_for_fused_optimizers_under_bf16(train: Train, optimizer: str) -> None:
+    outcome = train(
+        *("data=sample", "data.image_size=65", "data.batch_size=4", f"optimizer={optimizer}", "optimizer.fused=true"),
+        *("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1e-30", "optimizer.weight_decay=0"),
+        *("trainer.max_steps=2", "trainer.limit_val_batches=0", "objective=null", "trainer.limit_test_batches=1"),
+        *("optimizer.momentum=0", "optimizer.nesterov=false") if optimizer == "sgd" else (),
+    )
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.result["precision"] == "bf16-mixed"
+    torch.manual_seed(0)
+    if optimizer == "sgd":  # steps of that length leave the weights where they were
+        config = alexnet_lit.compose("data=sample", "data.image_size=65")
+        fresh = alexnet_lit.build_net(config).state_dict()
+        trained = weights(outcome.folder)
+        for name, value in fresh.items():
+            torch.testing.assert_close(trained[f"net.{name}"], value, rtol=0, atol=1e-20)

@@ -9,7 +9,8 @@ from alexnet_lit.errors import Diverged
 
 
 class Points(Callback):
-    """Logs `module.take_point()` every `every` steps and with the last step of an epoch, to all loggers, at that step.
+    """Logs `module.take_point()` every `every` steps, and with the last step of an epoch and of the run, to all loggers,
+    at that step.
 
     Raises: Diverged out of `fit` if the loss is no longer a number.
     """
@@ -21,7 +22,8 @@ class Points(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Log a point if it is time to."""
         step = trainer.global_step  # steps finished, this one included
-        if step == self._step or (step % self.every and not trainer.is_last_batch):
+        last = trainer.is_last_batch or step == trainer.max_steps
+        if step == self._step or (step % self.every and not last):
             return
         self._step = step
         values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
