@@ -9,7 +9,7 @@ from alexnet_lit.errors import Diverged
 
 
 class Points(Callback):
-    """Logs `module.take_point()` every `every` steps, and with the last step of an epoch and of the run, to all loggers,
+    """Logs `module.take_point()` every `every` steps and with the last of an epoch and of the run, to all loggers,
     at that step.
 
     Raises: Diverged out of `fit` if the loss is no longer a number.
