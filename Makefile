@@ -10,7 +10,7 @@ PY := .venv/bin/python
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
-.PHONY: help setup ready quick train test test-fast board lint format browser clean distclean
+.PHONY: help setup ready quick train test test-fast bench board lint format browser clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -36,6 +36,9 @@ test: ready  ## The whole test suite (CPU, at most 15 minutes on 2 cores)
 
 test-fast: ready  ## The tests that answer within 2 minutes
 	@$(PY) -m pytest -m "not slow" $(ARGS)
+
+bench: ready  ## Measurements of speed, a table each (ARGS="lrn --batch 64"; half an hour on 2 cores)
+	@$(PY) -m alexnet_lit bench $(ARGS)
 
 board: ready  ## TensorBoard on logs/
 	@$(PY) -m tensorboard.main --logdir logs $(ARGS)

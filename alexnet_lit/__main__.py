@@ -1,5 +1,7 @@
 """The verbs: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
 
+import dataclasses
+import json
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -76,6 +78,29 @@ def summary(
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     table = layers(net, (config.model.in_channels, size, size), costs=True)
     typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
+
+
+@app.command()
+def bench(
+    what: Annotated[list[str] | None, typer.Argument(metavar="[lrn|step|profile]...", help="Without any: all.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
+) -> None:
+    """Measure things beside each other, in turn, and print tables in Markdown.
+
+    lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
+    without LRN. profile: where its time goes. Each takes some minutes on two cores.
+    """
+    from alexnet_lit.bench import measure
+
+    tables = []
+    for table in measure(what, batch=batch, repeats=repeats, device=device):
+        typer.echo(table.markdown() + "\n")
+        tables.append(dataclasses.asdict(table))
+    if file is not None:
+        file.write_text(json.dumps(tables, indent=2) + "\n")
 
 
 def main() -> None:

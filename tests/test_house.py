@@ -43,6 +43,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "facade": ("config factory", ""),
+        "bench": ("errors nets config factory", "torch"),
         "prepare": ("errors data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {
@@ -53,7 +54,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors mistakes config data watch factory app", "typer"),
+        "__main__": ("errors config data watch factory bench app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}

@@ -55,7 +55,7 @@ class LocalResponseNorm(nn.Module):
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
             # Whoever compiles or exports fuses plain operations and derives them itself.
             return lrn_plain.forward(x, self.size, alpha, self.beta, self.k)
-        out: Tensor = _Normalise.apply(x, self.size, alpha, self.beta, self.k)
+        out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k)
         return out
 
     def extra_repr(self) -> str:
@@ -63,8 +63,8 @@ class LocalResponseNorm(nn.Module):
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, reduction={self.reduction}"
 
 
-class _Normalise(torch.autograd.Function):
-    """The layer and its gradient in closed form, by the fastest implementation at hand.
+class Normalise(torch.autograd.Function):
+    """The layer and its gradient in closed form, by `kernel`: a module that has both as functions.
 
     b = a s^-beta with s = k + alpha W a^2, where W sums over the window. Hence, with g the gradient of b, the gradient
     of a is  g s^-beta - 2 alpha beta a W'(g a s^(-beta - 1)),  where W' sums over the mirrored window. Between the two
@@ -72,20 +72,23 @@ class _Normalise(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, *settings: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, kernel: ModuleType, *settings: float) -> Tensor:
+        """Normalise: (B, C, ...) -> the same."""
         ctx.save_for_backward(x)
-        ctx.settings = settings
-        out: Tensor = _implementation(x).forward(x, *settings)
+        ctx.kernel, ctx.settings = kernel, settings
+        out: Tensor = kernel.forward(x, *settings)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """Give the gradient of `x`, and none of the settings."""
         (x,) = ctx.saved_tensors
-        return _implementation(x).backward(x, gradient, *ctx.settings), None, None, None, None
+        return ctx.kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None
 
 
-def _implementation(x: Tensor) -> ModuleType:
+def implementation(x: Tensor) -> ModuleType:
+    """The fastest of the kernels that are at hand for `x`."""
     compiled = _gpu() if x.device.type == "cuda" else lrn_cpu
     return compiled if compiled is not None and compiled.available(x) else lrn_plain
 

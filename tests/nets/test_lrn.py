@@ -225,6 +225,6 @@ def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype) -> None:
     out = layer(x)
     out.backward(torch.ones_like(out))
 
-    assert lrn._implementation(x).__name__.endswith("lrn_gpu")
+    assert lrn.implementation(x).__name__.endswith("lrn_gpu")
     torch.testing.assert_close(out, lrn_plain.forward(x, *settings))
     torch.testing.assert_close(x.grad, lrn_plain.backward(x, torch.ones_like(out), *settings))

@@ -1,0 +1,29 @@
+"""What is measured: one thing beside another in one run, in turn, medians quoted."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import torch
+
+from alexnet_lit.bench.lrn import bench_lrn
+from alexnet_lit.bench.profile import bench_profile
+from alexnet_lit.bench.step import bench_step
+from alexnet_lit.bench.timing import Report
+from alexnet_lit.errors import Mistake
+
+BENCHES: dict[str, Callable[..., Report]] = {"lrn": bench_lrn, "step": bench_step, "profile": bench_profile}
+
+
+def measure(names: Sequence[str] | None, *, batch: int, repeats: int, device: str) -> Iterator[Report]:
+    """Yield one table after the other: those of `names`, or all.
+
+    Raises: Mistake for a name or a device that there is not.
+    """
+    for name in names or ():
+        if name not in BENCHES:
+            raise Mistake(f"bench {name}: there is no such measurement: use {', '.join(BENCHES)}, or none for all")
+    if device not in ("cpu", "cuda"):
+        raise Mistake(f"--device={device}: should be cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise Mistake("--device=cuda: there is no such device here: use cpu")
+    for name in names or BENCHES:
+        yield BENCHES[name](batch=batch, repeats=repeats, device=device)

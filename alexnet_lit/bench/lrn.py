@@ -1,0 +1,53 @@
+"""Local response normalisation against torch's own layer, forward and backward."""
+
+from collections.abc import Callable
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+
+from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
+from alexnet_lit.nets import LocalResponseNorm, lrn_plain
+from alexnet_lit.nets.lrn import Normalise
+
+SHAPES = ((96, 54, 54), (256, 26, 26))  # what follows conv1 and conv2 of the course's net at 224 px
+LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+SETTINGS = (5, 1e-4, 0.75, 2.0)
+
+
+def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
+    """Seconds of a forward and a backward pass in float32: this layer, with and without a compiler; torch's."""
+    ours, theirs = LocalResponseNorm(*SETTINGS, reduction="mean"), nn.LocalResponseNorm(*SETTINGS)
+    rows = []
+    for shape in SHAPES:
+        for layout, memory_format in LAYOUTS.items():
+            x = torch.randn(batch, *shape, device=device).contiguous(memory_format=memory_format).requires_grad_()
+            cases = {
+                "ours": _both_ways(ours, x),
+                "plain": _both_ways(_without_compiler, x),
+                "torch": _both_ways(theirs, x),
+            }
+            seconds = alternate(cases, repeats=repeats, device=device)
+            rows.append(
+                {
+                    "input": str(tuple(x.shape)),
+                    "memory format": layout,
+                    "ours, s": f"{median(seconds['ours']):.4f}",
+                    "ours in torch's operations, s": f"{median(seconds['plain']):.4f}",
+                    "torch, s": f"{median(seconds['torch']):.4f}",
+                    "torch / ours": spread(ratios(seconds["torch"], seconds["ours"]), 1),
+                }
+            )
+    how = f"float32, forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
+    return Report("Local response normalisation", conditions(device, how), rows)
+
+
+def _without_compiler(x: Tensor) -> Tensor:
+    size, alpha, beta, k = SETTINGS
+    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k)
+    return out
+
+
+def _both_ways(layer: Callable[[Tensor], Tensor], x: Tensor) -> Callable[[], object]:
+    upstream = torch.randn_like(x)
+    return lambda: torch.autograd.grad(layer(x), x, upstream)

@@ -1,0 +1,94 @@
+"""A whole training step of the course's net: this project's against a plain torch loop, and what LRN adds to it."""
+
+from collections.abc import Callable
+from statistics import median
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
+from alexnet_lit.config import compose
+from alexnet_lit.factory import build
+from alexnet_lit.nets import LocalResponseNorm
+
+# Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
+GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
+_GEMM = 4096  # rows and columns of the matrices that tell the machine's speed
+_PRODUCT, _PLAIN, _OURS = "product", "plain torch loop", "this project"
+_LRN, _TORCHS = "this project, LRN", "this project, torch's LRN"
+
+
+def bench_step(*, batch: int, repeats: int, device: str) -> Report:
+    """Images/s of training steps in float32 with the course's recipe (plain SGD), dropout on, at 224 px.
+
+    The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
+    """
+    labels = torch.randint(10, (batch,), device=device)
+    small = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
+    a, b = (torch.randn(_GEMM, _GEMM, device=device) for _ in range(2))
+    cases: dict[str, Callable[[], object]] = {
+        _PLAIN: _plain_step(small, labels, device),
+        _OURS: our_step(small, labels, device),
+        _LRN: our_step(small, labels, device, "model.lrn=true"),
+        _TORCHS: our_step(small, labels, device, "model.lrn=true", swap=True),
+    }
+    seconds = alternate({_PRODUCT: lambda: a @ b} | cases, repeats=repeats, device=device)
+    gemm = 2e-9 * _GEMM**3 / median(seconds[_PRODUCT])  # GFLOP/s
+    rows = []
+    for name in cases:
+        step = median(seconds[name])
+        more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[_OURS])]
+        rows.append(
+            {
+                "step": name,
+                "images/s": f"{batch / step:.1f}",
+                "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])),
+                f"% of a matrix product's {gemm:.0f} GFLOP/s": f"{100 * GFLOP * batch / step / gemm:.0f}",
+                "% more time than without LRN": spread(more, 0) if name in (_LRN, _TORCHS) else "",
+            }
+        )
+    how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
+    return Report("Training step", conditions(device, how), rows)
+
+
+def our_step(images: Tensor, labels: Tensor, device: str, *overrides: str, swap: bool = False) -> Callable[[], object]:
+    """A step of the net, pixels and optimizer of `experiment=d2l`. `swap`: put torch's LRN in the place of ours."""
+    module, _ = build(compose("experiment=d2l", "data=sample", *overrides))
+    module.to(device)
+    if swap:
+        features = module.net.features
+        assert isinstance(features, nn.Sequential)
+        for name, layer in features.named_children():
+            if isinstance(layer, LocalResponseNorm):
+                setattr(features, name, nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k))
+    optimizer = module.optimizer(module.net.parameters())
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(module.net(module.pixels(images)), labels).backward()
+        optimizer.step()
+
+    return step
+
+
+def _plain_step(images: Tensor, labels: Tensor, device: str) -> Callable[[], object]:
+    """The loop that the course writes, around its net layer by layer."""
+    net = nn.Sequential(
+        *(nn.Conv2d(1, 96, kernel_size=11, stride=4, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Conv2d(96, 256, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Conv2d(256, 384, kernel_size=3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 384, kernel_size=3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Flatten(), nn.Linear(6400, 4096), nn.ReLU(), nn.Dropout(0.5)),
+        *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 10)),
+    ).to(device)
+    large = F.interpolate(images[:, None] / 255, size=224, mode="bilinear")
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        F.cross_entropy(net(large), labels).backward()
+        optimizer.step()
+
+    return step

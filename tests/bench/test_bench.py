@@ -1,0 +1,82 @@
+"""What `python -m alexnet_lit bench` measures and prints."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+from typer.testing import CliRunner
+
+import alexnet_lit
+from alexnet_lit.__main__ import app
+from alexnet_lit.bench import BENCHES, measure
+from alexnet_lit.bench.step import GFLOP
+from alexnet_lit.bench.timing import Report, alternate, ratios, spread
+from alexnet_lit.errors import Mistake
+
+
+def test_cases_take_turns_and_the_first_round_does_not_count() -> None:
+    calls: list[str] = []
+    cases = {name: (lambda name=name: calls.append(name)) for name in ("a", "b")}
+
+    seconds = alternate(cases, repeats=3, device="cpu")
+
+    assert calls == ["a", "b"] * 4
+    assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
+    assert all(value > 0 for values in seconds.values() for value in values)
+
+
+def test_a_ratio_is_taken_within_its_round() -> None:
+    assert ratios([2.0, 30.0, 6.0], [1.0, 10.0, 2.0]) == [2.0, 3.0, 3.0]
+    assert spread([2.0, 3.0, 3.5], 1) == "3.0 (2.0-3.5)"
+
+
+def test_a_table_in_markdown() -> None:
+    table = Report("Title", "A machine.", [{"case": "one", "s": "1.0"}, {"case": "two", "s": "2.0"}])
+    assert table.markdown().splitlines() == [
+        *("## Title", "", "A machine.", ""),
+        *("| case | s |", "| --- | --- |", "| one | 1.0 |", "| two | 2.0 |"),
+    ]
+
+
+def test_the_arithmetic_of_a_training_image() -> None:
+    net = alexnet_lit.build_net(alexnet_lit.compose("model.dropout=0"))
+    with FlopCounterMode(display=False) as counter:
+        net(torch.zeros(1, 1, 224, 224)).sum().backward()
+    assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
+
+
+@pytest.mark.parametrize("name", BENCHES)
+def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "bench.json"
+    arguments = ["bench", name, "--batch", "2", "--repeats", "1", "--json", str(file)]
+
+    done = CliRunner().invoke(app, arguments)
+
+    assert done.exit_code == 0, done.output
+    (table,) = json.loads(file.read_text())
+    assert table["title"] in done.output
+    assert len(table["rows"]) >= 4
+    assert f"torch {torch.__version__}" in table["conditions"]
+    for row in table["rows"]:
+        assert f"| {' | '.join(row.values())} |" in done.output
+        assert all(
+            float(value.split()[0]) > 0 for key, value in row.items() if key in ("torch / ours", "images/s", "s")
+        )
+
+
+@pytest.mark.parametrize(
+    ("names", "device", "line"),
+    [
+        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, or none for all"),
+        (None, "gpu", "--device=gpu: should be cpu or cuda"),
+        pytest.param(
+            *(None, "cuda", "--device=cuda: there is no such device here"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+)
+def test_what_there_is_not(names: list[str] | None, device: str, line: str) -> None:
+    with pytest.raises(Mistake, match=line):
+        next(measure(names, batch=1, repeats=1, device=device))
