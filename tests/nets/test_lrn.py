@@ -100,13 +100,6 @@ def test_keeps_the_memory_format(memory_format: torch.memory_format) -> None:
     assert x.grad.is_contiguous(memory_format=memory_format)
 
 
-def test_is_exported_as_plain_operations() -> None:
-    layer = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="sum")
-    x = torch.randn(2, 8, 3, 4)
-    program = torch.export.export(layer, (x,))
-    torch.testing.assert_close(program.module()(x), layer(x))
-
-
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 
 

@@ -1,0 +1,172 @@
+"""Nets outside torch's eager mode: as ONNX, as exported programs, compiled, and under deterministic algorithms."""
+
+import math
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import onnx
+import onnxruntime
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import alexnet_lit
+from alexnet_lit.nets import LocalResponseNorm
+from tests.conftest import REPOSITORY, SMALL, Train
+from tests.nets.test_alexnet import real_images
+
+NETS = sorted(file.stem for file in (REPOSITORY / "conf" / "model").glob("*.yaml"))
+SIZE = 67  # px: enough for every net
+needs_a_compiler = pytest.mark.skipif(
+    shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler here, which inductor calls for CPUs"
+)
+FORMATS = [torch.contiguous_format, torch.channels_last]
+DYNAMIC = ({0: torch.export.Dim("batch")},)
+
+
+def build(name: str, *switches: str) -> nn.Module:
+    """A net whose logits depend on every layer: the last one is not 0, and normalisation takes off what can be seen."""
+    torch.manual_seed(0)
+    keys = [f"model.{switch}" for switch in ("lrn_alpha=1.0", *switches)]
+    net = alexnet_lit.build_net(alexnet_lit.compose(f"model={name}", f"data.image_size={SIZE}", *keys))
+    *_, last = (layer for layer in net.modules() if isinstance(layer, nn.Linear))
+    nn.init.normal_(last.weight, std=0.1)
+    return net.eval()
+
+
+def count(net: nn.Module, kind: type[nn.Module]) -> int:
+    return sum(isinstance(layer, kind) for layer in net.modules())
+
+
+@pytest.fixture(scope="module")
+def images() -> Tensor:
+    return real_images(5, image_size=SIZE)[0]
+
+
+@pytest.fixture
+def fresh_compiler() -> Iterator[None]:
+    torch.compiler.reset()
+    yield
+    torch.compiler.reset()
+
+
+@pytest.fixture
+def restore_determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.setenv("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # Lightning sets it too, and leaves it
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("name", "switches"),
+    [
+        *(pytest.param(name, ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow) for name in NETS),
+        ("lenet", ["lrn=true", "lrn_reduction=sum"]),
+        ("lenet", ["lrn=false"]),
+    ],
+    ids=lambda value: value if isinstance(value, str) else ",".join(value),
+)
+def test_onnx_gives_torchs_logits_for_any_number_of_images(name: str, switches: list[str], images: Tensor) -> None:
+    net = build(name, *switches)
+
+    program = torch.onnx.export(net, (images[:2],), dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
+
+    assert program is not None
+    model = program.model_proto
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    for batch in (images, images[:1]):
+        (logits,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
+        with torch.no_grad():
+            torch.testing.assert_close(torch.from_numpy(logits), net(batch), rtol=1e-4, atol=1e-4)
+    check_graph(model, net)
+
+
+def check_graph(model: onnx.ModelProto, net: nn.Module) -> None:
+    """Standard operators alone, each layer once, each weight once, and a normalisation of some twenty cheap nodes."""
+    assert {node.domain for node in model.graph.node} == {""}
+    assert not model.functions
+    operators = Counter(node.op_type for node in model.graph.node)
+    assert operators["Conv"] == count(net, nn.Conv2d)
+    assert operators["Gemm"] == count(net, nn.Linear)
+    layers = sum(not list(layer.children()) for layer in net.modules())
+    assert operators.total() <= layers + 5 + 20 * count(net, LocalResponseNorm)
+    constants = sum(constant.ByteSize() for constant in model.graph.initializer)
+    assert constants <= sum(parameter.nbytes for parameter in net.parameters()) + 10_000
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_an_exported_program_gives_the_same_logits(name: str, images: Tensor) -> None:
+    net = build(name, "lrn=true")
+
+    program = torch.export.export(net, (images[:2],), dynamic_shapes=DYNAMIC)
+
+    for batch in (images, images[:1]):
+        with torch.no_grad():
+            torch.testing.assert_close(program.module()(batch), net(batch), rtol=1e-5, atol=1e-5)
+    called = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert [target for target in called if not target.startswith("aten.")] == []
+
+
+def results(layer: Callable[[Tensor], Tensor], module: nn.Module, images: Tensor) -> list[Tensor]:
+    """What comes out of `layer`, and the gradients of its input and of the parameters of `module`."""
+    module.zero_grad()
+    x = images.detach().clone(memory_format=torch.preserve_format).requires_grad_()
+    out = layer(x)
+    target = torch.linspace(-1, 1, out.numel(), dtype=out.dtype).view(out.shape)
+    F.mse_loss(out, target, reduction="sum").backward()  # a gradient that differs from place to place
+    assert x.grad is not None
+    gradients = [parameter.grad for parameter in module.parameters() if parameter.grad is not None]
+    assert len(gradients) == len(list(module.parameters()))
+    return [out.detach(), x.grad, *gradients]
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.slow
+def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
+    # In float32 the gradients differ by what the order of their terms makes.
+    net, images = build("alexnet_2012", "lrn=true", "dropout=0.0").double().train(), images.double()
+    compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(results(compiled, net, images), results(net, net, images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])])
+@pytest.mark.parametrize("memory_format", FORMATS)
+def test_the_layer_is_compiled_as_one_graph(backend: str, memory_format: torch.memory_format) -> None:
+    layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
+    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=memory_format)
+    compiled = torch.compile(layer, backend=backend, fullgraph=True)
+
+    mine, eager = results(compiled, layer, x), results(layer, layer, x)
+
+    torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-5)
+    assert all(tensor.is_contiguous(memory_format=memory_format) for tensor in mine)
+
+
+@pytest.mark.usefixtures("restore_determinism")
+@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_layer_is_the_same_under_deterministic_algorithms(
+    dtype: torch.dtype, memory_format: torch.memory_format
+) -> None:
+    layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
+    x = torch.randn(2, 24, 9, 9, dtype=dtype).contiguous(memory_format=memory_format)
+    before = results(layer, layer, x)
+
+    torch.use_deterministic_algorithms(True)  # from here on, torch.empty returns NaN
+
+    torch.testing.assert_close(results(layer, layer, x), before, rtol=0, atol=0)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("restore_determinism")
+def test_a_deterministic_run_with_normalisation_completes(train: Train) -> None:
+    limits = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
+    outcome = train(*SMALL, "model.lrn=true", "trainer.deterministic=true", "trainer.max_epochs=1", *limits)
+
+    assert torch.are_deterministic_algorithms_enabled()
+    assert (outcome.status, outcome.err, outcome.result["status"]) == (0, "", "completed")
+    assert all(math.isfinite(outcome.result[key]) for key in ("train/loss", "val/loss", "test/loss"))
