@@ -1,5 +1,6 @@
 """Where the time of a training step goes, operation by operation."""
 
+import os
 from statistics import median
 
 import torch
@@ -16,6 +17,7 @@ def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
     small = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
     step = our_step(small, torch.randint(10, (batch,), device=device), device, "model.lrn=true")
     step()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler tells its own story on stderr
     activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if device == "cuda" else [])
     steps: list[dict[str, float]] = []
     for _ in range(repeats):
