@@ -1,0 +1,45 @@
+"""Nets learn 64 real images by heart: a sample of the table of members, first weights, optimizers and LRN."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+import alexnet_lit
+from tests.nets.test_alexnet import real_images
+
+STEPS = 200
+RATES = {"adamw": 3e-4, "sgd": 0.05}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "init", "optimizer", "lrn"),
+    [
+        ("alexnet", "kaiming", "sgd", True),
+        ("alexnet_2012", "code_2012", "adamw", False),
+        ("alexnet", "xavier", "adamw", False),
+        ("alexnet_owt", "kaiming", "adamw", True),
+    ],
+)
+def test_learns_64_images_by_heart(name: str, init: str, optimizer: str, lrn: bool) -> None:
+    torch.manual_seed(0)
+    images, labels = real_images(64, image_size=65)
+    switches = (f"model.init={init}", f"model.lrn={lrn}", "model.dropout=0.0", "data.image_size=65")
+    net = alexnet_lit.build_net(alexnet_lit.compose(f"model={name}", *switches))
+    kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
+    momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
+    steps = kind(net.parameters(), lr=RATES[optimizer], fused=True, **momentum)
+    # Warm-up, then a straight line to zero, as scheduler=one_cycle does it.
+    schedule = torch.optim.lr_scheduler.LambdaLR(steps, lambda t: min((t + 1) / 20, (STEPS - t) / (STEPS - 20)))
+
+    for _ in range(STEPS):
+        logits = net(images)
+        loss = F.cross_entropy(logits, labels)
+        if loss.item() < 0.1 and (logits.argmax(1) == labels).all():
+            return
+        steps.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        steps.step()
+        schedule.step()
+    pytest.fail(f"loss {loss.item():.3f} after {STEPS} steps")
