@@ -135,6 +135,7 @@ def _build(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
     module = Classifier(
         net=net,
         pixels=data.pixels,
+        views=data.views,
         optimizer=optimizer,
         schedule=schedule,
         validate=config.data.validate,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from alexnet_lit.data import Batch, Pixels
+from alexnet_lit.data import Batch, Pixels, Views
 from alexnet_lit.schedules import Schedule
 
 Stage = Literal["train", "val", "test"]
@@ -68,6 +68,7 @@ class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
     net: images (B, C, S, S) -> logits (B, classes). pixels: small uint8 images -> what the net sees.
+    views: what of an image `test` averages over.
     optimizer: parameters -> Optimizer. config: the run's whole config in plain values; it goes into each checkpoint, so
     that a checkpoint alone is enough to load the net again.
     """
@@ -77,6 +78,7 @@ class Classifier(LightningModule):
         *,
         net: nn.Module,
         pixels: Pixels,
+        views: Views,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Schedule,
         validate: Literal["val", "test"],
@@ -86,6 +88,7 @@ class Classifier(LightningModule):
         super().__init__()
         self.net = net
         self.pixels = pixels
+        self.views = views
         self.optimizer = optimizer
         self.schedule = schedule
         self.validate: Stage = validate
@@ -130,19 +133,18 @@ class Classifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the global batch: ranks are averaged, so each weighs its sum by its share."""
-        loss_sum = self._score("train", batch)
+        loss_sum = self._score("train", batch, self(batch.images))
         return loss_sum * (self.trainer.world_size / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch of what is looked at after each epoch."""
-        self._score(self.validate, batch)
+        self._score(self.validate, batch, self(batch.images))
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of test images."""
-        self._score("test", batch)
+        """Count one batch of test images, by the mean of the probabilities over the views of each."""
+        self._score("test", batch, self.views.logits(self, batch.images))
 
-    def _score(self, stage: Stage, batch: Batch) -> Tensor:
-        logits = self(batch.images)  # (B, classes)
+    def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
         loss_sum = F.cross_entropy(logits, batch.labels, reduction="sum")
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         for score in (self.scores[stage], *([self.window] if stage == "train" else [])):

@@ -56,7 +56,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         "checkpoint",
         target=Checkpoints,
         folder=str(folder / "checkpoints"),
-        objective=_objective(config),
+        objective=_objective(config, data),
         direction=config.direction,
         say=log.info,
     )
@@ -97,7 +97,7 @@ def _check_clipping(config: DictConfig) -> None:
         )
 
 
-def _objective(config: DictConfig) -> str | None:
+def _objective(config: DictConfig, data: ImageData) -> str | None:
     """What best.ckpt is chosen by. Raises: Mistake if the run does not measure it on validation images."""
     objective: str | None = config.objective
     if objective is None:
@@ -107,8 +107,8 @@ def _objective(config: DictConfig) -> str | None:
     better = "minimize" if objective == "val/loss" else "maximize"
     if config.direction in ("minimize", "maximize") and config.direction != better:
         raise Mistake(f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}")
-    if config.data.validate != "val" or config.data.val_size == 0:
-        key = "data.val_size=0" if config.data.val_size == 0 else f"data.validate={config.data.validate}"
+    if data.validate != "val" or data.sizes["val"] == 0:
+        key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
         raise Mistake(
             f"objective={objective}: {key} leaves no validation images to choose by: "
             "use data.val_size=5000, or objective=null to keep the last net"

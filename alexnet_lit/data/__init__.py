@@ -13,8 +13,21 @@ if TYPE_CHECKING:
     from alexnet_lit.data.files import fetch
     from alexnet_lit.data.module import ImageData
     from alexnet_lit.data.pixels import Pixels
+    from alexnet_lit.data.views import Views
 
-__all__ = ["CLASSES", "Augment", "Batch", "Batches", "FashionMNIST", "ImageData", "Order", "Pixels", "Sample", "fetch"]
+__all__ = [
+    "CLASSES",
+    "Augment",
+    "Batch",
+    "Batches",
+    "FashionMNIST",
+    "ImageData",
+    "Order",
+    "Pixels",
+    "Sample",
+    "Views",
+    "fetch",
+]
 
 _HOMES = {
     "Augment": "augment",
@@ -27,6 +40,7 @@ _HOMES = {
     "Sample": "fashion_mnist",
     "ImageData": "module",
     "Pixels": "pixels",
+    "Views": "views",
 }
 
 

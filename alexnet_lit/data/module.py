@@ -2,6 +2,7 @@
 
 from typing import Annotated, Literal
 
+import torch
 from lightning import LightningDataModule
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from alexnet_lit.data.augment import Augment
 from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order
 from alexnet_lit.data.pixels import Pixels
+from alexnet_lit.data.views import Averaging, Views
 from alexnet_lit.errors import Mistake
 
 Pair = tuple[Tensor, Tensor]
@@ -23,7 +25,9 @@ class ImageData(LightningDataModule):
     validate="test" asks for the course's way of looking at them after each epoch.
 
     batch_size: images in a step, over all devices. train_size: train on a balanced subset; None takes all that the
-    split leaves. seed: of the order of images and of augmentation.
+    split leaves. folds, fold: with folds=k, whatever val_size says, the images are split into k parts, and part `fold`,
+    counted from 0, is for validation. tta: what `test` averages over, see Views. seed: of the order of images and of
+    augmentation.
 
     Subclasses say how many images there are and read them. Nothing is read before `prepare_data` or `setup`.
     Raises: Mistake if the split asks for more images than there are.
@@ -46,21 +50,42 @@ class ImageData(LightningDataModule):
         std: Annotated[float, Field(gt=0)],
         train_size: Annotated[int, Field(ge=1)] | None,
         val_size: Annotated[int, Field(ge=0)],
+        folds: Annotated[int, Field(ge=0)],
+        fold: Annotated[int, Field(ge=0)],
         split_seed: int,
         validate: Literal["val", "test"],
         augment: Augment,
+        tta: Averaging,
         seed: int,
     ) -> None:
         super().__init__()
-        left = self.train_total - val_size
-        if left < 1:
+        enlarged = augment.enlarged(image_size)
+        if tta == "ten_crop" and enlarged == image_size:
             raise Mistake(
-                f"data.val_size={val_size} leaves none of the {self.train_total} images for training: "
-                f"use at most {self.train_total - 1}"
+                f"data.tta=ten_crop: data.augment.crop={augment.crop:g} leaves no margin around a crop: "
+                "use data.augment.crop=0.875, or data.tta=mirror"
+            )
+        if tta != "none" and validate == "test":
+            raise Mistake(
+                f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.validate=val, "
+                "or data.tta=none"
+            )
+        if augment.color and augment.color_axes.shape[1] != self.channels:
+            plural = "s" if self.channels > 1 else ""
+            raise Mistake(
+                f"data.augment.color_axes={augment.color_axes.tolist()}: the images have {self.channels} "
+                f"channel{plural}: use {self.channels} number{plural} an axis"
+            )
+        self.held_out, why = _held_out(self.train_total, val_size=val_size, folds=folds, fold=fold)
+        left = self.train_total - len(self.held_out)
+        if folds and validate == "test":
+            raise Mistake(
+                f"data.folds={folds}: data.validate=test would never look at the fold: use data.validate=val, "
+                "or data.folds=0"
             )
         if train_size is not None and train_size > left:
             raise Mistake(
-                f"data.train_size={train_size} is more than the {left} images that data.val_size={val_size} leaves: "
+                f"data.train_size={train_size} is more than the {left} images that {why} leaves: "
                 f"use at most {left}, or null for all"
             )
         self.batch_size = batch_size
@@ -69,7 +94,8 @@ class ImageData(LightningDataModule):
         self.augment = augment
         self.seed = seed
         self.pixels = Pixels(source_size=self.source_size, image_size=image_size, mean=mean, std=std)
-        self.sizes: dict[Split, int] = {"train": train_size or left, "val": val_size, "test": self.test_total}
+        self.views = Views(tta=tta, image_size=image_size, enlarged=enlarged)
+        self.sizes: dict[Split, int] = {"train": train_size or left, "val": len(self.held_out), "test": self.test_total}
         self.images: dict[Split, Pair] = {}
 
     def read(self) -> tuple[Pair, Pair]:
@@ -82,8 +108,8 @@ class ImageData(LightningDataModule):
             return
         (images, labels), test = self.read()
         order = balanced_order(labels, self.split_seed)
-        val = order[: self.sizes["val"]]
-        train = order[self.sizes["val"] :][: self.sizes["train"]]
+        val = order[self.held_out.start : self.held_out.stop]
+        train = torch.cat([order[: self.held_out.start], order[self.held_out.stop :]])[: self.sizes["train"]]
         self.images = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
 
     def train_dataloader(self) -> Batches:
@@ -105,5 +131,30 @@ class ImageData(LightningDataModule):
         return Batches(images, labels, order, batch_size=self.batch_size, rank=rank, world_size=world_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: augment, normalise and enlarge. uint8 (B, H, W) -> float (B, C, image_size, image_size)."""
-        return batch._replace(images=self.pixels(self.augment(batch.images, batch.draws)))
+        """On the device: augment, normalise and enlarge. uint8 (B, H, W) -> float (B, C, image_size, image_size).
+
+        For `test` it is as large as `views` want it.
+        """
+        if self.trainer is not None and self.trainer.testing:
+            return batch._replace(images=self.pixels(batch.images, enlarged=self.views.size))
+        return batch._replace(images=self.augment(batch.images, batch.draws, self.pixels))
+
+
+def _held_out(total: int, *, val_size: int, folds: int, fold: int) -> tuple[range, str]:
+    """Which places of the balanced order are for validation, and the key that says so. Any run of places is balanced.
+
+    Raises: Mistake if there is no such fold, or if nothing is left to train on.
+    """
+    if folds == 0 and fold > 0:
+        raise Mistake(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
+    if folds == 0 and val_size >= total:
+        raise Mistake(
+            f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
+        )
+    if folds == 0:
+        return range(val_size), f"data.val_size={val_size}"
+    if folds == 1 or folds > total:
+        raise Mistake(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")
+    if fold >= folds:
+        raise Mistake(f"data.fold={fold}: data.folds={folds} are counted from 0: use at most {folds - 1}")
+    return range(total * fold // folds, total * (fold + 1) // folds), f"data.folds={folds}"

@@ -1,6 +1,6 @@
 """How a batch of small uint8 images becomes what the net sees: normalised and enlarged, on the device that trains."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -43,18 +43,54 @@ class Pixels(nn.Module):
         self.mean = mean
         self.std = std
         self.register_buffer("matrix", resize_matrix(source_size, image_size), persistent=False)
+        self._others: dict[Any, Tensor] = {}  # matrices of other sizes, made once
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Normalise and enlarge: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size)."""
+    def forward(
+        self,
+        images: Tensor,
+        *,
+        enlarged: int | None = None,
+        corners: Tensor | None = None,
+        color: Tensor | None = None,
+    ) -> Tensor:
+        """Normalise and enlarge: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size).
+
+        enlarged: px that an image is enlarged to; without it `image_size`. corners: int64 (B, 2), top and left px of
+        the window of `image_size` px that is seen of each enlarged image, black where it lies outside; without them the
+        whole is seen, (B, C, enlarged, enlarged). color: (B, C), added to the values 0..1 of each image.
+        """
         if images.ndim == 3:
             images = images.unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
-        rows, columns = (self._matrix(size) for size in images.shape[-2:])
-        x = (rows / (255 * self.std)) @ images.to(rows.dtype)  # (S, H) @ (B, C, H, W) -> (B, C, S, W)
-        shift = x.new_full((1, 1), -self.mean / self.std)
-        out = torch.addmm(shift, x.flatten(0, -2), columns.T)  # one product for the whole batch: (B*C*S, W) @ (W, S)
+        (height, width), target = images.shape[-2:], enlarged or self.image_size
+        rows, columns = self._matrix(height, target), self._matrix(width, target)
+        scale, shift = 255 * self.std, rows.new_full((1, 1), -self.mean / self.std)
+        if color is not None:
+            shift = shift + color.to(rows.dtype) / self.std  # (B, C)
+        if corners is None:
+            x = (rows / scale) @ images.to(rows.dtype)  # (S, H) @ (B, C, H, W) -> (B, C, S, W)
+            if color is not None:
+                shift = shift[..., None].expand(x.shape[:-1]).reshape(-1, 1)  # (B, C) -> (B*C*S, 1)
+            out = torch.addmm(shift, x.flatten(0, -2), columns.T)  # one product: (B*C*S, W) @ (W, S)
+            return out.view(*x.shape[:-1], target)
+        # A pair of matrices for each image: the rows of the two that its window shows.
+        rows, columns = self._seen(rows / scale, corners[:, 0]), self._seen(columns, corners[:, 1])
+        channels = images.shape[1]
+        x = rows[:, None] @ images.to(rows.dtype)  # (B, 1, S, H) @ (B, C, H, W) -> (B, C, S, W)
+        columns = columns.repeat_interleave(channels, 0) if channels > 1 else columns  # (B*C, S, W)
+        out = torch.baddbmm(shift.reshape(-1, 1, 1), x.flatten(0, 1), columns.mT)
         return out.view(*x.shape[:-1], self.image_size)
 
-    def _matrix(self, size: int) -> Tensor:
-        if size == self.source_size:
+    def _seen(self, matrix: Tensor, first: Tensor) -> Tensor:
+        """Rows first, first + 1, ... of a resize matrix (target, source) for each image: (B, image_size, source)."""
+        target = len(matrix)
+        index = first[:, None] + torch.arange(self.image_size, device=matrix.device)  # (B, image_size)
+        index = torch.where((index >= 0) & (index < target), index, target)
+        return F.pad(matrix, (0, 0, 0, 1))[index]  # behind the last row comes black
+
+    def _matrix(self, source: int, target: int) -> Tensor:
+        if (source, target) == (self.source_size, self.image_size):
             return self.matrix
-        return resize_matrix(size, self.image_size).to(self.matrix)
+        key = (source, target, self.matrix.dtype, self.matrix.device)
+        if key not in self._others:
+            self._others[key] = resize_matrix(source, target).to(self.matrix, non_blocking=True)
+        return self._others[key]

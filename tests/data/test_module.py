@@ -1,12 +1,14 @@
 """The split, and what happens to a batch on its way to the net."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.data import Augment, Batch, ImageData
+from alexnet_lit.data import Batch, ImageData
+from tests.conftest import Train
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -48,6 +50,45 @@ def test_a_smaller_training_set_is_balanced_and_part_of_the_larger() -> None:
     assert {image.numpy().tobytes() for image in small} <= large
 
 
+def test_each_image_is_for_validation_in_one_fold() -> None:
+    seen: list[bytes] = []
+    for fold in range(7):
+        folded = data("data.folds=7", f"data.fold={fold}")
+        images, labels = folded.images["val"]
+        assert folded.sizes["val"] == len(labels) in (285, 286)
+        assert folded.sizes["train"] == len(folded.images["train"][1]) == 2000 - len(labels)
+        counts = torch.bincount(labels, minlength=10)
+        assert counts.max() - counts.min() <= 2
+        val = [image.numpy().tobytes() for image in images]
+        assert not set(val) & {image.numpy().tobytes() for image in folded.images["train"][0]}
+        seen += val
+    everything = data("data.val_size=0").images["train"][0]
+    assert sorted(seen) == sorted(image.numpy().tobytes() for image in everything)
+
+
+def test_folds_take_the_place_of_val_size_and_hang_on_split_seed_alone() -> None:
+    images, labels = data("data.folds=5", "data.fold=2").images["val"]
+    assert torch.bincount(labels).tolist() == [40] * 10
+    same = data("data.folds=5", "data.fold=2", "data.val_size=0", "seed=3").images["val"][0]
+    assert torch.equal(images, same)
+    assert not torch.equal(images, data("data.folds=5", "data.fold=2", "data.split_seed=1").images["val"][0])
+    small = data("data.folds=5", "data.fold=2", "data.train_size=250").images["train"][1]
+    assert torch.bincount(small).tolist() == [25] * 10
+
+
+def test_a_sweep_over_folds_is_a_run_each(train: Train) -> None:
+    outcome = train(
+        *("-m", "data.fold=range(0,2)", "data.folds=2", "data=sample", "model=lenet", "data.image_size=28"),
+        *("trainer.max_epochs=1", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1"),
+        *("trainer.limit_test_batches=1", "logger=none"),
+    )
+    assert outcome.status == 0, outcome.err
+    results = [json.loads(file.read_text()) for file in outcome.logs.glob("sweeps/*/*/result.json")]
+    assert [result["status"] for result in results] == ["completed"] * 2
+    folds = {word for result in results for word in result["overrides"] if word.startswith("data.fold=")}
+    assert folds == {"data.fold=0", "data.fold=1"}
+
+
 def test_a_training_batch_is_mirrored_by_its_draws_and_enlarged() -> None:
     sample = data()
     batch = next(iter(sample.train_dataloader()))
@@ -67,17 +108,6 @@ def test_evaluation_sees_images_as_they_are() -> None:
     out = sample.on_after_batch_transfer(batch, 0)
     torch.testing.assert_close(out.images, sample.pixels(batch.images))
     assert batch.labels.tolist() == sample.images["test"][1][:64].tolist()
-
-
-def test_half_of_all_images_are_mirrored_in_an_epoch_and_others_in_the_next() -> None:
-    images = torch.arange(2.0).repeat(1000, 1, 1).to(torch.uint8)  # (1000, 1, 2), left darker than right
-    augment = Augment(mirror=True)
-
-    turned = [augment(images, torch.rand(1000, 1))[:, 0, 0] == 1 for _ in range(2)]
-
-    assert 400 < turned[0].sum() < 600
-    assert 300 < (turned[0] != turned[1]).sum() < 700
-    assert torch.equal(Augment(mirror=False)(images, torch.rand(1000, 0)), images)
 
 
 def test_without_validation_images_all_are_for_training() -> None:

@@ -1,0 +1,254 @@
+"""What augmentation does to a batch, against torchvision on single images, and what decides it: the draws alone."""
+
+from statistics import NormalDist
+from typing import Any
+
+import pytest
+import torch
+import torchvision.transforms.functional as F
+from torch import Tensor
+
+import alexnet_lit
+from alexnet_lit.data import Augment, ImageData, Pixels
+
+SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
+MEAN, STD = 0.2860, 0.3530
+PIXELS = Pixels(source_size=28, image_size=SIZE, mean=MEAN, std=STD)
+OFF: dict[str, Any] = {
+    "mirror": False,
+    "crop": 1.0,
+    "translate": 0.0,
+    "color": 0.0,
+    "color_axes": [[0.3530]],
+    "erase": 0.0,
+}
+SWITCHES: dict[str, dict[str, Any]] = {
+    "mirror": {"mirror": True},
+    "crop": {"crop": 0.875},
+    "translate": {"translate": 0.25},
+    "color": {"color": 0.1},
+    "erase": {"erase": 0.5},
+}
+ALL = {key: value for switch in SWITCHES.values() for key, value in switch.items()}
+
+
+@pytest.fixture(autouse=True)
+def _the_same_chances_in_each_run() -> None:
+    torch.manual_seed(0)
+
+
+def augment(**switches: Any) -> Augment:
+    return Augment(**{**OFF, **switches})
+
+
+def pictures(count: int, *shape: int) -> Tensor:
+    return torch.randint(0, 256, (count, *(shape or (28, 28))), dtype=torch.uint8)
+
+
+def draws(switches: Augment, count: int) -> Tensor:
+    return torch.rand(count, switches.draws)
+
+
+def resize(image: Tensor, size: int) -> Tensor:
+    """One image (C, H, W) as torchvision enlarges it, values 0..1."""
+    large: Tensor = F.resize(image / 255, [size, size], antialias=False)
+    return large
+
+
+def normal(image: Tensor) -> Tensor:
+    return (image - MEAN) / STD
+
+
+@pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28), (1, 40, 21)], ids=str)
+def test_a_mirrored_crop_is_torchvisions(shape: tuple[int, ...]) -> None:
+    images, switches = pictures(20, *shape), augment(mirror=True, crop=0.875)
+    chances = draws(switches, 20)
+
+    out = switches(images, chances, PIXELS)
+
+    for image, chance, got in zip(images.reshape(20, -1, *shape[-2:]), chances.tolist(), out, strict=True):
+        turned = F.hflip(image) if chance[0] < 0.5 else image
+        top, left = (int(10 * share) for share in chance[1:])
+        expected = normal(F.crop(resize(turned, ENLARGED), top, left, SIZE, SIZE))
+        torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
+
+
+def test_a_shift_is_torchvisions_and_black_comes_in() -> None:
+    images, switches = pictures(20), augment(translate=0.25)
+    chances = draws(switches, 20)
+
+    out = switches(images, chances, PIXELS)
+
+    for image, chance, got in zip(images, chances.tolist(), out, strict=True):
+        down, right = (int(33 * share) - 16 for share in chance)
+        shifted = F.affine(resize(image[None], SIZE), 0, [-right, -down], 1, [0, 0])
+        torch.testing.assert_close(got, normal(shifted), rtol=0, atol=2e-6)
+
+
+def test_a_crop_and_a_shift_add_up() -> None:
+    images, switches = pictures(20), augment(crop=0.875, translate=0.125)
+    chances = draws(switches, 20)
+    out = switches(images, chances, PIXELS)
+    for image, chance, got in zip(images, chances.tolist(), out, strict=True):
+        top, left = (int(10 * a) + int(17 * b) - 8 for a, b in zip(chance[:2], chance[2:], strict=True))
+        padded = F.pad(resize(image[None], ENLARGED), [8])
+        torch.testing.assert_close(got, normal(F.crop(padded, top + 8, left + 8, SIZE, SIZE)), rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("crop", [1.0, 0.875])
+def test_colour_moves_all_pixels_of_an_image_along_the_axes(crop: float) -> None:
+    axes = [[0.3, 0.2, 0.1], [0.05, -0.05, 0.02]]
+    images, switches = pictures(20, 3, 28, 28), augment(color=0.1, color_axes=axes, crop=crop)
+    plain = augment(crop=crop)
+    chances = draws(switches, 20)
+
+    out = switches(images, chances, PIXELS)
+
+    before = plain(images, chances[:, : plain.draws], PIXELS)
+    for one, other, chance in zip(out, before, chances.tolist(), strict=True):
+        first, second = (0.1 * NormalDist().inv_cdf(share) for share in chance[-2:])
+        for channel in range(3):
+            expected = (first * axes[0][channel] + second * axes[1][channel]) / STD
+            moved = one[channel] - other[channel]
+            torch.testing.assert_close(moved, torch.full_like(moved, expected), rtol=0, atol=1e-5)
+
+
+def test_a_rectangle_is_erased_as_torchvision_does() -> None:
+    images, switches = pictures(200), augment(erase=1.0)
+
+    out = switches(images, draws(switches, 200), PIXELS)
+
+    for image, got in zip(images, out, strict=True):
+        before = normal(resize(image[None], SIZE))
+        top, left, height, width = rectangle(got == 0)
+        expected = F.erase(before, top, left, height, width, torch.zeros(1))
+        torch.testing.assert_close(got, expected, rtol=0, atol=2e-6)
+
+
+def rectangle(mask: Tensor) -> tuple[int, int, int, int]:
+    rows, columns = (mask[0].any(axis).nonzero().flatten().tolist() for axis in (1, 0))
+    return rows[0], columns[0], len(rows), len(columns)
+
+
+def test_erased_rectangles_are_those_of_the_paper() -> None:
+    white, switches = torch.full((4000, 28, 28), 255, dtype=torch.uint8), augment(erase=0.5)
+    erased = [mask for mask in switches(white, draws(switches, 4000), PIXELS) == 0 if mask.any()]
+    assert 0.47 < len(erased) / 4000 < 0.53
+
+    boxes = torch.tensor([rectangle(mask) for mask in erased]).double()
+    top, left, height, width = boxes.unbind(1)
+
+    areas, aspects = height * width / SIZE**2, height / width
+    assert 0.015 < areas.min() < 0.04
+    assert 0.36 < areas.max() < 0.41
+    assert abs(areas.mean() - 0.21) < 0.01, "uniform from 0.02 to 0.4"
+    assert 0.25 < aspects.min() < 0.4
+    assert 2.8 < aspects.max() < 3.7
+    for first, length in ((top, height), (left, width)):
+        place = (first / (SIZE - length))[length < SIZE - 8]
+        assert abs(place.mean() - 0.5) < 0.03
+        assert place.min() == 0
+        assert place.max() == 1
+
+
+def test_half_of_all_images_are_mirrored() -> None:
+    images = torch.arange(28, dtype=torch.uint8).expand(4000, 28, 28)  # darker on the left
+    switches = augment(mirror=True)
+    first, second = (switches(images, draws(switches, 4000), PIXELS)[:, 0, 0].diff().sum(1) < 0 for _ in range(2))
+    assert 0.47 < first.double().mean() < 0.53
+    assert 0.45 < (first != second).double().mean() < 0.55
+
+
+def test_crops_and_shifts_are_uniform() -> None:
+    ramp = torch.arange(0, 252, 9, dtype=torch.uint8).expand(4000, 28, 28)  # tells where its window begins
+    for switches, places in ((augment(crop=0.875), ENLARGED - SIZE + 1), (augment(translate=0.0625), 9)):
+        out = switches(ramp, draws(switches, 4000), PIXELS)
+        _, counts = out[:, 0, SIZE // 2, SIZE // 2].mul(1e4).round().unique(return_counts=True)
+        assert len(counts) == places
+        assert counts.min() > 4000 / places * 0.75
+        assert counts.max() < 4000 / places * 1.25
+
+
+def test_colour_noise_has_the_standard_deviation_that_is_asked_for() -> None:
+    images, switches = pictures(1).expand(4000, 28, 28), augment(color=0.1)
+    moved = (switches(images, draws(switches, 4000), PIXELS) - PIXELS(images[:1]))[:, 0, 0, 0]
+    assert abs(moved.mean()) < 0.006
+    assert abs(moved.std() - 0.1) < 0.005
+    assert moved.abs().max() < 0.6
+
+
+@pytest.mark.parametrize("edge", [0.0, 1 - 2**-24, 1.0], ids=["least", "most", "rounded up to 1 in half precision"])
+def test_the_ends_of_the_draws_are_within_the_image(edge: float) -> None:
+    switches = augment(**ALL)
+    out = switches(pictures(2), torch.full((2, switches.draws), edge), PIXELS)
+    assert out.isfinite().all()
+    assert out.abs().max() < 5
+
+
+def test_a_draw_rounded_up_to_1_is_the_last_place() -> None:
+    images, switches = pictures(2), augment(crop=0.875, translate=0.25)
+    last = switches(images, torch.full((2, switches.draws), 1 - 2**-24), PIXELS)
+    assert torch.equal(switches(images, torch.ones(2, switches.draws), PIXELS), last)
+
+
+@pytest.mark.parametrize("switched", [*SWITCHES, "all"])
+def test_what_happens_to_an_image_does_not_depend_on_its_batch(switched: str) -> None:
+    switches = augment(**SWITCHES.get(switched, ALL))
+    images, chances = pictures(24), draws(switches, 24)
+    whole = switches(images, chances, PIXELS)
+    assert not torch.equal(whole, PIXELS(images))
+
+    ranks = [switches(images[rank::2], chances[rank::2], PIXELS) for rank in range(2)]
+    singles = [switches(images[n : n + 1], chances[n : n + 1], PIXELS) for n in range(24)]
+
+    for rank, part in enumerate(ranks):
+        torch.testing.assert_close(part, whole[rank::2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(torch.cat(singles), whole, rtol=0, atol=1e-6)
+
+
+def test_switched_off_leaves_every_bit() -> None:
+    images, nothing = pictures(8), augment()
+    assert nothing.draws == 0
+    assert torch.equal(nothing(images, torch.rand(8, 0), PIXELS), PIXELS(images))
+    mirror = augment(mirror=True)
+    turned = torch.tensor([[0.0]] * 8)
+    assert mirror.draws == 1
+    assert torch.equal(mirror(images, turned, PIXELS), PIXELS(images.flip(-1)))
+    assert torch.equal(mirror(images, 1 - turned, PIXELS), PIXELS(images))
+
+
+def data(*overrides: str) -> ImageData:
+    _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "data.image_size=65", *overrides))
+    data.setup("fit")
+    return data
+
+
+EVERYTHING = [f"data.augment.{key}={value}".lower() for key, value in ALL.items()]
+
+
+def test_every_switch_is_a_key_and_off_by_default_but_for_the_mirror() -> None:
+    assert alexnet_lit.compose("data=sample").data.augment == alexnet_lit.compose().data.augment
+    assert data().augment.draws == 1
+    assert data(*EVERYTHING).augment.draws == 1 + 2 + 2 + 1 + 5
+    assert data("experiment=d2l", "data=sample").augment.draws == 0
+
+
+def test_evaluation_knows_no_augmentation() -> None:
+    changed = data(*EVERYTHING)
+    for loader in (changed.val_dataloader(), changed.test_dataloader()):
+        batch = next(iter(loader))
+        assert torch.equal(changed.on_after_batch_transfer(batch, 0).images, changed.pixels(batch.images))
+
+
+def test_an_image_is_changed_by_seed_epoch_and_image_alone() -> None:
+    def epoch(number: int, *overrides: str) -> Tensor:
+        changed = data("data.train_size=60", "data.val_size=0", "objective=null", *EVERYTHING, *overrides)
+        loader = changed.train_dataloader()
+        loader.sampler.set_epoch(number)
+        images = torch.cat([changed.on_after_batch_transfer(batch, 0).images for batch in loader])
+        return images[loader.sampler.positions().argsort()]
+
+    first = epoch(3, "data.batch_size=60")
+    torch.testing.assert_close(first, epoch(3, "data.batch_size=7"), rtol=0, atol=1e-6)
+    assert not torch.allclose(first, epoch(4, "data.batch_size=60"), atol=0.01)
+    assert not torch.allclose(first, epoch(3, "data.batch_size=60", "seed=1"), atol=0.01)

@@ -1,0 +1,91 @@
+"""Test-time averaging: which views there are, what they are averaged to, and that `test` alone sees them."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import torch
+import torchvision.transforms.functional as F
+from torch import Tensor
+
+import alexnet_lit
+from alexnet_lit.data import Views
+from alexnet_lit.data.files import load_sample
+from alexnet_lit.prepare import Parts, prepare
+from tests.watch.tiny import LIGHTNING_CHATTER
+
+pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
+SIZE, ENLARGED = 65, 74  # 65 / 0.875 = 74.3
+TEN_CROP = ("data.tta=ten_crop", "data.augment.crop=0.875")
+
+
+def test_ten_crops_are_torchvisions() -> None:
+    images = torch.rand(3, 1, 256, 256)
+    views = list(Views(tta="ten_crop", image_size=224, enlarged=256)(images))
+    for number, image in enumerate(images):
+        expected = F.ten_crop(image, [224, 224])
+        got = [view[number] for view in views]
+        # torchvision crops the mirror image anew, whose left corners are the right ones of the image.
+        mirrored = [expected[5 + corner] for corner in (1, 0, 3, 2, 4)]
+        pairs = itertools.chain.from_iterable(zip(expected[:5], mirrored, strict=True))
+        assert all(torch.equal(a, b) for a, b in zip(got, pairs, strict=True))
+
+
+def test_mirror_is_two_views_of_the_whole() -> None:
+    images = torch.rand(3, 1, 8, 8)
+    first, second = Views(tta="mirror", image_size=8, enlarged=9)(images)
+    assert torch.equal(first, images)
+    assert torch.equal(second, images.flip(-1))
+
+
+def test_the_softmax_of_the_logits_is_the_mean_of_the_probabilities() -> None:
+    images, net = torch.randn(3, 1, 9, 9), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
+    views = Views(tta="ten_crop", image_size=8, enlarged=9)
+    mean = torch.stack([net(view).softmax(1) for view in views(images)]).mean(0)
+    torch.testing.assert_close(views.logits(net, images).softmax(1), mean)
+    off = Views(tta="none", image_size=8, enlarged=9)
+    assert torch.equal(off.logits(net, images[..., :8, :8]), net(images[..., :8, :8]))
+
+
+def parts(folder: Path, *overrides: str) -> Parts:
+    small = ("data=sample", f"data.image_size={SIZE}", "logger=none", "trainer.accelerator=cpu", "model=lenet")
+    return prepare(alexnet_lit.compose(*small, "trainer.limit_test_batches=2", *overrides), folder)
+
+
+def reference(images: Tensor, module: torch.nn.Module, tta: str) -> Tensor:
+    """Mean probabilities, an image at a time, by torchvision."""
+    means = []
+    for image in images[:, None] / 255:
+        size = ENLARGED if tta == "ten_crop" else SIZE
+        large = (F.resize(image, [size, size], antialias=False) - 0.2860) / 0.3530
+        views = {"none": [large], "mirror": [large, F.hflip(large)]}.get(tta) or F.ten_crop(large, [SIZE, SIZE])
+        with torch.no_grad():
+            means.append(module(torch.stack(list(views))).softmax(1).mean(0))
+    return torch.stack(means)
+
+
+@pytest.mark.parametrize("overrides", [("data.tta=none",), ("data.tta=mirror",), TEN_CROP], ids=lambda keys: keys[0])
+def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...], tmp_path: Path) -> None:
+    made = parts(tmp_path, *overrides)
+    with torch.no_grad():  # a net that is far from sure of the same class for each view
+        for parameter in made.module.net.parameters():
+            parameter.mul_(2)
+
+    made.trainer.test(made.module, datamodule=made.data, verbose=False)
+
+    test = load_sample().test
+    mean = reference(test.images[:128], made.module.eval(), overrides[0].removeprefix("data.tta="))
+    loss = torch.nn.functional.nll_loss(mean.log(), test.labels[:128])
+    assert made.module.published["test/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    correct = (mean.argmax(1) == test.labels[:128]).double().mean()
+    assert made.module.published["test/acc"] == pytest.approx(correct.item(), abs=0.008)
+
+
+def test_validation_and_predictions_see_the_image_itself(tmp_path: Path) -> None:
+    outcomes = []
+    for overrides in (TEN_CROP, ("data.augment.crop=0.875",)):
+        made = parts(tmp_path, "trainer.limit_val_batches=1", *overrides)
+        made.trainer.validate(made.module, datamodule=made.data, verbose=False)
+        outcomes.append((made.module.published["val/loss"], made.module.predict(load_sample().test.images[:4])))
+    assert outcomes[0][0] == outcomes[1][0]
+    assert torch.equal(outcomes[0][1], outcomes[1][1])
