@@ -68,7 +68,7 @@ class Batches:
 
     `batch_size` counts images over all ranks. A training step takes the same number of batches on each rank; the last
     batch may be smaller, and then `Batch.total` tells a step how to weigh its part. Iteration continues in the middle
-    of an epoch after `load_state_dict`.
+    of an epoch after `load_state_dict`. Batches come from the device that the images are on.
     """
 
     def __init__(
@@ -91,7 +91,8 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         # Only now is the epoch known: Lightning calls iter() before it calls set_epoch().
         start = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
-        positions, draws = self.sampler.positions(), self.sampler.draws()
+        # To where the images are: on a GPU a step then asks nothing of the CPU.
+        positions, draws = (part.to(self.images.device) for part in (self.sampler.positions(), self.sampler.draws()))
         for number in range(start, len(self)):
             whole = positions[number * self.batch_size : (number + 1) * self.batch_size]
             mine = whole[self.rank :: self.world_size]

@@ -97,6 +97,7 @@ class ImageData(LightningDataModule):
         self.views = Views(tta=tta, image_size=image_size, enlarged=enlarged)
         self.sizes: dict[Split, int] = {"train": train_size or left, "val": len(self.held_out), "test": self.test_total}
         self.images: dict[Split, Pair] = {}
+        self._copies: dict[Split, Pair] = {}  # on the device that trains
 
     def read(self) -> tuple[Pair, Pair]:
         """Training and test images uint8 (N, H, W) with labels int64 (N,), checked."""
@@ -125,10 +126,20 @@ class ImageData(LightningDataModule):
         return self._batches("test")
 
     def _batches(self, split: Split, *, shuffle: bool = False, draws: int = 0) -> Batches:
-        images, labels = self.images[split]
+        images, labels = self._on_device(split)
         order = Order(len(images), seed=self.seed, shuffle=shuffle, draws=draws)
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         return Batches(images, labels, order, batch_size=self.batch_size, rank=rank, world_size=world_size)
+
+    def _on_device(self, split: Split) -> Pair:
+        """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        images, labels = self.images[split]
+        if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
+            return images, labels
+        if split not in self._copies:
+            self._copies[split] = images.to(device), labels.to(device)
+        return self._copies[split]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: augment, normalise and enlarge. uint8 (B, H, W) -> float (B, C, image_size, image_size).

@@ -85,3 +85,9 @@ def test_every_prefix_of_the_balanced_order_is_balanced() -> None:
         assert counts.max() - counts.min() <= 1
     assert order.tolist() == balanced_order(labels, seed=1).tolist()
     assert order.tolist() != balanced_order(labels, seed=2).tolist()
+
+
+def test_batches_come_from_where_the_images_are() -> None:
+    order = Order(SIZE, seed=0, shuffle=True, draws=1)
+    loader = Batches(IMAGES.to("meta"), LABELS.to("meta"), order, batch_size=6)
+    assert {part.device.type for batch in loader for part in batch[:3]} == {"meta"}

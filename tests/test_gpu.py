@@ -1,0 +1,52 @@
+"""On a GPU nothing from the loader to the end of a training step waits for the device."""
+
+from collections.abc import Iterator
+from itertools import islice
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+import alexnet_lit
+
+SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true")
+
+
+@pytest.fixture
+def waiting_is_an_error() -> Iterator[None]:
+    yield
+    torch.cuda.set_sync_debug_mode("default")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize("switches", [(), SWITCHES], ids=["mirror", "all"])
+@pytest.mark.parametrize("home", ["cuda", "cpu"])
+def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_is_an_error: None) -> None:
+    overrides = [f"data.augment.{switch}" for switch in switches]
+    module, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model.lrn=true", *overrides))
+    data.setup("fit")
+    module.cuda()
+    module._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment] # all that a step asks of it
+    optimizer = module.optimizer(module.net.parameters())
+    strategy = SimpleNamespace(root_device=torch.device(home))
+    data.trainer = SimpleNamespace(  # type: ignore[assignment] # all that a loader asks of it
+        strategy=strategy, global_rank=0, world_size=1, testing=False
+    )
+    loader = data.train_dataloader()
+    assert loader.images.device.type == home
+    assert data.images["train"][0].device.type == "cpu", "what a person looks at stays where numpy takes it"
+
+    for number, batch in enumerate(islice(loader, 6)):
+        if number == 3:  # by then each kernel is compiled and each matrix made
+            torch.cuda.set_sync_debug_mode("error")
+        there = batch._replace(
+            **{name: getattr(batch, name).cuda(non_blocking=True) for name in ("images", "labels", "draws")}
+        )
+        loss = module.training_step(data.on_after_batch_transfer(there, 0), number)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    torch.cuda.set_sync_debug_mode("default")
+    assert loss.isfinite()
