@@ -43,7 +43,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "facade": ("config factory", ""),
-        "bench": ("errors nets config factory", "torch"),
+        "bench": ("errors nets data config factory", "torch torchvision PIL"),
         "prepare": ("errors data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {

@@ -4,13 +4,19 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
+from alexnet_lit.bench.data import bench_data
 from alexnet_lit.bench.lrn import bench_lrn
 from alexnet_lit.bench.profile import bench_profile
 from alexnet_lit.bench.step import bench_step
 from alexnet_lit.bench.timing import Report
 from alexnet_lit.errors import Mistake
 
-BENCHES: dict[str, Callable[..., Report]] = {"lrn": bench_lrn, "step": bench_step, "profile": bench_profile}
+BENCHES: dict[str, Callable[..., Report]] = {
+    "lrn": bench_lrn,
+    "step": bench_step,
+    "profile": bench_profile,
+    "data": bench_data,
+}
 
 
 def measure(names: Sequence[str] | None, *, batch: int, repeats: int, device: str) -> Iterator[Report]:

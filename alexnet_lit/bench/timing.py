@@ -32,10 +32,10 @@ def alternate(cases: Mapping[str, Callable[[], object]], *, repeats: int, device
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for n in range(repeats + 1):
         for name, case in cases.items():
-            _wait(device)
+            wait(device)
             start = time.perf_counter()
             case()
-            _wait(device)
+            wait(device)
             if n:
                 seconds[name].append(time.perf_counter() - start)
     return seconds
@@ -67,6 +67,7 @@ def _processor() -> str:
     return names[0] if names else platform.processor() or platform.machine()
 
 
-def _wait(device: str) -> None:
+def wait(device: str) -> None:
+    """Until the device has done what it was given."""
     if device == "cuda":
         torch.cuda.synchronize()

@@ -1,6 +1,8 @@
 """What `python -m alexnet_lit bench` measures and prints."""
 
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,11 @@ from typer.testing import CliRunner
 import alexnet_lit
 from alexnet_lit.__main__ import app
 from alexnet_lit.bench import BENCHES, measure
+from alexnet_lit.bench.data import Pictures, seconds_a_batch
 from alexnet_lit.bench.step import GFLOP
 from alexnet_lit.bench.timing import Report, alternate, ratios, spread
+from alexnet_lit.data import Pixels
+from alexnet_lit.data.files import load_sample
 from alexnet_lit.errors import Mistake
 
 
@@ -66,10 +71,29 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
         )
 
 
+def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
+    """Up to PIL, which rounds to whole values."""
+    images, labels = load_sample().test
+    pixels = Pixels(source_size=28, image_size=224, mean=0.0, std=1.0)
+    for image, label, ours in zip(images[:4], labels, pixels(images[:4]), strict=False):
+        theirs, named = Pictures(image[None], label[None])[0]
+        assert named == label
+        torch.testing.assert_close(theirs, ours, rtol=0, atol=1.5 / 255)
+
+
+def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
+    def batches() -> Iterator[int]:
+        for number in range(100):
+            time.sleep(1.0 if number < 2 else 0.001)
+            yield number
+
+    assert 0.001 <= seconds_a_batch(batches(), 2, "cpu") < 0.05
+
+
 @pytest.mark.parametrize(
     ("names", "device", "line"),
     [
-        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, or none for all"),
+        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, data, or none for all"),
         (None, "gpu", "--device=gpu: should be cpu or cuda"),
         pytest.param(
             *(None, "cuda", "--device=cuda: there is no such device here"),
