@@ -111,7 +111,7 @@ def build_net(config: DictConfig) -> nn.Module:
 def without_weights(config: DictConfig) -> DictConfig:
     """The same config, but a net that draws its weights: for those who bring others, or need none."""
     config = config.copy()
-    if "weights" in config.model:
+    if OmegaConf.select(config, "model.weights") is not None:
         config.model.weights = None
     return config
 
