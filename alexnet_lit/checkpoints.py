@@ -18,7 +18,7 @@ from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, Mistake
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -48,7 +48,8 @@ class Checkpoints(Checkpoint):
     bests stay. A value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
-    waits for its end. The second acts at once, as ever.
+    waits for its end. The second acts at once, as ever. SIGUSR1, which clusters send before the time limit, does what
+    the first does, however often it comes: the launcher of several ranks may hand on what they got themselves.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -98,27 +99,34 @@ class Checkpoints(Checkpoint):
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_asked = True
-        self.say(f"{signal.Signals(number).name}: finishing this step, then saving; once more to stop at once")
+        name = signal.Signals(number).name
+        if number == signal.SIGUSR1:
+            self.say(f"{name}: finishing this step, then saving")
+            signal.signal(number, signal.SIG_IGN)
+            return
+        self.say(f"{name}: finishing this step, then saving; once more to stop at once")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Save if it is time to; stop if asked to."""
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Save if it is time to; stop if asked to. Where validation comes next, both wait for its end."""
+        if _validates_next(trainer, batch_idx):
+            return  # resumed from here, Lightning would leave that validation out
         stop, due = self._agree(trainer)
-        epoch_ends = trainer.is_last_batch and not _validates_next(trainer)  # else it is saved after validation
         run_ends = trainer.should_stop or trainer.global_step == trainer.max_steps  # within an epoch too
-        if stop or due or epoch_ends or run_ends or trainer.global_step % self.every_steps == 0:
+        if stop or due or trainer.is_last_batch or run_ends or trainer.global_step % self.every_steps == 0:
             self._save_last(trainer)
         if stop:
             raise Interrupted
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save the best if this is it, and the last at an epoch's end."""
+        """Save the best if this is it, and the last."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._save_best(trainer)
         stop, _ = self._agree(trainer)
-        if stop or trainer.is_last_batch:
-            self._save_last(trainer)
+        self._save_last(trainer)
         if stop:
             raise Interrupted
 
@@ -161,7 +169,16 @@ class Checkpoints(Checkpoint):
         self.best_score = state_dict["best_score"]
 
 
-def _validates_next(trainer: Trainer) -> bool:
-    every = trainer.check_val_every_n_epoch
-    has_batches = trainer.enable_validation and bool(trainer.num_val_batches)
-    return has_batches and (every is None or (trainer.current_epoch + 1) % every == 0)
+def _validates_next(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether validation follows this batch; False where the clock decides that (a `val_check_interval` in time)."""
+    if not (trainer.enable_validation and trainer.num_val_batches):
+        return False
+    epochs, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
+    if epochs is not None and (trainer.current_epoch + 1) % epochs:
+        return False
+    if interval is None:
+        return False
+    if math.isinf(interval):
+        return trainer.is_last_batch
+    number = trainer.fit_loop.total_batch_idx if epochs is None else batch_idx
+    return (number + 1) % int(interval) == 0

@@ -10,7 +10,7 @@ class Mistake(ValueError):
 
 
 class Interrupted(Exception):
-    """Training stopped after a finished step because a person or the machine asked for it (Ctrl-C, SIGTERM)."""
+    """Training stopped after a finished step as a person or the machine asked for it (Ctrl-C, SIGTERM, SIGUSR1)."""
 
 
 class Diverged(Exception):

@@ -60,7 +60,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    callbacks: list[Callback] = [speed, picture, watch.Points(config.trainer.log_every_n_steps)]
+    callbacks: list[Callback] = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     callbacks += [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
     callbacks += [make(config, f"callbacks.{name}") for name in names]

@@ -115,6 +115,8 @@ def _conclude(parts: Parts, result: Result) -> None:
     checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
     board = f"{_program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
     watch.show(watch.closing({**result, "checkpoint": checkpoint, "run_dir": parts.folder, "tensorboard": board}))
+    if result["status"] == "diverged" and checkpoints.last.exists():
+        log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():
         log.info("continue with: %s train.py ckpt=%s", _program("python"), parts.folder)
 

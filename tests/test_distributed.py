@@ -58,10 +58,11 @@ def test_two_processes_learn_what_one_learns(train: Train, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_interrupting_two_processes_saves_and_leaves_none(tmp_path: Path, train: Train) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGUSR1])
+def test_interrupting_two_processes_saves_and_leaves_none(number: signal.Signals, tmp_path: Path, train: Train) -> None:
     arguments = [*TWO, "trainer.max_epochs=20", "callbacks.progress.line_seconds=0.5", "data.train_size=320"]
 
-    stopped = interrupt(arguments, tmp_path / "logs", at="epoch 1/20  ")
+    stopped = interrupt(arguments, tmp_path / "logs", at="epoch 1/20  ", number=number)
 
     assert stopped.returncode == 130, stopped.stderr
     (folder,) = (tmp_path / "logs" / "runs").iterdir()

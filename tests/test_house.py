@@ -27,7 +27,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "nets": ("", "torch pydantic triton"),
         "data": ("errors", "torch pydantic lightning filelock"),
         "distributed": ("errors", "torch"),
-        "watch": ("errors", "torch pydantic lightning rich matplotlib"),
+        "watch": ("errors", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),

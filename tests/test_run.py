@@ -270,7 +270,7 @@ def interrupt(
     return subprocess.CompletedProcess(process.args, process.returncode, "".join(seen) + rest, err)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     number: signal.Signals, train: Train, tmp_path: Path
 ) -> None:

@@ -41,8 +41,8 @@ def leave() -> None:
 def launch(arguments: Sequence[str], *, ranks: int) -> int:
     """Run `python <arguments>` in `ranks` processes, and wait for all of them.
 
-    A rank that dies takes the others down. Ctrl-C and SIGTERM are handed on to the ranks, which finish their step and
-    save. Returns the exit status: 0, that of the first rank that failed, or 128 + signal.
+    A rank that dies takes the others down. Ctrl-C, SIGTERM and SIGUSR1 are handed on to the ranks, which finish their
+    step and save. Returns the exit status: 0, that of the first rank that failed, or 128 + signal.
     """
     config = LaunchConfig(
         min_nodes=1,
@@ -72,6 +72,7 @@ def _environment(ranks: int) -> Iterator[None]:
     before = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [before.get("PYTHONPATH")])])
+    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks)))
     try:
         yield

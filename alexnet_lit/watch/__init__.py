@@ -12,6 +12,7 @@ from alexnet_lit.watch.console import close_log, console, log, open_log, show
 if TYPE_CHECKING:
     from alexnet_lit.watch.csv_file import CSV
     from alexnet_lit.watch.curves import draw
+    from alexnet_lit.watch.finite import Finite
     from alexnet_lit.watch.history import History
     from alexnet_lit.watch.picture import Picture
     from alexnet_lit.watch.points import Points
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CSV",
+    "Finite",
     "History",
     "Picture",
     "Points",
@@ -42,6 +44,7 @@ __all__ = [
 
 _HOMES = {
     "CSV": "csv_file",
+    "Finite": "finite",
     "History": "history",
     "Picture": "picture",
     "Points": "points",

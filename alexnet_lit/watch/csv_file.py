@@ -33,3 +33,14 @@ class CSV(ScalarLogger):
             if file.tell() == 0:
                 rows.writerow(("step", "tag", "value"))
             rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Take out the lines from that step on, and a last one that a kill cut short."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        part = self.path.with_name(f"{self.path.name}.part")
+        kept = [line for line in lines[1:] if line.endswith("\n") and int(line.partition(",")[0]) < step]
+        part.write_text("".join(lines[:1] + kept), encoding="utf-8", newline="")
+        part.replace(self.path)

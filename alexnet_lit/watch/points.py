@@ -1,11 +1,10 @@
 """The training curve: a point every few steps, taken before the step is saved."""
 
-import math
 from typing import Any
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from alexnet_lit.errors import Diverged
+from alexnet_lit.watch.finite import check_loss
 
 
 class Points(Callback):
@@ -27,7 +26,6 @@ class Points(Callback):
             return
         self._step = step
         values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
-        if not math.isfinite(values["train/loss"]):
-            raise Diverged(f"the training loss is {values['train/loss']} at step {step}: lower optimizer.lr")
+        check_loss(values["train/loss"], step)
         for logger in trainer.loggers:
             logger.log_metrics(values, step=step)

@@ -7,6 +7,7 @@ from typing import Any
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -14,14 +15,11 @@ class TensorBoard(TensorBoardLogger):
     """Lightning's logger without its folder `version_0`, its hparams.yaml, and its curves "epoch" and "hp_metric".
 
     One event file per process and run: fit and test write to the same. A resumed run adds a second file to the folder,
-    which TensorBoard joins to one curve; `purge_step` then hides older points from that step on.
+    which TensorBoard joins to one curve; `rewind` hides what is to be measured again.
     """
 
-    def __init__(self, *, run_dir: str, purge_step: int | None = None) -> None:
-        writer: dict[str, Any] = {"flush_secs": 10}
-        if purge_step is not None:
-            writer["purge_step"] = purge_step
-        super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, **writer)
+    def __init__(self, *, run_dir: str) -> None:
+        super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10)
         self._close: weakref.finalize[[], Any] | None = None
 
     @property
@@ -42,6 +40,12 @@ class TensorBoard(TensorBoardLogger):
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Write the values, all but the "epoch" that Lightning adds to them."""
         super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Hide all points from that step on that were written so far. TensorBoard calls it a restart of the session."""
+        restart = SessionLog(status=SessionLog.START)
+        self.experiment._get_file_writer().add_event(Event(session_log=restart), step=step)
 
     @rank_zero_only
     def save(self) -> None:

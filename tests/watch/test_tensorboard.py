@@ -45,8 +45,10 @@ def test_curves_show_while_the_run_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
-    for purge_step, steps in ((None, (1, 2, 3)), (3, (3, 4))):
-        logger = TensorBoard(run_dir=str(tmp_path), purge_step=purge_step)
+    for rewind, steps in ((None, (1, 2, 3)), (3, (3, 4))):
+        logger = TensorBoard(run_dir=str(tmp_path))
+        if rewind is not None:
+            logger.rewind(rewind)
         for step in steps:
             logger.log_metrics({"loss": 10.0 * len(steps) + step, "epoch": 0}, step)
         logger.close()
