@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
@@ -14,6 +15,7 @@ from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, make, read_checkpoint
 from alexnet_lit.lit import Classifier
+from alexnet_lit.mistakes import show
 from alexnet_lit.watch import log
 
 
@@ -47,6 +49,8 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     resume = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
+    if resume is not None:
+        _check_same_net(module, read_checkpoint(resume), f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     speed = watch.Speed()
@@ -128,3 +132,24 @@ def _resume_from(ckpt: str | None) -> Path | None:
     if "optimizer_states" not in read_checkpoint(path):
         raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
     return path
+
+
+def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse a checkpoint of another net. Raises: Mistake that names what differs: keys of model, else weights."""
+    there, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
+    # How weights were drawn and whether the net is compiled is no part of it.
+    keys = sorted({*there, *here} - {"weights", "init", "compile"})
+    other = [f"model.{key}={show(there.get(key))}" for key in keys if there.get(key) != here.get(key)]
+    way_out = "set these, or start a new run"
+    if not other:
+        mine, theirs = (
+            {key: tuple(value.shape) for key, value in state.items()}
+            for state in (module.state_dict(), checkpoint["state_dict"])
+        )
+        other = [
+            f"{key} {theirs.get(key, 'missing')}" for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)
+        ]
+        way_out = "use a checkpoint of this net"
+    if other:
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        raise Mistake(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {way_out}")

@@ -44,7 +44,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "facade": ("config factory", ""),
         "bench": ("errors nets data config factory", "torch torchvision PIL"),
-        "prepare": ("errors data distributed watch checkpoints lit factory", "lightning omegaconf"),
+        "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {
         "run": ("errors config distributed watch factory result prepare", "omegaconf"),

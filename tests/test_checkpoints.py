@@ -1,0 +1,96 @@
+"""Checkpoints that cannot be written, and checkpoints that are of another net."""
+
+import errno
+import json
+import resource
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet_lit.checkpoints import AtomicFile
+from alexnet_lit.errors import Mistake
+from tests.conftest import Train
+
+LENET = (
+    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=32", "data.train_size=64"),
+    *("data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_test_batches=1"),
+)
+
+
+@pytest.fixture
+def small_files() -> Iterator[None]:
+    """The system refuses to let a file grow beyond 100,000 bytes, as a full disk would."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+def test_a_disk_that_is_full_half_way_leaves_the_previous_file(tmp_path: Path, small_files: None) -> None:
+    path = tmp_path / "checkpoints" / "last.ckpt"
+    AtomicFile().save_checkpoint({"step": 1}, path)
+
+    with pytest.raises(Mistake, match=r"last\.ckpt: cannot be written .*: make room there, or set paths\.logs"):
+        AtomicFile().save_checkpoint({"step": 2, "weights": torch.zeros(50_000)}, path)
+
+    assert torch.load(path, weights_only=True) == {"step": 1}
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    save = torch.save
+    written: list[int] = []
+
+    def full(content: Any, file: Any) -> None:
+        if written:
+            file.write(b"half")
+            raise OSError(errno.ENOSPC, "No space left on device")
+        save(content, file)
+        written.append(content["global_step"])
+
+    monkeypatch.setattr("torch.save", full)
+
+    outcome = train(*LENET, "checkpoint.every_steps=1", "objective=null")
+
+    assert outcome.status == 2
+    (line,) = outcome.err.splitlines()
+    assert line.startswith(
+        f"error: {outcome.folder}/checkpoints/last.ckpt: cannot be written ([Errno 28] No space left"
+    )
+    assert outcome.result["status"] == "failed"
+    assert torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
+    assert [file.name for file in (outcome.folder / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)
+    lenet = f"error: ckpt={file}: is of another net, with "
+    for typed, line in (
+        (["model.lrn=true", "model.dropout=0.25"], "model.dropout=0.0, model.lrn=false: set these, or start a new run"),
+        (["model.activation=relu"], "model.activation=sigmoid: set these, or start a new run"),
+    ):
+        outcome = train(*LENET, *typed, f"ckpt={file}")
+        assert (outcome.status, outcome.err) == (2, f"{lenet}{line}\n")
+
+    checkpoint = torch.load(file, weights_only=True)
+    name = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][name] = torch.zeros(7, 3)
+    torch.save(checkpoint, file)
+    outcome = train(*LENET, f"ckpt={file}")
+    assert (outcome.status, outcome.err) == (2, f"{lenet}{name} (7, 3): use a checkpoint of this net\n")
+    assert not [path for path in (outcome.logs / "runs").iterdir() if not (path / "result.json").exists()]
+
+
+def test_the_same_net_goes_on_from_a_file_that_was_moved(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)
+
+    outcome = train(*LENET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
+
+    assert outcome.status == 0, outcome.err
+    assert json.loads((outcome.folder / "result.json").read_text())["steps"] == 4
