@@ -143,6 +143,14 @@ def typed_overrides(folder: Path) -> list[str]:
     return [str(item) for item in OmegaConf.load(file)] if file.exists() else []
 
 
+def continued_overrides(folder: Path) -> list[str]:
+    """What was typed beside ckpt= when the run in `folder` was last continued."""
+    resumes = {int(path.name.removeprefix("resume_")): path for path in (folder / ".hydra").glob("resume_*")}
+    file = resumes[max(resumes)] / "overrides.yaml" if resumes else None
+    typed = [str(item) for item in OmegaConf.load(file)] if file and file.exists() else []
+    return [item for item in typed if not item.startswith("ckpt=")]
+
+
 def plain(config: Any) -> Any:
     """A config node as plain dicts, lists, strings and numbers, interpolations resolved."""
     return OmegaConf.to_container(config, resolve=True)

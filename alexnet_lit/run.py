@@ -9,7 +9,7 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import distributed, watch
-from alexnet_lit.config import plain
+from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.prepare import Parts, prepare
@@ -105,6 +105,8 @@ def _announce(parts: Parts) -> None:
     log.info("run     %s", parts.folder)
     if parts.resume is not None:
         log.info("resume  %s", parts.resume)
+        for override in continued_overrides(parts.folder):
+            log.info("        with %s", override)
     size = config.data.image_size
     watch.show(watch.layers(parts.module.net, (parts.data.channels, size, size)))
 
@@ -114,7 +116,10 @@ def _conclude(parts: Parts, result: Result) -> None:
     checkpoints = parts.checkpoints
     checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
     board = f"{_program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
-    watch.show(watch.closing({**result, "checkpoint": checkpoint, "run_dir": parts.folder, "tensorboard": board}))
+    sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
+    disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
+    places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}
+    watch.show(watch.closing({**result, **places}))
     if result["status"] == "diverged" and checkpoints.last.exists():
         log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():

@@ -237,6 +237,9 @@ def test_a_run_can_be_made_longer(train: Train, tmp_path: Path) -> None:
 
     assert longer.status == 0, longer.err
     assert longer.result["steps"] == 12
+    assert "        with trainer.max_epochs=3\n" in longer.out
+    sizes = [path.stat().st_size for path in (longer.folder / "checkpoints").iterdir()]
+    assert f"{sum(sizes) / 1e6:,.1f} MB in 2 files" in longer.out
     assert [step for step, _ in scalars(longer.folder)["val/loss"]] == [4, 8, 12]
 
 

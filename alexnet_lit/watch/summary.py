@@ -50,7 +50,7 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
 
 def closing(result: dict[str, Any]) -> Table:
     """Tell what a person wants to know when a run is over. `result` has the keys of result.json, and `checkpoint`,
-    `run_dir` and `tensorboard` (the command); what is missing or None is left out.
+    `disk` (what all checkpoints take), `run_dir` and `tensorboard` (the command); what is missing or None is left out.
     """
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -74,6 +74,7 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("images_per_second", "speed", rate),
     ("run_dir", "run folder", str),
     ("checkpoint", "checkpoint", str),
+    ("disk", "checkpoints in all", str),
     ("tensorboard", "curves", str),
 )
 
