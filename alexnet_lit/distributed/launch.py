@@ -54,6 +54,7 @@ def launch(arguments: Sequence[str], *, ranks: int) -> int:
         local_addr="localhost",
         max_restarts=0,
         monitor_interval=0.2,
+        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
     )
     with _environment(ranks), _quiet_agent():
         try:
@@ -72,7 +73,6 @@ def _environment(ranks: int) -> Iterator[None]:
     before = dict(os.environ)
     package = str(Path(__file__).resolve().parents[2])
     os.environ["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [before.get("PYTHONPATH")])])
-    os.environ["TORCHELASTIC_SIGNALS_TO_HANDLE"] = "SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1"
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks)))
     try:
         yield
