@@ -8,27 +8,25 @@ import alexnet_lit
 from tests.nets.test_alexnet import real_images
 
 STEPS = 200
-RATES = {"adamw": 3e-4, "sgd": 0.05}
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "init", "optimizer", "lrn"),
+    ("switches", "optimizer", "rate", "size"),
     [
-        ("alexnet", "kaiming", "sgd", True),
-        ("alexnet_2012", "code_2012", "adamw", False),
-        ("alexnet", "xavier", "adamw", False),
-        ("alexnet_owt", "kaiming", "adamw", True),
+        (("model=alexnet", "model.lrn=true"), "sgd", 0.05, 65),
+        (("model=alexnet_2012", "model.lrn=false", "model.init=kaiming"), "adamw", 3e-4, 65),
+        (("model=lenet", "model.lrn=true", "model.activation=tanh"), "sgd", 0.5, 28),
+        (("model=lenet", "model.init=kaiming", "model.activation=tanh"), "adamw", 1e-2, 28),
     ],
 )
-def test_learns_64_images_by_heart(name: str, init: str, optimizer: str, lrn: bool) -> None:
+def test_learns_64_images_by_heart(switches: tuple[str, ...], optimizer: str, rate: float, size: int) -> None:
     torch.manual_seed(0)
-    images, labels = real_images(64, image_size=65)
-    switches = (f"model.init={init}", f"model.lrn={lrn}", "model.dropout=0.0", "data.image_size=65")
-    net = alexnet_lit.build_net(alexnet_lit.compose(f"model={name}", *switches))
+    images, labels = real_images(64, image_size=size)
+    net = alexnet_lit.build_net(alexnet_lit.compose(*switches, "model.dropout=0.0", f"data.image_size={size}"))
     kind = {"sgd": torch.optim.SGD, "adamw": torch.optim.AdamW}[optimizer]
     momentum = {"momentum": 0.9, "nesterov": True} if optimizer == "sgd" else {}
-    steps = kind(net.parameters(), lr=RATES[optimizer], fused=True, **momentum)
+    steps = kind(net.parameters(), lr=rate, fused=True, **momentum)
     # Warm-up, then a straight line to zero, as scheduler=one_cycle does it.
     schedule = torch.optim.lr_scheduler.LambdaLR(steps, lambda t: min((t + 1) / 20, (STEPS - t) / (STEPS - 20)))
 
