@@ -82,6 +82,6 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL | None:
             subprocess.run(command, capture_output=True, check=True, timeout=60)
             return ctypes.CDLL(str(target))  # Python and the system keep it open when the file is gone
     except (OSError, subprocess.SubprocessError) as error:
-        logger.info("no C compiler with OpenMP here, so local response normalisation takes 3 to 6 times as long")
+        logger.info("no C compiler with OpenMP here, so local response normalisation takes 7 to 8 times as long")
         logger.debug("%s: %s", " ".join(compiler), getattr(error, "stderr", None) or error)
         return None
