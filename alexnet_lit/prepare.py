@@ -46,11 +46,11 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config.paths.run = str(folder)
     kind, ranks = _devices(config)
     _check_clipping(config)
-    resume = _resume_from(config.ckpt)
+    resume, saved = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    if resume is not None:
-        _check_same_net(module, read_checkpoint(resume), f"ckpt={config.ckpt}")
+    if saved is not None:
+        _check_same_net(module, saved, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     speed = watch.Speed()
@@ -120,18 +120,19 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
     return objective
 
 
-def _resume_from(ckpt: str | None) -> Path | None:
-    """The file that `ckpt` means. Raises: Mistake if it is no checkpoint that training can go on from."""
+def _resume_from(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
+    """The file that `ckpt` means, and what is in it. Raises: Mistake if training can't go on from there."""
     if ckpt is None:
-        return None
+        return None, None
     path = Path(ckpt).expanduser().absolute()
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
         raise Mistake(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
-    if "optimizer_states" not in read_checkpoint(path):
+    checkpoint = read_checkpoint(path)
+    if "optimizer_states" not in checkpoint:
         raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
-    return path
+    return path, checkpoint
 
 
 def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
