@@ -44,7 +44,7 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
 
 def _without_compiler(x: Tensor) -> Tensor:
     size, alpha, beta, k = SETTINGS
-    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k)
+    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
     return out
 
 

@@ -61,7 +61,8 @@ def our_step(images: Tensor, labels: Tensor, device: str, *overrides: str, swap:
         assert isinstance(features, nn.Sequential)
         for name, layer in features.named_children():
             if isinstance(layer, LocalResponseNorm):
-                setattr(features, name, nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k))
+                theirs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
+                setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), theirs))
     optimizer = module.optimizer(module.net.parameters())
 
     def step() -> None:

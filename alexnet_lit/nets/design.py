@@ -48,7 +48,7 @@ class ConvNet(nn.Module):
     """The net of a design: `features`, from images to the last map, and `classifier`, from there to logits.
 
     A layer that is switched off is absent, not idle. norm: makes the layer that follows the activation of each
-    convolution that the design calls normalised; None for none.
+    convolution that the design calls normalised, and that activation with it for `relu=True`; None for none.
 
     Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
     Raises: ValueError if image_size is too small for a feature to be left after the last pooling.
@@ -62,7 +62,7 @@ class ConvNet(nn.Module):
         num_classes: int,
         image_size: int,
         activation: Activation,
-        norm: Callable[[], nn.Module] | None,
+        norm: Callable[..., nn.Module] | None,
         overlapping_pool: bool,
         dropout: float,
         init: Init,
@@ -95,7 +95,7 @@ class ConvNet(nn.Module):
 
 
 def _features(
-    design: Design, channels: int, activation: Activation, norm: Callable[[], nn.Module] | None, window: int
+    design: Design, channels: int, activation: Activation, norm: Callable[..., nn.Module] | None, window: int
 ) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for n, conv in enumerate(design.convolutions, start=1):
@@ -103,14 +103,17 @@ def _features(
             channels, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups
         )
         activated = {f"{activation}{n}": activate(activation)}
-        normalised = {f"lrn{n}": norm()} if norm is not None and conv.normalised else {}
         pooled = {f"pool{n}": _POOLING[design.pooling](window, stride=2)} if conv.pooled else {}
-        if design.pooling == "max" and not normalised:
+        if norm is not None and conv.normalised and activation == "relu":
+            layers |= {f"relu_lrn{n}": norm(relu=True)} | pooled  # one pass over memory for both
+        elif norm is not None and conv.normalised:
+            layers |= activated | {f"lrn{n}": norm()} | pooled
+        elif design.pooling == "max":
             # Activations rise monotonically, so the maximum may be taken first: the same values and gradients as
             # activation, then pooling, with a quarter of the elements to activate.
             layers |= pooled | activated
         else:
-            layers |= activated | normalised | pooled
+            layers |= activated | pooled
         channels = conv.channels
     return nn.Sequential(layers)
 

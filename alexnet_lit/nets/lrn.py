@@ -30,6 +30,9 @@ class LocalResponseNorm(nn.Module):
 
     Source: Krizhevsky et al. 2012, section 3.3 (k=2, size=5, alpha=1e-4, beta=0.75).
 
+    relu: take the positive part of the input first, in the same pass over memory: the values and gradients of a ReLU
+    before this layer, without its time.
+
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
 
@@ -41,6 +44,7 @@ class LocalResponseNorm(nn.Module):
         beta: float,
         k: float,
         reduction: Literal["sum", "mean"],
+        relu: bool = False,
     ) -> None:
         super().__init__()
         self.size = size
@@ -48,19 +52,21 @@ class LocalResponseNorm(nn.Module):
         self.beta = beta
         self.k = k
         self.reduction = reduction
+        self.relu = relu
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise across channels: (B, C, H, W) -> (B, C, H, W)."""
         alpha = self.alpha / self.size if self.reduction == "mean" else self.alpha
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
             # Whoever compiles or exports fuses plain operations and derives them itself.
-            return lrn_plain.forward(x, self.size, alpha, self.beta, self.k)
-        out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k)
+            return lrn_plain.forward(x, self.size, alpha, self.beta, self.k, self.relu)
+        out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
         return out
 
     def extra_repr(self) -> str:
         """What `print(net)` shows between the brackets."""
-        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, reduction={self.reduction}"
+        relu = ", relu=True" if self.relu else ""
+        return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, reduction={self.reduction}{relu}"
 
 
 class Normalise(torch.autograd.Function):
@@ -84,7 +90,7 @@ class Normalise(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """Give the gradient of `x`, and none of the settings."""
         (x,) = ctx.saved_tensors
-        return ctx.kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None
+        return ctx.kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None, None
 
 
 def implementation(x: Tensor) -> ModuleType:

@@ -28,21 +28,21 @@ def available(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in _REALS and x.numel() > 0 and _library(x.dtype) is not None
 
 
-def forward(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the memory format of `x`."""
     x = _dense(x)
     out = torch.empty_like(x)
-    _call("forward", (x, out), size, alpha, beta, k)
+    _call("forward", (x, out), size, alpha, beta, k, relu)
     return out
 
 
-def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
     x = _dense(x)
     out = torch.empty_like(x)
     if gradient.stride() != x.stride():  # not in a net whose layers keep the memory format
         gradient = torch.empty_like(x).copy_(gradient)
-    _call("backward", (x, gradient, out), size, alpha, beta, k)
+    _call("backward", (x, gradient, out), size, alpha, beta, k, relu)
     return out
 
 
@@ -54,7 +54,7 @@ def _channels_last(x: Tensor) -> bool:
     return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
 
 
-def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float) -> None:
+def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, relu: bool) -> None:
     x = tensors[0]
     images, channels, pixels = len(x), x.shape[1], x[0, 0].numel()
     if _channels_last(x):
@@ -67,7 +67,7 @@ def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta:
     pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (*tensors, scratch)]
     sizes = [ctypes.c_size_t(number) for number in (images, channels, pixels, width, size)]
     reals = [_REALS[x.dtype][1](number) for number in (alpha, beta, k)]
-    library[name](*pointers, *sizes, *reals, ctypes.c_int(threads))
+    library[name](*pointers, *sizes, *reals, ctypes.c_int(relu), ctypes.c_int(threads))
 
 
 @functools.cache

@@ -22,19 +22,19 @@ def available(x: Tensor) -> bool:
     return x.dtype in _DTYPES and x.numel() > 0 and _step(x) > 0 and _works(x.device)
 
 
-def forward(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the dtype and memory format of `x`."""
     out = torch.empty_like(x)
-    _normalise[_grid(x)](x, out, x.numel(), _step(x), x.shape[1], alpha, beta, k, size, _BLOCK)
+    _normalise[_grid(x)](x, out, x.numel(), _step(x), x.shape[1], alpha, beta, k, size, relu, _BLOCK)
     return out
 
 
-def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
     out = torch.empty_like(x)
     if gradient.stride() != x.stride():  # not in a net whose layers keep the memory format
         gradient = torch.empty_like(x).copy_(gradient)
-    _derive[_grid(x)](x, gradient, out, x.numel(), _step(x), x.shape[1], alpha, beta, k, size, _BLOCK)
+    _derive[_grid(x)](x, gradient, out, x.numel(), _step(x), x.shape[1], alpha, beta, k, size, relu, _BLOCK)
     return out
 
 
@@ -54,7 +54,7 @@ def _works(device: torch.device) -> bool:
     """Whether Triton compiles and runs here: it asks for a recent GPU, its driver and a C compiler."""
     x = torch.ones(1, 1, 1, 1, device=device)
     try:
-        backward(x, forward(x, 5, 1e-4, 0.75, 2.0), 5, 1e-4, 0.75, 2.0)
+        backward(x, forward(x, 5, 1e-4, 0.75, 2.0, True), 5, 1e-4, 0.75, 2.0, True)
     except Exception as error:  # Triton, the compiler that it calls and the driver have no error class in common
         logger.info("Triton does not run on this GPU, so local response normalisation is slower: %s", error)
         return False
@@ -62,28 +62,39 @@ def _works(device: torch.device) -> bool:
 
 
 @triton.jit
-def _scale(x, at, channel, inside, step, channels, alpha, k, size: tl.constexpr):
+def _load(x, at, inside, relu: tl.constexpr):
+    """Numbers in float32, or their positive part; not a number stays it."""
+    a = tl.load(x + at, inside, 0.0).to(tl.float32)
+    return tl.where(a < 0, 0.0, a) if relu else a
+
+
+@triton.jit
+def _scale(x, at, channel, inside, step, channels, alpha, k, size: tl.constexpr, relu: tl.constexpr):
     """The sum k + alpha W a^2 at the offsets `at`, which lie in the channels `channel`."""
     total = tl.zeros(at.shape, tl.float32)
     for n in tl.static_range(size):
         near = channel + n - size // 2
-        a = tl.load(x + at + (n - size // 2) * step, inside & (near >= 0) & (near < channels), 0.0).to(tl.float32)
+        a = _load(x, at + (n - size // 2) * step, inside & (near >= 0) & (near < channels), relu)
         total += a * a
     return k + alpha * total
 
 
 @triton.jit
-def _normalise(x, y, count, step, channels, alpha, beta, k, size: tl.constexpr, block: tl.constexpr):
+def _normalise(
+    x, y, count, step, channels, alpha, beta, k, size: tl.constexpr, relu: tl.constexpr, block: tl.constexpr
+):
     at = tl.program_id(0).to(tl.int64) * block + tl.arange(0, block)
     inside = at < count
     channel = at // step % channels
-    scale = _scale(x, at, channel, inside, step, channels, alpha, k, size)
-    a = tl.load(x + at, inside, 0.0).to(tl.float32)
+    scale = _scale(x, at, channel, inside, step, channels, alpha, k, size, relu)
+    a = _load(x, at, inside, relu)
     tl.store(y + at, (a * tl.exp2(-beta * tl.log2(scale))).to(y.dtype.element_ty), inside)
 
 
 @triton.jit
-def _derive(x, gradient, out, count, step, channels, alpha, beta, k, size: tl.constexpr, block: tl.constexpr):
+def _derive(
+    x, gradient, out, count, step, channels, alpha, beta, k, size: tl.constexpr, relu: tl.constexpr, block: tl.constexpr
+):
     """Each neighbour's scale is computed again: its squares are in the cache, while a scale kept by the forward pass
     would have to come from memory.
     """
@@ -96,11 +107,13 @@ def _derive(x, gradient, out, count, step, channels, alpha, beta, k, size: tl.co
         shift = n - (size - 1) // 2  # the mirrored window
         near = channel + shift
         there = inside & (near >= 0) & (near < channels)
-        scale = _scale(x, at + shift * step, near, there, step, channels, alpha, k, size)
-        a = tl.load(x + at + shift * step, there, 0.0).to(tl.float32)
+        scale = _scale(x, at + shift * step, near, there, step, channels, alpha, k, size, relu)
+        a = _load(x, at + shift * step, there, relu)
         part = tl.load(gradient + at + shift * step, there, 0.0).to(tl.float32) * tl.exp2(-beta * tl.log2(scale))
         spread += part * a / scale
         if shift == 0:
             direct = part
-    a = tl.load(x + at, inside, 0.0).to(tl.float32)
-    tl.store(out + at, (direct - 2 * alpha * beta * a * spread).to(out.dtype.element_ty), inside)
+    a = _load(x, at, inside, False)
+    derived = direct - 2 * alpha * beta * a * spread
+    derived = tl.where(a <= 0, 0.0, derived) if relu else derived
+    tl.store(out + at, derived.to(out.dtype.element_ty), inside)

@@ -5,24 +5,26 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def forward(x: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """Return b = a (k + alpha W a^2)^-beta, in float32 at least: (B, C, ...) -> the same, in the dtype of `x`."""
-    exact = _exact(x)
+    exact = _exact(x, relu)
     return (exact * _power(_scale(exact, size, alpha, k), -beta)).to(x.dtype)
 
 
-def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float) -> Tensor:
+def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
-    exact = _exact(x)
+    exact = _exact(x, relu)
     scale = _scale(exact, size, alpha, k)
     direct = _power(scale, -beta).mul_(gradient)  # g s^-beta
     inner = (direct * exact).div_(scale)  # g a s^(-beta - 1)
     spread = _window_sum(inner, below=(size - 1) // 2, above=size // 2)
-    return direct.addcmul_(spread, exact, value=-2 * alpha * beta).to(x.dtype)
+    out = direct.addcmul_(spread, exact, value=-2 * alpha * beta).to(x.dtype)
+    return out.masked_fill_(x <= 0, 0) if relu else out
 
 
-def _exact(x: Tensor) -> Tensor:
-    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+def _exact(x: Tensor, relu: bool) -> Tensor:
+    x = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+    return x.relu() if relu else x
 
 
 def _scale(x: Tensor, size: int, alpha: float, k: float) -> Tensor:

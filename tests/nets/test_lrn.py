@@ -12,6 +12,8 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets import LocalResponseNorm, lrn, lrn_cpu, lrn_plain
 
+LAYOUTS = [torch.contiguous_format, torch.channels_last]
+
 
 def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: bool) -> Tensor:
     """Krizhevsky et al. 2012, section 3.3, channel by channel; the window is torch's."""
@@ -70,6 +72,40 @@ def test_gradient_equals_torchs() -> None:
     torch.testing.assert_close(mine.grad, theirs.grad)
 
 
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without a compiler."""
+    monkeypatch.setattr(lrn_cpu, "available", lambda x: False)
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def either(request: pytest.FixtureRequest) -> None:
+    """With a compiler, and without one."""
+    if request.param == "plain":
+        request.getfixturevalue("plain")
+
+
+@pytest.mark.usefixtures("either")
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_with_relu_it_is_a_relu_and_then_the_layer(layout: torch.memory_format, dtype: torch.dtype) -> None:
+    mine = torch.randn(2, 7, 5, 4).to(dtype).contiguous(memory_format=layout)
+    mine[0, 0, 0, :3] = torch.tensor([0.0, -0.0, torch.nan])  # where a gradient ends, and what must not be hidden
+    mine.requires_grad_()
+    theirs = mine.detach().clone().requires_grad_()
+    upstream = torch.randn(2, 7, 5, 4).to(dtype)
+    one = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean", relu=True)
+    two = nn.Sequential(nn.ReLU(), LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean"))
+
+    out, expected = one(mine), two(theirs)
+    out.backward(upstream)
+    expected.backward(upstream)
+
+    torch.testing.assert_close(out, expected, equal_nan=True)
+    torch.testing.assert_close(mine.grad, theirs.grad, equal_nan=True)
+    assert out[0, 0, 0, 2].isnan()
+
+
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
 def test_half_precision_is_safe(dtype: torch.dtype) -> None:
     x = torch.full((1, 5, 1, 1), 300.0, dtype=dtype, requires_grad=True)  # 300 squared is beyond float16
@@ -100,15 +136,6 @@ def test_keeps_the_memory_format(memory_format: torch.memory_format) -> None:
     assert x.grad.is_contiguous(memory_format=memory_format)
 
 
-LAYOUTS = [torch.contiguous_format, torch.channels_last]
-
-
-@pytest.fixture
-def plain(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine without a compiler."""
-    monkeypatch.setattr(lrn_cpu, "available", lambda x: False)
-
-
 @pytest.mark.usefixtures("plain")
 @pytest.mark.parametrize("size", [1, 4, 5])
 def test_gradient_without_a_compiler(size: int) -> None:
@@ -121,14 +148,14 @@ def test_gradient_without_a_compiler(size: int) -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
 @pytest.mark.parametrize("size", [1, 4, 5, 9])
-@pytest.mark.parametrize("beta", [0.75, 0.6])
+@pytest.mark.parametrize(("beta", "relu"), [(0.75, False), (0.75, True), (0.6, True)])
 def test_the_compiled_kernel_equals_plain_operations(
-    shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float
+    shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float, relu: bool
 ) -> None:
     x, gradient = (10 * torch.randn(shape, dtype=torch.float64) for _ in range(2))
     if len(shape) == 4:
         x, gradient = x.contiguous(memory_format=layout), gradient.contiguous(memory_format=layout)
-    settings = (size, 1e-2, beta, 1.5)
+    settings = (size, 1e-2, beta, 1.5, relu)
 
     for tensor in (x, x[:, ::2]):  # the second has gaps
         out = lrn_cpu.forward(tensor, *settings)
@@ -181,8 +208,8 @@ from alexnet_lit.nets import lrn_gpu, lrn_plain
 layouts = (torch.contiguous_format, torch.channels_last)
 for shape, layout, dtype in itertools.product([(2, 7, 3, 5), (1, 3, 40, 11)], layouts, [torch.float32, torch.float16]):
     x, gradient = (torch.randn(shape).mul(8).to(dtype).contiguous(memory_format=layout) for _ in range(2))
-    for size, beta in itertools.product([1, 4, 5, 9], [0.75, 0.5]):
-        settings = (size, 1e-2, beta, 1.5)
+    for size, beta, relu in itertools.product([1, 4, 5, 9], [0.75, 0.5], [False, True]):
+        settings = (size, 1e-2, beta, 1.5, relu)
         assert lrn_gpu.available(x)
         assert not lrn_gpu.available(x.double())
         torch.testing.assert_close(lrn_gpu.forward(x, *settings), lrn_plain.forward(x, *settings))
@@ -210,10 +237,11 @@ def test_the_kernels_of_the_gpu_equal_plain_operations() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype) -> None:
+@pytest.mark.parametrize("relu", [False, True])
+def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype, relu: bool) -> None:
     x = torch.randn(4, 96, 13, 13, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
-    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean")
-    settings = (5, 1e-2 / 5, 0.75, 2.0)
+    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean", relu=relu)
+    settings = (5, 1e-2 / 5, 0.75, 2.0, relu)
 
     out = layer(x)
     out.backward(torch.ones_like(out))
