@@ -7,6 +7,8 @@ PYTHON ?= python3
 ARGS ?=
 SHELL := bash
 PY := .venv/bin/python
+# Tests run side by side, a process a core; more than four would want more memory than they save time.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
@@ -32,10 +34,10 @@ train: ready  ## One run, ARGS="model.lrn=true", or a sweep, ARGS="-m model.lrn=
 	$(PY) train.py $(ARGS)
 
 test: ready  ## The whole test suite (CPU, at most 15 minutes on 2 cores)
-	@$(PY) -m pytest $(ARGS)
+	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
 test-fast: ready  ## The tests that answer within 2 minutes
-	@$(PY) -m pytest -m "not slow" $(ARGS)
+	@$(PY) -m pytest -m "not slow" $(SPREAD) $(ARGS)
 
 bench: ready  ## Measurements of speed, a table each (ARGS="lrn --batch 64"; half an hour on 2 cores)
 	@$(PY) -m alexnet_lit bench $(ARGS)

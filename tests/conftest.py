@@ -1,6 +1,7 @@
 """What tests share: the command line inside this process and as a process, and small real runs."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+# Tests that run side by side share the cores out, for what they start too. torch reads it when it is imported.
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 # The real net on real images, made small: at 96 px a step is eight times cheaper than at 224 px.
 SMALL = ("data=sample", "data.image_size=96", "data.batch_size=32", "data.val_size=64", "data.train_size=128")

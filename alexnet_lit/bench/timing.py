@@ -53,7 +53,8 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 def conditions(device: str, *more: str) -> str:
     """The machine, versions and day in a sentence."""
-    where = torch.cuda.get_device_name() if device == "cuda" else _processor()
+    capability = torch.backends.cpu.get_cpu_capability()  # the vector units that torch uses
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()} ({capability})"
     threads = f"{torch.get_num_threads()} threads"
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return ", ".join([where, threads, versions, str(date.today()), *more]) + "."

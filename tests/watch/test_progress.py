@@ -32,7 +32,7 @@ def log_to(tmp_path: Path) -> Iterator[Path]:
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal()
     monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "120")
+    monkeypatch.setattr(console, "_width", 120)  # rich asks for COLUMNS once, when the console is made
     monkeypatch.setattr(console, "_file", terminal)  # pytest puts back sys.stdout after a fixture
     monkeypatch.setattr(console, "is_interactive", True)  # rich asks once, when the console is made
     return terminal
