@@ -65,7 +65,7 @@ class Augment:
     def __call__(self, images: Tensor, draws: Tensor, pixels: Pixels) -> Tensor:
         """Change images uint8 (B, ..., H, W) by draws (B, D) in [0, 1), normalise and enlarge them by `pixels`.
 
-        Without draws they are normalised and enlarged only. -> float (B, C, S, S).
+        Without draws they are normalised and enlarged only. -> float (B, C, S, S). `pixels` enlarges to `enlarged()`.
         """
         if not draws.shape[1]:
             out: Tensor = pixels(images)
@@ -74,11 +74,9 @@ class Augment:
         if self.mirror:  # of the small image, which is exact and costs less than choosing a matrix for each
             turned = (next(chances) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
             images = torch.where(turned, images.flip(-1), images)
-        enlarged = self.enlarged(pixels.image_size)
         out = pixels(
             images,
-            enlarged=enlarged,
-            corners=self._corners(chances, pixels.image_size, enlarged - pixels.image_size),
+            corners=self._corners(chances, pixels.image_size, pixels.enlarged - pixels.image_size),
             color=self._color(chances) if self.color else None,
         )
         return self._erase(out, chances) if self.erase else out

@@ -93,7 +93,7 @@ class ImageData(LightningDataModule):
         self.validate = validate
         self.augment = augment
         self.seed = seed
-        self.pixels = Pixels(source_size=self.source_size, image_size=image_size, mean=mean, std=std)
+        self.pixels = Pixels(source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std)
         self.views = Views(tta=tta, image_size=image_size, enlarged=enlarged)
         self.sizes: dict[Split, int] = {"train": train_size or left, "val": len(self.held_out), "test": self.test_total}
         self.images: dict[Split, Pair] = {}
@@ -147,7 +147,7 @@ class ImageData(LightningDataModule):
         For `test` it is as large as `views` want it.
         """
         if self.trainer is not None and self.trainer.testing:
-            return batch._replace(images=self.pixels(batch.images, enlarged=self.views.size))
+            return batch._replace(images=self.pixels(batch.images, whole=self.views.whole))
         return batch._replace(images=self.augment(batch.images, batch.draws, self.pixels))
 
 

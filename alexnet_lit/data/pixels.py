@@ -20,8 +20,9 @@ def resize_matrix(source: int, target: int) -> Tensor:
 class Pixels(nn.Module):
     """Normalise and enlarge whole batches by two matrix products, twice as fast as resizing image by image.
 
-    A pixel value v in 0..255 becomes (v / 255 - mean) / std. The result has the dtype and device of this module's
-    buffer, so it follows the module that holds it.
+    A pixel value v in 0..255 becomes (v / 255 - mean) / std. An image is enlarged to `enlarged` px, of which a window
+    of `image_size` px is seen: the middle one, as torchvision's Resize and CenterCrop have it, unless it is said which.
+    The result has the dtype and device of this module's buffer, so it follows the module that holds it.
 
     Shape: uint8 (B, H, W) or (B, C, H, W) -> float (B, 1 or C, image_size, image_size).
     """
@@ -34,44 +35,48 @@ class Pixels(nn.Module):
         *,
         source_size: Annotated[int, Field(ge=1)],
         image_size: Annotated[int, Field(ge=1)],
+        enlarged: Annotated[int, Field(ge=1)],
         mean: float,
         std: Annotated[float, Field(gt=0)],
     ) -> None:
         super().__init__()
+        assert enlarged >= image_size
         self.source_size = source_size
         self.image_size = image_size
+        self.enlarged = enlarged
         self.mean = mean
         self.std = std
-        self.register_buffer("matrix", resize_matrix(source_size, image_size), persistent=False)
-        self._others: dict[Any, Tensor] = {}  # matrices of other sizes, made once
+        self.register_buffer("matrix", resize_matrix(source_size, enlarged), persistent=False)
+        self._others: dict[Any, Tensor] = {}  # matrices of other sources, made once
 
     def forward(
         self,
         images: Tensor,
         *,
-        enlarged: int | None = None,
         corners: Tensor | None = None,
         color: Tensor | None = None,
+        whole: bool = False,
     ) -> Tensor:
         """Normalise and enlarge: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size).
 
-        enlarged: px that an image is enlarged to; without it `image_size`. corners: int64 (B, 2), top and left px of
-        the window of `image_size` px that is seen of each enlarged image, black where it lies outside; without them the
-        whole is seen, (B, C, enlarged, enlarged). color: (B, C), added to the values 0..1 of each image.
+        corners: int64 (B, 2), top and left px of what is seen of each enlarged image, black where it lies outside;
+        without them the middle is seen, or with `whole` all of it: (B, C, enlarged, enlarged). color: (B, C), added to
+        the values 0..1 of each image.
         """
         if images.ndim == 3:
             images = images.unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
-        (height, width), target = images.shape[-2:], enlarged or self.image_size
-        rows, columns = self._matrix(height, target), self._matrix(width, target)
+        rows, columns = (self._matrix(side) for side in images.shape[-2:])
         scale, shift = 255 * self.std, rows.new_full((1, 1), -self.mean / self.std)
         if color is not None:
             shift = shift + color.to(rows.dtype) / self.std  # (B, C)
         if corners is None:
+            first, size = (0, self.enlarged) if whole else (self._middle, self.image_size)
+            rows, columns = (matrix[first : first + size] for matrix in (rows, columns))
             x = (rows / scale) @ images.to(rows.dtype)  # (S, H) @ (B, C, H, W) -> (B, C, S, W)
             if color is not None:
                 shift = shift[..., None].expand(x.shape[:-1]).reshape(-1, 1)  # (B, C) -> (B*C*S, 1)
             out = torch.addmm(shift, x.flatten(0, -2), columns.T)  # one product: (B*C*S, W) @ (W, S)
-            return out.view(*x.shape[:-1], target)
+            return out.view(*x.shape[:-1], size)
         # A pair of matrices for each image: the rows of the two that its window shows.
         rows, columns = self._seen(rows / scale, corners[:, 0]), self._seen(columns, corners[:, 1])
         channels = images.shape[1]
@@ -80,6 +85,10 @@ class Pixels(nn.Module):
         out = torch.baddbmm(shift.reshape(-1, 1, 1), x.flatten(0, 1), columns.mT)
         return out.view(*x.shape[:-1], self.image_size)
 
+    @property
+    def _middle(self) -> int:
+        return round((self.enlarged - self.image_size) / 2)
+
     def _seen(self, matrix: Tensor, first: Tensor) -> Tensor:
         """Rows first, first + 1, ... of a resize matrix (target, source) for each image: (B, image_size, source)."""
         target = len(matrix)
@@ -87,10 +96,10 @@ class Pixels(nn.Module):
         index = torch.where((index >= 0) & (index < target), index, target)
         return F.pad(matrix, (0, 0, 0, 1))[index]  # behind the last row comes black
 
-    def _matrix(self, source: int, target: int) -> Tensor:
-        if (source, target) == (self.source_size, self.image_size):
+    def _matrix(self, source: int) -> Tensor:
+        if source == self.source_size:
             return self.matrix
-        key = (source, target, self.matrix.dtype, self.matrix.device)
+        key = (source, self.matrix.dtype, self.matrix.device)
         if key not in self._others:
-            self._others[key] = resize_matrix(source, target).to(self.matrix, non_blocking=True)
+            self._others[key] = resize_matrix(source, self.enlarged).to(self.matrix, non_blocking=True)
         return self._others[key]

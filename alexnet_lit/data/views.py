@@ -14,19 +14,20 @@ class Views:
     """Averages a net's probabilities over views of each image (test-time augmentation).
 
     tta: "none" is the image alone, "mirror" the image and its mirror image, "ten_crop" the four corners and the centre
-    of an image that is enlarged to `enlarged` px, and their mirror images (Krizhevsky et al. 2012, section 4.1).
+    of the whole image, `enlarged` px large, and their mirror images (Krizhevsky et al. 2012, section 4.1).
     """
 
     def __init__(self, *, tta: Averaging, image_size: int, enlarged: int) -> None:
         self.tta = tta
         self.image_size = image_size
-        self.size = enlarged if tta == "ten_crop" else image_size  # px of the images that come in
+        self.whole = tta == "ten_crop"  # the images that come in are whole, not their middle alone
+        self.size = enlarged if self.whole else image_size  # px of them
 
     def __call__(self, images: Tensor) -> Iterator[Tensor]:
         """The views (B, C, image_size, image_size) of images (B, C, size, size), one after the other."""
         most = self.size - self.image_size
         middle = round(most / 2)
-        corners = [(0, 0), (0, most), (most, 0), (most, most), (middle, middle)] if self.tta == "ten_crop" else [(0, 0)]
+        corners = [(0, 0), (0, most), (most, 0), (most, most), (middle, middle)] if self.whole else [(0, 0)]
         for top, left in corners:
             view = images[..., top : top + self.image_size, left : left + self.image_size]
             yield view

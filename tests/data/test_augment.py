@@ -13,7 +13,6 @@ from alexnet_lit.data import Augment, ImageData, Pixels
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530
-PIXELS = Pixels(source_size=28, image_size=SIZE, mean=MEAN, std=STD)
 OFF: dict[str, Any] = {
     "mirror": False,
     "crop": 1.0,
@@ -45,6 +44,17 @@ def pictures(count: int, *shape: int) -> Tensor:
     return torch.randint(0, 256, (count, *(shape or (28, 28))), dtype=torch.uint8)
 
 
+def pixels(switches: Augment) -> Pixels:
+    return Pixels(source_size=28, image_size=SIZE, enlarged=switches.enlarged(SIZE), mean=MEAN, std=STD)
+
+
+PIXELS = pixels(augment())
+
+
+def change(switches: Augment, images: Tensor, chances: Tensor) -> Tensor:
+    return switches(images, chances, pixels(switches))
+
+
 def draws(switches: Augment, count: int) -> Tensor:
     return torch.rand(count, switches.draws)
 
@@ -64,7 +74,7 @@ def test_a_mirrored_crop_is_torchvisions(shape: tuple[int, ...]) -> None:
     images, switches = pictures(20, *shape), augment(mirror=True, crop=0.875)
     chances = draws(switches, 20)
 
-    out = switches(images, chances, PIXELS)
+    out = change(switches, images, chances)
 
     for image, chance, got in zip(images.reshape(20, -1, *shape[-2:]), chances.tolist(), out, strict=True):
         turned = F.hflip(image) if chance[0] < 0.5 else image
@@ -77,7 +87,7 @@ def test_a_shift_is_torchvisions_and_black_comes_in() -> None:
     images, switches = pictures(20), augment(translate=0.25)
     chances = draws(switches, 20)
 
-    out = switches(images, chances, PIXELS)
+    out = change(switches, images, chances)
 
     for image, chance, got in zip(images, chances.tolist(), out, strict=True):
         down, right = (int(33 * share) - 16 for share in chance)
@@ -88,7 +98,7 @@ def test_a_shift_is_torchvisions_and_black_comes_in() -> None:
 def test_a_crop_and_a_shift_add_up() -> None:
     images, switches = pictures(20), augment(crop=0.875, translate=0.125)
     chances = draws(switches, 20)
-    out = switches(images, chances, PIXELS)
+    out = change(switches, images, chances)
     for image, chance, got in zip(images, chances.tolist(), out, strict=True):
         top, left = (int(10 * a) + int(17 * b) - 8 for a, b in zip(chance[:2], chance[2:], strict=True))
         padded = F.pad(resize(image[None], ENLARGED), [8])
@@ -102,9 +112,9 @@ def test_colour_moves_all_pixels_of_an_image_along_the_axes(crop: float) -> None
     plain = augment(crop=crop)
     chances = draws(switches, 20)
 
-    out = switches(images, chances, PIXELS)
+    out = change(switches, images, chances)
 
-    before = plain(images, chances[:, : plain.draws], PIXELS)
+    before = change(plain, images, chances[:, : plain.draws])
     for one, other, chance in zip(out, before, chances.tolist(), strict=True):
         first, second = (0.1 * NormalDist().inv_cdf(share) for share in chance[-2:])
         for channel in range(3):
@@ -116,7 +126,7 @@ def test_colour_moves_all_pixels_of_an_image_along_the_axes(crop: float) -> None
 def test_a_rectangle_is_erased_as_torchvision_does() -> None:
     images, switches = pictures(200), augment(erase=1.0)
 
-    out = switches(images, draws(switches, 200), PIXELS)
+    out = change(switches, images, draws(switches, 200))
 
     for image, got in zip(images, out, strict=True):
         before = normal(resize(image[None], SIZE))
@@ -132,7 +142,7 @@ def rectangle(mask: Tensor) -> tuple[int, int, int, int]:
 
 def test_erased_rectangles_are_those_of_the_paper() -> None:
     white, switches = torch.full((4000, 28, 28), 255, dtype=torch.uint8), augment(erase=0.5)
-    erased = [mask for mask in switches(white, draws(switches, 4000), PIXELS) == 0 if mask.any()]
+    erased = [mask for mask in change(switches, white, draws(switches, 4000)) == 0 if mask.any()]
     assert 0.47 < len(erased) / 4000 < 0.53
 
     boxes = torch.tensor([rectangle(mask) for mask in erased]).double()
@@ -154,7 +164,7 @@ def test_erased_rectangles_are_those_of_the_paper() -> None:
 def test_half_of_all_images_are_mirrored() -> None:
     images = torch.arange(28, dtype=torch.uint8).expand(4000, 28, 28)  # darker on the left
     switches = augment(mirror=True)
-    first, second = (switches(images, draws(switches, 4000), PIXELS)[:, 0, 0].diff().sum(1) < 0 for _ in range(2))
+    first, second = (change(switches, images, draws(switches, 4000))[:, 0, 0].diff().sum(1) < 0 for _ in range(2))
     assert 0.47 < first.double().mean() < 0.53
     assert 0.45 < (first != second).double().mean() < 0.55
 
@@ -162,7 +172,7 @@ def test_half_of_all_images_are_mirrored() -> None:
 def test_crops_and_shifts_are_uniform() -> None:
     ramp = torch.arange(0, 252, 9, dtype=torch.uint8).expand(4000, 28, 28)  # tells where its window begins
     for switches, places in ((augment(crop=0.875), ENLARGED - SIZE + 1), (augment(translate=0.0625), 9)):
-        out = switches(ramp, draws(switches, 4000), PIXELS)
+        out = change(switches, ramp, draws(switches, 4000))
         _, counts = out[:, 0, SIZE // 2, SIZE // 2].mul(1e4).round().unique(return_counts=True)
         assert len(counts) == places
         assert counts.min() > 4000 / places * 0.75
@@ -171,7 +181,7 @@ def test_crops_and_shifts_are_uniform() -> None:
 
 def test_colour_noise_has_the_standard_deviation_that_is_asked_for() -> None:
     images, switches = pictures(1).expand(4000, 28, 28), augment(color=0.1)
-    moved = (switches(images, draws(switches, 4000), PIXELS) - PIXELS(images[:1]))[:, 0, 0, 0]
+    moved = (change(switches, images, draws(switches, 4000)) - PIXELS(images[:1]))[:, 0, 0, 0]
     assert abs(moved.mean()) < 0.006
     assert abs(moved.std() - 0.1) < 0.005
     assert moved.abs().max() < 0.6
@@ -180,26 +190,26 @@ def test_colour_noise_has_the_standard_deviation_that_is_asked_for() -> None:
 @pytest.mark.parametrize("edge", [0.0, 1 - 2**-24, 1.0], ids=["least", "most", "rounded up to 1 in half precision"])
 def test_the_ends_of_the_draws_are_within_the_image(edge: float) -> None:
     switches = augment(**ALL)
-    out = switches(pictures(2), torch.full((2, switches.draws), edge), PIXELS)
+    out = change(switches, pictures(2), torch.full((2, switches.draws), edge))
     assert out.isfinite().all()
     assert out.abs().max() < 5
 
 
 def test_a_draw_rounded_up_to_1_is_the_last_place() -> None:
     images, switches = pictures(2), augment(crop=0.875, translate=0.25)
-    last = switches(images, torch.full((2, switches.draws), 1 - 2**-24), PIXELS)
-    assert torch.equal(switches(images, torch.ones(2, switches.draws), PIXELS), last)
+    last = change(switches, images, torch.full((2, switches.draws), 1 - 2**-24))
+    assert torch.equal(change(switches, images, torch.ones(2, switches.draws)), last)
 
 
 @pytest.mark.parametrize("switched", [*SWITCHES, "all"])
 def test_what_happens_to_an_image_does_not_depend_on_its_batch(switched: str) -> None:
     switches = augment(**SWITCHES.get(switched, ALL))
     images, chances = pictures(24), draws(switches, 24)
-    whole = switches(images, chances, PIXELS)
-    assert not torch.equal(whole, PIXELS(images))
+    whole = change(switches, images, chances)
+    assert not torch.equal(whole, pixels(switches)(images))
 
-    ranks = [switches(images[rank::2], chances[rank::2], PIXELS) for rank in range(2)]
-    singles = [switches(images[n : n + 1], chances[n : n + 1], PIXELS) for n in range(24)]
+    ranks = [change(switches, images[rank::2], chances[rank::2]) for rank in range(2)]
+    singles = [change(switches, images[n : n + 1], chances[n : n + 1]) for n in range(24)]
 
     for rank, part in enumerate(ranks):
         torch.testing.assert_close(part, whole[rank::2], rtol=0, atol=1e-6)

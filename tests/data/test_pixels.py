@@ -3,6 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torchvision.transforms import v2
 
 from alexnet_lit.data import Pixels
 from alexnet_lit.data.files import load_sample
@@ -15,7 +16,7 @@ from alexnet_lit.data.files import load_sample
 def test_equals_interpolate(source: tuple[int, int], target: int, channels: int | None) -> None:
     shape = (4, *source) if channels is None else (4, channels, *source)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=target, mean=0.2860, std=0.3530)
+    pixels = Pixels(source_size=28, image_size=target, enlarged=target, mean=0.2860, std=0.3530)
 
     values = (images if channels else images[:, None]).float() / 255
     enlarged = F.interpolate(values, size=(target, target), mode="bilinear", align_corners=False)
@@ -23,16 +24,37 @@ def test_equals_interpolate(source: tuple[int, int], target: int, channels: int 
     torch.testing.assert_close(pixels(images), (enlarged - 0.2860) / 0.3530, rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(("source", "size", "enlarged"), [(28, 224, 256), (28, 65, 74), (40, 64, 71), (300, 224, 256)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_the_middle_is_torchvisions_centre_crop(source: int, size: int, enlarged: int, channels: int) -> None:
+    images = torch.randint(0, 256, (4, channels, source, source), dtype=torch.uint8)
+    pixels = Pixels(source_size=28, image_size=size, enlarged=enlarged, mean=0.2860, std=0.3530)
+    evaluation = v2.Compose(
+        [
+            *(v2.ToDtype(torch.float32, scale=True), v2.Resize(enlarged, antialias=False), v2.CenterCrop(size)),
+            v2.Normalize([0.2860] * channels, [0.3530] * channels),
+        ]
+    )
+    torch.testing.assert_close(pixels(images), evaluation(images), rtol=0, atol=1e-5)
+
+
+def test_without_a_margin_the_middle_is_the_whole() -> None:
+    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
+    wide, tight = (Pixels(source_size=28, image_size=size, enlarged=64, mean=0.2860, std=0.3530) for size in (56, 64))
+    assert torch.equal(tight(images), tight(images, whole=True))
+    assert torch.equal(tight(images), wide(images, whole=True))
+
+
 def test_real_images_come_out_normalised() -> None:
     train, _ = load_sample()
-    out = Pixels(source_size=28, image_size=28, mean=0.2860, std=0.3530)(train.images)
+    out = Pixels(source_size=28, image_size=28, enlarged=28, mean=0.2860, std=0.3530)(train.images)
     assert out.mean().abs() < 0.02
     assert (out.std() - 1).abs() < 0.02
 
 
 def test_follows_the_precision_of_its_module() -> None:
     images = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=56, mean=0.0, std=1.0)
+    pixels = Pixels(source_size=28, image_size=56, enlarged=56, mean=0.0, std=1.0)
     exact = pixels.double()(images)
     assert exact.dtype == torch.float64
     half = pixels.to(torch.bfloat16)(images)
@@ -41,4 +63,4 @@ def test_follows_the_precision_of_its_module() -> None:
 
 
 def test_is_no_part_of_a_checkpoint() -> None:
-    assert not Pixels(source_size=28, image_size=224, mean=0.0, std=1.0).state_dict()
+    assert not Pixels(source_size=28, image_size=224, enlarged=224, mean=0.0, std=1.0).state_dict()

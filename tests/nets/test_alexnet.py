@@ -52,7 +52,7 @@ def real_images(
     count: int, *, image_size: int = 224, mean: float = 0.2860, std: float = 0.3530
 ) -> tuple[Tensor, Tensor]:
     train, _ = load_sample()
-    pixels = Pixels(source_size=28, image_size=image_size, mean=mean, std=std)
+    pixels = Pixels(source_size=28, image_size=image_size, enlarged=image_size, mean=mean, std=std)
     return pixels(train.images[:count]), train.labels[:count]
 
 
