@@ -222,6 +222,6 @@ class Classifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take all of that up again."""
         self.best = checkpoint["val/acc_best"]
-        if self.global_rank == 0:  # the sums are those of all ranks
-            self.scores["train"].update(*checkpoint["sums"]["train"])
-            self.window.update(*checkpoint["sums"]["window"])
+        for name, score in (("train", self.scores["train"]), ("window", self.window)):
+            # The sums are those of all ranks. Each takes something in, so that they agree on what there is to publish.
+            score.update(*(checkpoint["sums"][name] if self.global_rank == 0 else (0.0, 0, 0)))

@@ -1,5 +1,7 @@
 """What a step, an evaluation and a prediction are."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -58,3 +60,17 @@ def test_a_score_is_over_images_not_over_batches() -> None:
 
     assert values["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
     assert values["acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_resumed_run_counts_an_epoch_once_and_its_ranks_publish_together(rank: int) -> None:
+    """A rank that had nothing to publish would leave the others waiting for its sums."""
+    module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "model=lenet"))
+    module._trainer = SimpleNamespace(global_rank=rank)  # type: ignore[assignment] # all that is asked of it
+    sums = {"train": (12.0, 3, 6), "window": (4.0, 1, 2)}
+
+    module.on_load_checkpoint({"val/acc_best": 0.5, "sums": sums})
+
+    for name, score in (("train", module.scores["train"]), ("window", module.window)):
+        assert score.update_called
+        assert score.sums() == ((0.0, 0, 0) if rank else sums[name])
