@@ -64,6 +64,15 @@ class Scores(nn.ModuleDict):
         return score
 
 
+def _loss_sum(batch: Batch, logits: Tensor) -> Tensor:
+    """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares."""
+    if batch.mixed_in is None:
+        return F.cross_entropy(logits, batch.labels, reduction="sum")
+    others, shares = batch.mixed_in
+    first, second = (F.cross_entropy(logits, labels, reduction="none") for labels in (batch.labels, others))
+    return first.lerp(second, shares.to(first.dtype)).sum()
+
+
 class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
@@ -145,7 +154,8 @@ class Classifier(LightningModule):
         self._score("test", batch, self.views.logits(self, batch.images))
 
     def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
-        loss_sum = F.cross_entropy(logits, batch.labels, reduction="sum")
+        """The sum of losses, taken into the scores. Of a mixed image, the class with the larger share is right."""
+        loss_sum = _loss_sum(batch, logits)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         for score in (self.scores[stage], *([self.window] if stage == "train" else [])):
             score.update(loss_sum.detach(), correct, len(batch.labels))

@@ -49,6 +49,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     resume, saved = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
+    _check_pairs(data, ranks)
     if saved is not None:
         _check_same_net(module, saved, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
@@ -89,6 +90,17 @@ def _devices(config: DictConfig) -> tuple[str, int]:
             f"use a multiple of {count}"
         )
     return kind, count
+
+
+def _check_pairs(data: ImageData, ranks: int) -> None:
+    """Refuse batches in which images that are to be mixed would be torn apart, or ranks left without any."""
+    together = data.augment.mix.together * ranks
+    if data.batch_size % together:
+        devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
+        raise Mistake(
+            f"data.batch_size={data.batch_size} does not divide{devices} into pairs for data.augment.mixup and cutmix: "
+            f"use a multiple of {together}"
+        )
 
 
 def _check_clipping(config: DictConfig) -> None:

@@ -13,10 +13,11 @@ from tests.test_run import equal, scalars, weights
 
 pytestmark = pytest.mark.slow
 
-# Three epochs of 20 steps of milliseconds; dropout and mirror on. The last batch of an epoch is a smaller one.
+# Four epochs of 20 steps of milliseconds; dropout, mirror and mixing on. The last batch of an epoch is a smaller one.
 LENET = (
     *("data=sample", "model=lenet", "model.dropout=0.5", "data.image_size=28", "data.batch_size=32"),
-    *("data.train_size=635", "data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=3"),
+    *("data.train_size=635", "data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=4"),
+    *("data.augment.mixup=0.4", "data.augment.cutmix=1"),
     *("trainer.log_every_n_steps=1", "trainer.limit_test_batches=1", "checkpoint.every_steps=2"),
 )
 CURVES = ("train/loss", "train/acc", "lr", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc")

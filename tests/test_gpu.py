@@ -9,7 +9,7 @@ import torch
 
 import alexnet_lit
 
-SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true")
+SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true", "mixup=0.4", "cutmix=1")
 
 
 @pytest.fixture

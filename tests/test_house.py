@@ -25,7 +25,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "nets": ("", "torch pydantic triton"),
-        "data": ("errors", "torch pydantic lightning filelock"),
+        "data": ("errors", "torch pydantic lightning filelock numpy"),
         "distributed": ("errors", "torch"),
         "watch": ("errors", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),

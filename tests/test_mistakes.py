@@ -75,6 +75,16 @@ TYPED = [
         "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images have 1 channel: use 1 number an axis",
     ),
     (["data.augment.erase=2"], "data.augment.erase=2: should be less than or equal to 1"),
+    (["data.augment.mixup=-1"], "data.augment.mixup=-1: should be greater than or equal to 0"),
+    (["data.augment.cutmix=inf"], "data.augment.cutmix=inf: should be a finite number"),
+    (
+        ["data.augment.cutmix=1", "data.batch_size=7"],
+        "data.batch_size=7 does not divide into pairs for data.augment.mixup and cutmix: use a multiple of 2",
+    ),
+    (
+        ["data.augment.mixup=0.2", "data.batch_size=6", "trainer.devices=2"],
+        "data.batch_size=6 does not divide over trainer.devices=2 into pairs for data.augment.mixup and cutmix",
+    ),
     (["data.tta=five_crop"], "data.tta=five_crop: should be 'none', 'mirror' or 'ten_crop'"),
     (
         ["data.tta=ten_crop"],

@@ -7,6 +7,8 @@ import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
+from alexnet_lit.data.boxes import inside, whole
+from alexnet_lit.data.mix import Mix
 from alexnet_lit.data.pixels import Pixels
 from alexnet_lit.errors import Mistake
 
@@ -30,6 +32,7 @@ class Augment:
     row an axis and a column a channel, each as long as the standard deviation along it, for values 0..1.
     erase: probability that a random rectangle becomes the mean of the training images (Zhong et al. 2020: 0.5). Where
     the paper draws height / width anew until the rectangle fits, it is drawn from what fits.
+    mixup, cutmix: see Mix, which comes last and is called by itself, as it asks for the labels too.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -42,6 +45,8 @@ class Augment:
         color: Annotated[float, Field(ge=0, allow_inf_nan=False)],
         color_axes: list[list[float]],
         erase: Annotated[float, Field(ge=0, le=1)],
+        mixup: Annotated[float, Field(ge=0, allow_inf_nan=False)],
+        cutmix: Annotated[float, Field(ge=0, allow_inf_nan=False)],
     ) -> None:
         if not color_axes or len({len(axis) for axis in color_axes}) > 1:
             raise Mistake(f"data.augment.color_axes={color_axes}: should be axes with a number for each channel")
@@ -51,12 +56,14 @@ class Augment:
         self.color = color
         self.color_axes = torch.tensor(color_axes)  # (axes, C)
         self.erase = erase
+        self.mix = Mix(mixup=mixup, cutmix=cutmix)
 
     @property
     def draws(self) -> int:
-        """Numbers that it takes for each image."""
+        """Uniform numbers that it takes for each image, those of `mix` behind its own."""
         pairs = (self.crop < 1) + (self.translate > 0)
-        return self.mirror + 2 * pairs + len(self.color_axes) * (self.color > 0) + 5 * (self.erase > 0)
+        own = self.mirror + 2 * pairs + len(self.color_axes) * (self.color > 0) + 5 * (self.erase > 0)
+        return own + self.mix.draws
 
     def enlarged(self, image_size: int) -> int:
         """The px that an image is enlarged to, so that a crop of it has `image_size`."""
@@ -86,9 +93,9 @@ class Augment:
         furthest = round(self.translate * size)
         corners = []
         if self.crop < 1:
-            corners.append(torch.stack([_whole(next(chances), margin) for _ in range(2)], 1))
+            corners.append(torch.stack([whole(next(chances), margin) for _ in range(2)], 1))
         if self.translate:
-            corners.append(torch.stack([_whole(next(chances), 2 * furthest) for _ in range(2)], 1) - furthest)
+            corners.append(torch.stack([whole(next(chances), 2 * furthest) for _ in range(2)], 1) - furthest)
         return torch.stack(corners).sum(0) if corners else None
 
     def _color(self, chances: Iterator[Tensor]) -> Tensor:
@@ -105,16 +112,9 @@ class Augment:
         area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * next(chances)
         least, most = area.clamp(min=ERASED_ASPECT[0]), (1 / area).clamp(max=ERASED_ASPECT[1])
         aspect = least + (most - least) * next(chances)
-        inside = []
-        for side in ((area * aspect).sqrt(), (area / aspect).sqrt()):  # height, width
-            length = (side * size).round().clamp(max=size)
-            first = _whole(next(chances), size - length)[:, None]  # (B, 1)
-            px = torch.arange(size, device=images.device)
-            inside.append((px >= first) & (px < first + length[:, None]))  # (B, S)
-        rows, columns = inside
-        return images.masked_fill_((rows[:, :, None] & columns[:, None] & taken[:, None, None])[:, None], 0)
-
-
-def _whole(chance: Tensor, most: Tensor | int) -> Tensor:
-    """Whole numbers 0..most, each as likely as the others, from chances in [0, 1): (B,) int64."""
-    return (chance * (most + 1)).floor().clamp(max=most).long()
+        heights, widths = (
+            (side * size).round().clamp(max=size) for side in ((area * aspect).sqrt(), (area / aspect).sqrt())
+        )
+        rows, columns = ((whole(next(chances), size - length), length) for length in (heights, widths))
+        box = inside((rows[0], rows[0] + rows[1]), (columns[0], columns[0] + columns[1]), size)
+        return images.masked_fill_((box & taken[:, None, None])[:, None], 0)

@@ -1,8 +1,9 @@
 """The order of images and how a batch of them is gathered: no workers, no copies of single images."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -11,15 +12,17 @@ class Batch(NamedTuple):
     """What a loader yields and a step receives: this rank's part of a global batch.
 
     images: uint8 (B, H, W) from the loader, float (B, C, S, S) once they are on the device.
-    labels: int64 (B,).
-    draws: float32 (B, D), uniform in [0, 1): the chances that augmentation takes for each image; D is 0 in evaluation.
+    labels: int64 (B,). Of a mixed image, the class with the larger share.
+    draws: float32 (B, D) in [0, 1]: the chances that augmentation takes for each image; D is 0 in evaluation.
     total: images in this step over all ranks; B on a single one.
+    mixed_in: where images are mixed, the other class int64 (B,) and its share (B,), at most 1/2.
     """
 
     images: Tensor
     labels: Tensor
     draws: Tensor
     total: int
+    mixed_in: tuple[Tensor, Tensor] | None = None
 
 
 def generator(seed: int, stream: int) -> torch.Generator:
@@ -39,13 +42,17 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
 
 
 class Order:
-    """The order of one epoch's images: a function of (seed, epoch) alone. Lightning calls `set_epoch`."""
+    """The order of one epoch's images: a function of (seed, epoch) alone. Lightning calls `set_epoch`.
 
-    def __init__(self, size: int, *, seed: int, shuffle: bool, draws: int) -> None:
+    draws: uniform numbers for each image. betas: numbers beside them, each from a Beta(alpha, alpha) of its own.
+    """
+
+    def __init__(self, size: int, *, seed: int, shuffle: bool, draws: int, betas: Sequence[float] = ()) -> None:
         self.size = size
         self.seed = seed
         self.shuffle = shuffle
         self.draws_per_image = draws
+        self.betas = betas
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -59,8 +66,14 @@ class Order:
         return torch.randperm(self.size, generator=generator(self.seed, 2 * self.epoch + 1))
 
     def draws(self) -> Tensor:
-        """Uniform numbers for this epoch, a row an image whatever its place: (N, D)."""
-        return torch.rand(self.size, self.draws_per_image, generator=generator(self.seed, 2 * self.epoch + 2))
+        """Numbers for this epoch, a row an image whatever its place, those of `betas` last: (N, D)."""
+        chance = generator(self.seed, 2 * self.epoch + 2)
+        uniform = torch.rand(self.size, self.draws_per_image, generator=chance)
+        if not self.betas:
+            return uniform
+        # torch draws from a Beta by its global generator alone.
+        shares = np.random.default_rng(chance.initial_seed()).beta(self.betas, self.betas, (self.size, len(self.betas)))
+        return torch.cat([uniform, torch.from_numpy(shares).float()], 1)
 
 
 class Batches:
@@ -68,11 +81,20 @@ class Batches:
 
     `batch_size` counts images over all ranks. A training step takes the same number of batches on each rank; the last
     batch may be smaller, and then `Batch.total` tells a step how to weigh its part. Iteration continues in the middle
-    of an epoch after `load_state_dict`. Batches come from the device that the images are on.
+    of an epoch after `load_state_dict`. Batches come from the device that the images are on. `together`: so many
+    neighbours in a batch stay on one rank.
     """
 
     def __init__(
-        self, images: Tensor, labels: Tensor, order: Order, *, batch_size: int, rank: int = 0, world_size: int = 1
+        self,
+        images: Tensor,
+        labels: Tensor,
+        order: Order,
+        *,
+        batch_size: int,
+        together: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
     ) -> None:
         assert len(images) == len(labels) == order.size
         self.images = images
@@ -80,6 +102,7 @@ class Batches:
         self.sampler = order  # under this name Lightning tells it the epoch
         self.batch_sampler = None  # which Lightning asks for wherever there is a sampler
         self.batch_size = batch_size
+        self.together = together
         self.rank = rank
         self.world_size = world_size
         self._yielded = 0
@@ -91,13 +114,18 @@ class Batches:
     def __iter__(self) -> Iterator[Batch]:
         # Only now is the epoch known: Lightning calls iter() before it calls set_epoch().
         start = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
+        place = torch.arange(self.sampler.size) % self.batch_size  # within its batch
+        mine = place // self.together % self.world_size == self.rank
+        share = int(mine[: self.batch_size].sum())  # of a whole batch
         # To where the images are: on a GPU a step then asks nothing of the CPU.
-        positions, draws = (part.to(self.images.device) for part in (self.sampler.positions(), self.sampler.draws()))
+        positions, draws = (
+            part.to(self.images.device) for part in (self.sampler.positions()[mine], self.sampler.draws())
+        )
         for number in range(start, len(self)):
-            whole = positions[number * self.batch_size : (number + 1) * self.batch_size]
-            mine = whole[self.rank :: self.world_size]
+            chosen = positions[number * share : (number + 1) * share]
+            total = min(self.batch_size, self.sampler.size - number * self.batch_size)
             self._yielded = number + 1
-            yield Batch(self.images[mine], self.labels[mine], draws[mine], len(whole))
+            yield Batch(self.images[chosen], self.labels[chosen], draws[chosen], total)
 
     def state_dict(self) -> dict[str, int]:
         """Which epoch this is, and how many of its batches have been handed out."""

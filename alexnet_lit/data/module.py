@@ -115,21 +115,26 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> Batches:
         """Batches of training images in an order of their own each epoch, augmented."""
-        return self._batches("train", shuffle=True, draws=self.augment.draws)
+        mix = self.augment.mix
+        images = self._on_device("train")
+        order = Order(len(images[0]), seed=self.seed, shuffle=True, draws=self.augment.draws, betas=mix.betas)
+        return self._batches(images, order, together=mix.together)
 
     def val_dataloader(self) -> Batches:
         """What is looked at after each epoch: validation images, or the test images where `validate` says so."""
-        return self._batches(self.validate)
+        return self._in_order(self.validate)
 
     def test_dataloader(self) -> Batches:
         """The test images, each once, in the order of the file."""
-        return self._batches("test")
+        return self._in_order("test")
 
-    def _batches(self, split: Split, *, shuffle: bool = False, draws: int = 0) -> Batches:
-        images, labels = self._on_device(split)
-        order = Order(len(images), seed=self.seed, shuffle=shuffle, draws=draws)
+    def _in_order(self, split: Split) -> Batches:
+        images = self._on_device(split)
+        return self._batches(images, Order(len(images[0]), seed=self.seed, shuffle=False, draws=0))
+
+    def _batches(self, images: Pair, order: Order, together: int = 1) -> Batches:
         rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return Batches(images, labels, order, batch_size=self.batch_size, rank=rank, world_size=world_size)
+        return Batches(*images, order, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size)
 
     def _on_device(self, split: Split) -> Pair:
         """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
@@ -142,13 +147,14 @@ class ImageData(LightningDataModule):
         return self._copies[split]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: augment, normalise and enlarge. uint8 (B, H, W) -> float (B, C, image_size, image_size).
+        """On the device: augment, normalise, enlarge, mix. uint8 (B, H, W) -> float (B, C, image_size, image_size).
 
         For `test` it is as large as `views` want it.
         """
         if self.trainer is not None and self.trainer.testing:
             return batch._replace(images=self.pixels(batch.images, whole=self.views.whole))
-        return batch._replace(images=self.augment(batch.images, batch.draws, self.pixels))
+        images = self.augment(batch.images, batch.draws, self.pixels)
+        return self.augment.mix(batch._replace(images=images))
 
 
 def _held_out(total: int, *, val_size: int, folds: int, fold: int) -> tuple[range, str]:

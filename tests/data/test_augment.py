@@ -20,6 +20,8 @@ OFF: dict[str, Any] = {
     "color": 0.0,
     "color_axes": [[0.3530]],
     "erase": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
 }
 SWITCHES: dict[str, dict[str, Any]] = {
     "mirror": {"mirror": True},
@@ -40,10 +42,6 @@ def augment(**switches: Any) -> Augment:
     return Augment(**{**OFF, **switches})
 
 
-def pictures(count: int, *shape: int) -> Tensor:
-    return torch.randint(0, 256, (count, *(shape or (28, 28))), dtype=torch.uint8)
-
-
 def pixels(switches: Augment) -> Pixels:
     return Pixels(source_size=28, image_size=SIZE, enlarged=switches.enlarged(SIZE), mean=MEAN, std=STD)
 
@@ -53,6 +51,10 @@ PIXELS = pixels(augment())
 
 def change(switches: Augment, images: Tensor, chances: Tensor) -> Tensor:
     return switches(images, chances, pixels(switches))
+
+
+def pictures(count: int, *shape: int) -> Tensor:
+    return torch.randint(0, 256, (count, *(shape or (28, 28))), dtype=torch.uint8)
 
 
 def draws(switches: Augment, count: int) -> Tensor:

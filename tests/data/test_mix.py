@@ -1,0 +1,225 @@
+"""What mixing does to a batch and its loss, against torchvision, and what decides it: seed, epoch and image."""
+
+from collections.abc import Iterator
+from itertools import islice
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torchvision.transforms import v2
+
+import alexnet_lit
+from alexnet_lit.data import Batch, ImageData, Order
+from alexnet_lit.data.mix import Mix
+
+SIZE = 16
+MIXUP, CUTMIX = Mix(mixup=0.4, cutmix=0.0), Mix(mixup=0.0, cutmix=1.0)
+BOTH = Mix(mixup=0.4, cutmix=1.0)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_chances_in_each_run() -> None:
+    torch.manual_seed(0)
+
+
+def chances(mix: Mix, count: int) -> Tensor:
+    return Order(count, seed=0, shuffle=False, draws=mix.draws, betas=mix.betas).draws()
+
+
+def batch_of(mix: Mix, count: int, *, channels: int = 1, size: int = SIZE) -> Batch:
+    draws = torch.cat([torch.rand(count, 2), chances(mix, count)], 1)  # other switches have their columns in front
+    return Batch(torch.randn(count, channels, size, size), torch.randint(10, (count,)), draws, count)
+
+
+def mixed(mix: Mix, batch: Batch) -> Batch:
+    """Mixes a copy, as the images of the batch itself are changed in place."""
+    return mix(batch._replace(images=batch.images.clone()))
+
+
+def soft(batch: Batch) -> Tensor:
+    """The labels as shares of ten classes: (B, 10)."""
+    assert batch.mixed_in is not None
+    others, shares = batch.mixed_in
+    assert (shares <= 0.5).all()
+    first, second = (F.one_hot(labels, 10).float() for labels in (batch.labels, others))
+    return first.lerp(second, shares[:, None])
+
+
+def torchvisions_mixup(images: Tensor, labels: Tensor, kept: float) -> tuple[Tensor, Tensor]:
+    transform = v2.MixUp(num_classes=10)
+    transform.__dict__["_dist"] = SimpleNamespace(sample=lambda _: kept)
+    pair: tuple[Tensor, Tensor] = transform(images, labels)
+    return pair
+
+
+def torchvisions_cutmix(images: Tensor, labels: Tensor, kept: float, row: float, column: float) -> Any:
+    transform = v2.CutMix(num_classes=10)
+    transform.__dict__["_dist"] = SimpleNamespace(sample=lambda _: kept)
+    with pytest.MonkeyPatch.context() as patch:
+        places = iter((column, row))
+        patch.setattr(torch, "randint", lambda most, size: torch.full(size, int(next(places) * most)))
+        return transform(images, labels)
+
+
+def references(mix: Mix, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each image and its soft label, mixed by torchvision in a batch of its pair."""
+    for number, draws in enumerate(batch.draws[:, 2:].tolist()):
+        pair = slice(number // 2 * 2, number // 2 * 2 + 2)
+        images, labels = batch.images[pair], batch.labels[pair]
+        if mix is MIXUP or (mix is BOTH and draws[2] < 0.5):
+            outcome = torchvisions_mixup(images, labels, draws[-len(mix.betas)])
+        else:
+            outcome = torchvisions_cutmix(images, labels, draws[-1], *draws[:2])
+        yield outcome[0][number % 2], outcome[1][number % 2]
+
+
+@pytest.mark.parametrize("mix", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_pair_is_mixed_as_torchvision_does(mix: Mix, channels: int) -> None:
+    batch = batch_of(mix, 60, channels=channels)
+
+    out = mixed(mix, batch)
+
+    for image, label, (expected, shares) in zip(out.images, soft(out), references(mix, batch), strict=True):
+        torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
+        torch.testing.assert_close(label, shares, rtol=0, atol=1e-6)
+    assert not torch.equal(out.images, batch.images)
+
+
+def test_an_odd_last_image_stays_as_it_is() -> None:
+    batch = batch_of(BOTH, 7)
+    out = mixed(BOTH, batch)
+    assert torch.equal(out.images[-1], batch.images[-1])
+    assert soft(out)[-1].tolist() == F.one_hot(batch.labels[-1], 10).tolist()
+    assert not torch.equal(out.images[-2], batch.images[-2])
+
+
+def test_switched_off_or_in_evaluation_a_batch_stays_as_it_is() -> None:
+    off = Mix(mixup=0.0, cutmix=0.0)
+    assert (off.draws, off.betas, off.together) == (0, (), 1)
+    batch = batch_of(off, 4)
+    assert off(batch) is batch
+    assert BOTH(without := batch._replace(draws=torch.rand(4, 0))) is without
+
+
+@pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
+def test_shares_come_from_a_beta_distribution(alpha: float) -> None:
+    order = Order(20_000, seed=3, shuffle=True, draws=1, betas=(alpha, 2 * alpha))
+    _, first, second = order.draws().double().unbind(1)
+    for shares, parameter in ((first, alpha), (second, 2 * alpha)):
+        assert abs(shares.mean() - 0.5) < 0.01
+        assert shares.var().item() == pytest.approx(1 / (4 * (2 * parameter + 1)), rel=0.05)
+        assert ((shares >= 0) & (shares <= 1)).all()
+    assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.03
+
+
+def test_shares_leave_the_uniform_draws_alone() -> None:
+    plain, more = (Order(50, seed=3, shuffle=True, draws=2, betas=betas).draws() for betas in ((), (0.3,)))
+    assert torch.equal(more[:, :2], plain)
+    other = Order(50, seed=3, shuffle=True, draws=2, betas=(0.3,))
+    other.set_epoch(1)
+    assert not torch.equal(other.draws()[:, 2], more[:, 2])
+
+
+def test_boxes_fall_where_torchvisions_fall() -> None:
+    count, size = 4000, 8
+    halves = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, size, size)
+    pairs = Batch(halves.repeat(count // 2, 1, 1, 1), torch.zeros(count).long(), chances(CUTMIX, count), count)
+    cut = (CUTMIX(pairs).images.view(-1, 2, size, size) - halves[:, 0]).abs().mean((0, 1))
+    transform = v2.CutMix(num_classes=10)
+    reference = torch.zeros(size, size)
+    for _ in range(count):
+        x1, y1, x2, y2 = transform.make_params([halves])["box"]
+        reference[y1:y2, x1:x2] += 1 / count
+
+    assert cut.max() - cut.min() > 0.1, "the middle is cut more often than the edges"
+    torch.testing.assert_close(cut, reference, rtol=0, atol=4 * (0.5 / count) ** 0.5)
+
+
+def test_both_switched_on_either_comes_by_chance() -> None:
+    out = BOTH(
+        Batch(torch.eye(2).view(2, 1, 1, 2).repeat(1000, 1, 2, 1), torch.arange(2000), chances(BOTH, 2000), 2000)
+    )
+    cut = ((out.images == 0) | (out.images == 1)).flatten(1).all(1)
+    assert 0.46 < cut.double().mean() < 0.54
+
+
+def data(*overrides: str) -> ImageData:
+    small = ("data=sample", "data.image_size=65", "data.train_size=61", "data.val_size=0", "objective=null")
+    switches = ("data.augment.mixup=0.4", "data.augment.cutmix=1", "data.augment.crop=0.875", "data.batch_size=12")
+    _, data = alexnet_lit.build(alexnet_lit.compose(*small, *switches, *overrides))
+    data.setup("fit")
+    return data
+
+
+def epoch(data: ImageData, *, number: int = 3, rank: int = 0, world_size: int = 1, skip: int = 0) -> list[Batch]:
+    """The batches that a rank trains on; all behind the first `skip` by a loader that takes their number up."""
+    loader = data.train_dataloader()
+    loader.rank, loader.world_size = rank, world_size
+    loader.sampler.set_epoch(number)
+    loader.load_state_dict({"epoch": number, "batches": skip})
+    return [data.on_after_batch_transfer(batch, 0) for batch in loader]
+
+
+def together(batches: list[Batch]) -> tuple[Tensor, Tensor]:
+    return torch.cat([batch.images for batch in batches]), torch.cat([soft(batch) for batch in batches])
+
+
+def test_what_is_mixed_hangs_on_seed_and_epoch_alone() -> None:
+    images, labels = together(epoch(data()))
+
+    for other in (data("data.batch_size=20"), data("data.batch_size=62")):
+        for mine, theirs in zip(together(epoch(other)), (images, labels), strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
+    for changed in (epoch(data(), number=4), epoch(data("seed=1"))):
+        assert not torch.allclose(together(changed)[0], images, atol=0.01)
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_pairs_stay_together_on_any_number_of_ranks(world_size: int) -> None:
+    whole = epoch(data())
+    ranks = [epoch(data(), rank=rank, world_size=world_size) for rank in range(world_size)]
+    for number, batch in enumerate(whole):
+        parts = [rank[number] for rank in ranks]
+        assert {part.total for part in parts} == {len(batch.labels)}
+        assert sum(len(part.labels) for part in parts) == len(batch.labels)
+        for rank, part in enumerate(parts):
+            mine = torch.arange(len(batch.labels)) // 2 % world_size == rank
+            torch.testing.assert_close(part.images, batch.images[mine], rtol=0, atol=1e-6)
+            assert torch.equal(soft(part), soft(batch)[mine])
+
+
+def test_goes_on_in_the_middle_of_an_epoch() -> None:
+    whole, rest = epoch(data()), epoch(data(), skip=2)
+    assert len(whole) == len(rest) + 2
+    for batch, again in zip(whole[2:], rest, strict=True):
+        assert torch.equal(batch.images, again.images)
+        assert torch.equal(soft(batch), soft(again))
+
+
+def test_evaluation_is_never_mixed() -> None:
+    mixing = data("data.val_size=20")
+    for loader in (mixing.val_dataloader(), mixing.test_dataloader()):
+        batch = next(iter(loader))
+        out = mixing.on_after_batch_transfer(batch, 0)
+        assert out.mixed_in is None
+        assert torch.equal(out.images, mixing.pixels(batch.images))
+
+
+def test_the_loss_is_that_of_soft_labels_and_the_larger_share_is_right() -> None:
+    module, _ = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=65"))
+    module._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment] # all that a step asks of it
+    for parameter in module.net.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    batches = epoch(data("model=lenet"), world_size=2)
+    batch = next(islice(batches, 1, None))
+
+    loss = module.training_step(batch, 1)
+
+    logits = module(batch.images)
+    torch.testing.assert_close(loss, 2 / 12 * F.cross_entropy(logits, soft(batch), reduction="sum"))
+    right = (logits.argmax(1) == soft(batch).argmax(1)).double().mean()
+    assert module.scores["train"].compute()["acc"] == pytest.approx(right.item())
