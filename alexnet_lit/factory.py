@@ -122,11 +122,11 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
     The net's weights are drawn from torch's global generator; where model.weights names some, these take their place,
     unless config.ckpt brings the weights.
     """
-    return _build(config, fresh=config.ckpt is None)
+    return assemble(config, fresh=config.ckpt is None)
 
 
-def _build(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
-    """`fresh`: no checkpoint is to bring the weights, so model.weights counts. The module's config keeps it anyway."""
+def assemble(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
+    """As `build`. fresh: no checkpoint is to bring the weights, so model.weights counts; the config keeps it."""
     data = make(config, "data")
     _check_fit(config, data)
     net = build_net(config if fresh else without_weights(config))
@@ -207,18 +207,6 @@ def _try_out(module: Classifier) -> None:
         module.schedule.factory(optimizer)
     except Exception as error:
         raise _mistake(error, path) from error
-
-
-def load(path: str | Path) -> Classifier:
-    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode, on the CPU.
-
-    Raises: Mistake if the file is none of ours.
-    """
-    checkpoint = read_checkpoint(path)
-    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
-    module, _ = _build(config, fresh=False)
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.eval()
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

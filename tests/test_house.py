@@ -31,6 +31,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
+        "ckpt": ("errors", ""),
         "schedules": ("", "torch pydantic"),
     },
     {
@@ -42,7 +43,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "result": ("config lit watch", "lightning"),
     },
     {
-        "facade": ("config factory", ""),
+        "saved": ("ckpt data lit factory", "omegaconf"),
+    },
+    {
+        "facade": ("config factory saved", ""),
         "bench": ("errors nets data config factory", "torch torchvision PIL"),
         "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },

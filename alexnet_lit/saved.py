@@ -1,0 +1,39 @@
+"""The net of a checkpoint, from that file alone."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.data import ImageData
+from alexnet_lit.factory import assemble, read_checkpoint
+from alexnet_lit.lit import Classifier
+
+
+def load(path: str | Path) -> Classifier:
+    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode, on the CPU.
+
+    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). Raises: Mistake if it is none of ours.
+    """
+    module, _ = restore(read_checkpoint(checkpoint_file(path)), {}, compiled=True)
+    return module
+
+
+def restore(
+    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
+) -> tuple[Classifier, ImageData]:
+    """The module of a checkpoint that was read, and its data, of which nothing is read yet. In eval mode, on the CPU.
+
+    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
+    for a few images that takes longer than it saves.
+    """
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    if not compiled and "compile" in config.model:
+        config.model.compile = False
+    module, data = assemble(config, fresh=False)
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval(), data
