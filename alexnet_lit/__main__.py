@@ -80,6 +80,36 @@ def summary(
     typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
 
 
+Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file, or a run folder (its best, else last).")]
+Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")]
+
+
+@app.command()
+def predict(
+    ckpt: Checkpoint,
+    pictures: Annotated[
+        list[str], typer.Argument(metavar="PICTURE|FOLDER|-", help="Files, folders of them, or - for one on stdin.")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 3,
+    background: Annotated[
+        str, typer.Option(metavar="white|black|auto", help="White ones are negated; auto looks at the corners.")
+    ] = "auto",
+    as_json: Annotated[bool, typer.Option("--json", help="A list in JSON instead of a table.")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Say what is on pictures: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, of any size, grey or coloured.
+
+    A picture is made like those of Fashion-MNIST: edges of plain background are cut off, the longest edge is shrunk to
+    28 px, a white background becomes black, and the picture is padded to a square. The last column says what was done.
+    What can't be read is named on stderr, left out, and makes the exit status 1.
+    """
+    from alexnet_lit.predict import predict as answer
+
+    status = answer(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
+    raise typer.Exit(status)
+
+
 @app.command()
 def bench(
     what: Annotated[

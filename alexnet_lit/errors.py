@@ -1,5 +1,7 @@
 """What tells a person's mistake from a fault of ours."""
 
+from collections.abc import Sequence
+
 
 class Mistake(ValueError):
     """A person's mistake. Its text is one line that names the key or file, the value, and the way out.
@@ -7,6 +9,12 @@ class Mistake(ValueError):
     The command line prints that line and exits non-zero; any other exception is a fault of ours and shows its
     traceback.
     """
+
+
+def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
+    """Raise the Mistake of a value that is none of the choices."""
+    if value not in choices:
+        raise Mistake(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 class Interrupted(Exception):

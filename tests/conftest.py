@@ -81,3 +81,38 @@ def command(tmp_path: Path) -> Train:
         return Outcome(done.returncode, done.stdout, done.stderr, logs)
 
     return call
+
+
+@pytest.fixture(scope="session")
+def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a small run that has learned something: a LeNet with normalisation at 28 px, in a second or two.
+
+    Not to be changed: it is there for all tests of a session.
+    """
+    from alexnet_lit.app import main
+
+    logs = tmp_path_factory.mktemp("lenet")
+    net = ("model=lenet", "model.activation=relu", "model.init=kaiming", "model.lrn=true", "data.image_size=28")
+    recipe = ("data=sample", "optimizer=adamw", "optimizer.lr=3e-3", "data.batch_size=32", "trainer.max_epochs=2")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["train.py", *net, *recipe, "logger=none", f"paths.logs={logs}"])
+        assert main() == 0
+    (folder,) = (logs / "runs").iterdir()
+    return folder
+
+
+@pytest.fixture
+def verb(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path) -> Train:
+    """`python -m alexnet_lit VERB ...` inside this process, in an empty folder."""
+    from alexnet_lit.__main__ import main
+
+    def call(*arguments: str) -> Outcome:
+        monkeypatch.setattr(sys, "argv", ["alexnet-lit", *arguments])
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            main()
+        out, err = capfd.readouterr()
+        return Outcome(int(ended.value.code or 0), out, err, tmp_path)
+
+    monkeypatch.chdir(tmp_path)
+    return call

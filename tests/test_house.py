@@ -48,6 +48,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "facade": ("config factory saved", ""),
         "bench": ("errors nets data config factory", "torch torchvision PIL"),
+        "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
         "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {
@@ -58,7 +59,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data watch factory bench app", "typer"),
+        "__main__": ("errors config data watch factory bench predict app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
@@ -152,6 +153,7 @@ def test_every_group_has_a_choice() -> None:
 QUICK = {
     "import alexnet_lit": ["-c", "import alexnet_lit"],
     "--help": ["train.py", "--help"],
+    "predict --help": ["-m", "alexnet_lit", "predict", "--help"],
     "--cfg job": ["train.py", "--cfg", "job"],
     "summary --help": ["-m", "alexnet_lit", "summary", "--help"],
     "a mistake": ["train.py", "model.lnr=true", "--cfg", "job"],

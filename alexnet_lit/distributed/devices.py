@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import Mistake, check_choice
 
 # CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
 CPU_PROCESSES = 4
@@ -43,6 +43,14 @@ def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
         has = f"{cores()} CPU cores, for {there[kind]} processes" if kind == "cpu" else f"{there[kind]} {kind}"
         raise Mistake(f"trainer.devices={count}: this machine has {has} at most: use trainer.devices={there[kind]}")
     return kind, count
+
+
+def pick(name: str) -> str:
+    """The kind of device that `--device` names. Raises: Mistake for a name or a device that there is not."""
+    check_choice("--device", name, ("auto", "cpu", "cuda"))
+    if name == "cuda" and not torch.cuda.is_available():
+        raise Mistake("--device=cuda: this machine has none: use --device cpu, or auto")
+    return _best() if name == "auto" else name
 
 
 def _best() -> str:

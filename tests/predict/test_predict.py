@@ -1,0 +1,150 @@
+"""`predict`: a person's pictures in, names of classes out."""
+
+import csv
+import io
+import json
+import re
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+import alexnet_lit
+from alexnet_lit.data import CLASSES
+from alexnet_lit.data.files import load_sample
+from tests.conftest import Train
+
+IMAGES = load_sample().test.images[:20]
+
+
+@pytest.fixture(scope="module")
+def expected(lenet: Path) -> Tensor:
+    """What the Python API says of the raw images: (20, 10)."""
+    return alexnet_lit.load(lenet).predict(IMAGES)
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> str:
+    """A picture of a file, the first test image."""
+    Image.fromarray(IMAGES[0].numpy()).save(tmp_path / "boot.png")
+    return "boot.png"
+
+
+def photograph(image: Image.Image) -> Image.Image:
+    """As a shop shows it: in colour, large, dark on white, not in the middle, higher than wide."""
+    page = Image.new("RGB", (500, 700), "white")
+    page.paste(ImageOps.invert(image).resize((448, 448), Image.Resampling.BICUBIC), (30, 60))
+    return page
+
+
+@pytest.mark.parametrize(
+    ("kind", "white", "right"),
+    [("png", False, 20), ("png", True, 20), ("jpg", False, 19), ("jpg", True, 19), ("photo.jpg", True, 18)],
+)
+def test_real_images_as_pictures_give_the_same_class(
+    kind: str, white: bool, right: int, lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
+) -> None:
+    (tmp_path / "pictures").mkdir()
+    for number, image in enumerate(map(Image.fromarray, IMAGES.numpy())):
+        page = photograph(image) if kind == "photo.jpg" else ImageOps.invert(image) if white else image
+        page.save(tmp_path / "pictures" / f"{number:02}.{kind}")
+
+    outcome = verb("predict", str(lenet), "pictures", "--csv", "--top=1")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [row["file"] for row in rows] == [f"pictures/{number:02}.{kind}" for number in range(20)]
+    assert all(("inverted" in row["picture"]) == white for row in rows)
+    names = [CLASSES[index] for index in expected.argmax(1)]
+    assert sum(row["class_1"] == name for row, name in zip(rows, names, strict=True)) >= right
+
+
+def test_probabilities_are_those_of_the_python_api(lenet: Path, expected: Tensor, boot: str, verb: Train) -> None:
+    best = expected[0].topk(10)
+    ranked = [(CLASSES[index], value) for index, value in zip(best.indices, best.values.tolist(), strict=True)]
+
+    (found,) = json.loads(verb("predict", str(lenet), boot, "--json", "--top=99").out)
+    assert (found["file"], found["picture"]) == (boot, "28x28, as it is")
+    assert [one["class"] for one in found["classes"]] == [name for name, _ in ranked]
+    for one, (_, value) in zip(found["classes"], ranked, strict=True):
+        assert one["probability"] == pytest.approx(value, abs=1e-5)
+
+    table = verb("predict", str(lenet), boot, "--top=2").out.rstrip()
+    cells = [boot, *(f"{name} {100 * value:.1f}%" for name, value in ranked[:2]), "28x28, as it is"]
+    row = table.splitlines()[-1]
+    assert re.split(r"\s{2,}", row.strip()) == cells
+
+
+def test_a_picture_comes_from_stdin(
+    lenet: Path, boot: str, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from_file = json.loads(verb("predict", str(lenet), boot, "--json").out)
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / boot).read_bytes())))
+    from_stdin = json.loads(verb("predict", str(lenet), "-", "--json").out)
+    assert from_stdin == [{**from_file[0], "file": "-"}]
+
+
+def test_what_can_t_be_read_is_named_and_left_out(lenet: Path, boot: str, verb: Train, tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_text("no picture")
+
+    outcome = verb("predict", str(lenet), "broken.png", boot, "broken.png", "--csv")
+
+    assert outcome.status == 1
+    assert [row["file"] for row in csv.DictReader(io.StringIO(outcome.out))] == [boot]
+    line = "broken.png: not a picture that can be read (none of PNG, JPEG, GIF, BMP, WEBP, TIFF, PPM): left out\n"
+    assert outcome.err == 2 * line
+    assert verb("predict", str(lenet), "broken.png", "--json").out == "[]\n"
+
+
+def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: Train, tmp_path: Path) -> None:
+    # More than a batch of them.
+    names = [f"pictures/{number % 3}/{number:03}.{'PNG' if number % 2 else 'jpg'}" for number in range(70)]
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(IMAGES[int(name[-7:-4]) % 20].numpy()).save(tmp_path / name)
+    (tmp_path / "pictures" / "notes.txt").touch()
+    (tmp_path / "pictures" / ".hidden.png").touch()
+
+    outcome = verb("predict", str(lenet), "pictures", "--csv")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    rows = list(csv.DictReader(io.StringIO(outcome.out)))
+    assert [row["file"] for row in rows] == sorted(names)
+    found = {row["file"]: row["class_1"] for row in rows}
+    classes = [CLASSES[index] for index in expected.argmax(1)]
+    assert [found[name] for name in names if name.endswith("PNG")] == (4 * classes)[1:70:2]
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["boot.png", "nope.png"], "nope.png: there is no such file or folder: name pictures, a folder of them, or -"),
+        (["empty"], "empty: there is no picture in it (png, jpg, jpeg"),
+        (["-", "-"], "- -: stdin is one picture"),
+        (["boot.png", "--background=grey"], "--background=grey: should be auto, white or black"),
+        (["boot.png", "--json", "--csv"], "--json --csv: one or the other"),
+        (["boot.png", "--device=gpu"], "--device=gpu: should be auto, cpu or cuda"),
+        pytest.param(
+            *(["boot.png", "--device=cuda"], "--device=cuda: this machine has none: use --device cpu, or auto"),
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+    ],
+)
+@pytest.mark.usefixtures("boot")
+def test_a_mistake_costs_one_line(typed: list[str], line: str, lenet: Path, verb: Train, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    outcome = verb("predict", str(lenet), *typed)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"error: {line}")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_checkpoint_that_is_none(boot: str, verb: Train, tmp_path: Path) -> None:
+    for place, reason in (("nowhere", "there is no such file or folder"), (boot, "not a checkpoint of a run")):
+        outcome = verb("predict", place, boot)
+        assert outcome.status == 2
+        assert outcome.err.startswith(f"error: {place}: {reason}")

@@ -1,0 +1,28 @@
+import pytest
+
+from alexnet_lit.watch.count import Count
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that `time.monotonic` says, to be changed."""
+    now = [0.0]
+    monkeypatch.setattr("alexnet_lit.watch.count.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_off_a_terminal_there_is_a_line_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Count("pictures", 5000, silent=False) as count:
+        for second in range(70):
+            clock[0] = second
+            count.add(50)
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "pictures: 1,550 of 5,000\npictures: 3,050 of 5,000\n")
+
+
+def test_silent_there_is_what_must_be_said(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Count("pictures", 5000, silent=True) as count:
+        clock[0] = 100
+        count.add(50)
+        count.say("[bold] is no picture")
+    assert capsys.readouterr() == ("", "[bold] is no picture\n")
