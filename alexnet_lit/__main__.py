@@ -81,6 +81,7 @@ def summary(
 
 
 Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file, or a run folder (its best, else last).")]
+Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there already.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")]
 
 
@@ -108,6 +109,31 @@ def predict(
 
     status = answer(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
     raise typer.Exit(status)
+
+
+@app.command()
+def evaluate(
+    ckpt: Checkpoint,
+    split: Annotated[
+        str, typer.Option(metavar="test|val", help="Choose by val: test images are for the end.")
+    ] = "test",
+    tta: Annotated[
+        str | None,
+        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; without it as the run tested."),
+    ] = None,
+    dir: Annotated[str | None, typer.Option(help="Folder of the data; without it as a run finds them.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The confusion matrix, a PNG; else beside the checkpoint.")] = None,
+    force: Force = False,
+    as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Evaluate on all test or validation images: accuracy with its interval, loss, calibration, each class.
+
+    The checkpoint alone is enough: the run's config is in it. Accuracy and loss are those of the run's result.json.
+    """
+    from alexnet_lit.evaluate import evaluate as answer
+
+    answer(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, as_json=as_json)
 
 
 @app.command()

@@ -149,9 +149,11 @@ class Classifier(LightningModule):
         """Count one batch of what is looked at after each epoch."""
         self._score(self.validate, batch, self(batch.images))
 
-    def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of test images, by the mean of the probabilities over the views of each."""
-        self._score("test", batch, self.views.logits(self, batch.images))
+    def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one batch of test images, by the mean of the probabilities over the views of each: logits of it."""
+        logits = self.views.logits(self, batch.images)
+        self._score("test", batch, logits)
+        return logits
 
     def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
         """The sum of losses, taken into the scores. Of a mixed image, the class with the larger share is right."""

@@ -32,6 +32,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
         "ckpt": ("errors", ""),
+        "output": ("errors", ""),
         "schedules": ("", "torch pydantic"),
     },
     {
@@ -49,6 +50,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "facade": ("config factory saved", ""),
         "bench": ("errors nets data config factory", "torch torchvision PIL"),
         "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
+        "evaluate": (
+            "errors ckpt output config data distributed watch factory saved",
+            "torch lightning torchmetrics rich",
+        ),
         "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {
@@ -59,7 +64,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data watch factory bench predict app", "typer"),
+        "__main__": ("errors config data watch factory bench predict evaluate app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}

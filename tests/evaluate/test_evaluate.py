@@ -1,0 +1,153 @@
+"""`evaluate`: the scores of a checkpoint, from that file alone."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+import alexnet_lit
+from alexnet_lit.data.files import DataSet, load_sample
+from tests.conftest import Train
+
+
+@pytest.fixture
+def ckpt(lenet: Path, tmp_path: Path) -> Path:
+    """The best checkpoint of the run, alone in a folder."""
+    (tmp_path / "alone").mkdir()
+    return Path(shutil.copy(lenet / "checkpoints" / "best.ckpt", tmp_path / "alone" / "net.ckpt"))
+
+
+@pytest.fixture(scope="module")
+def result(lenet: Path) -> dict[str, Any]:
+    """The run's result.json."""
+    content: dict[str, Any] = json.loads((lenet / "result.json").read_text())
+    return content
+
+
+def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
+    outcome = verb("evaluate", str(ckpt), "--json")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
+    assert (found["split"], found["images"], found["tta"], found["precision"]) == ("test", 500, "none", "32-true")
+    assert found["acc_interval"][0] < found["test/acc"] < found["acc_interval"][1]
+    hits = sum(row[index] for index, row in enumerate(found["confusion"]))
+    assert hits / 500 == pytest.approx(found["test/acc"])
+    assert [row["images"] for row in found["classes"].values()] == [50] * 10
+    assert result["test/acc"] > 0.5, "the net has learned something"
+
+
+def test_validation_images_give_what_the_run_chose_by(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
+    found = json.loads(verb("evaluate", str(ckpt), "--split=val", "--json").out)
+    assert (found["images"], found["val/acc"]) == (400, result["val/acc_best"])
+
+
+def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
+    images, labels = load_sample().test
+    module = alexnet_lit.load(ckpt)
+    mean = (module.predict(images) + module.predict(images.flip(-1))) / 2
+
+    found = json.loads(verb("evaluate", str(ckpt), "--tta=mirror", "--json").out)
+
+    assert found["tta"] == "mirror"
+    assert found["test/acc"] == pytest.approx((mean.argmax(1) == labels).float().mean().item())
+    assert found["test/loss"] == pytest.approx(torch.nn.functional.nll_loss(mean.log(), labels).item(), rel=1e-5)
+
+
+def test_tables_for_a_person_and_a_picture(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
+    outcome = verb("evaluate", str(ckpt))
+
+    assert outcome.status == 0
+    picture = ckpt.with_name("net_test_confusion.png")
+    for line in (
+        f"checkpoint         {ckpt}",
+        "images             500 test images, from the sample in the package",
+        f"accuracy           {result['test/acc']:.4f}, with 95% confidence",
+        f"loss               {result['test/loss']:.4f}",
+        f"confusion matrix   {picture}",
+        " class             precision   recall      f1   images",
+        " mean of classes",
+    ):
+        assert f"\n{line}" in f"\n{outcome.out}"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+    assert sorted(path.name for path in ckpt.parent.iterdir()) == ["net.ckpt", "net_test_confusion.png"]
+
+
+def test_a_picture_that_is_there_is_kept(ckpt: Path, verb: Train, tmp_path: Path) -> None:
+    picture = tmp_path / "mine.png"
+    picture.write_text("mine")
+
+    outcome = verb("evaluate", str(ckpt), "--out=mine.png")
+    line = "error: mine.png: is there already: --force replaces it, --out names another file\n"
+    assert (outcome.status, outcome.out, outcome.err) == (2, "", line)
+    assert picture.read_text() == "mine"
+
+    assert verb("evaluate", str(ckpt), "--out=mine.png", "--force").status == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def edited(ckpt: Path, **data: Any) -> Path:
+    """The checkpoint, as if its run had had other keys of data."""
+    checkpoint = torch.load(ckpt, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["data"].update(data)
+    torch.save(checkpoint, ckpt)
+    return ckpt
+
+
+@pytest.mark.parametrize(("typed", "looked_in"), [(["--dir={tmp}"], "{tmp}"), ([], "{home}/data")])
+def test_data_is_found_where_a_run_here_would_find_it(
+    typed: list[str], looked_in: str, ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places: list[Path] = []
+
+    def load(*, dir: Path, **_: Any) -> DataSet:
+        places.append(dir)
+        return load_sample()
+
+    monkeypatch.setattr("alexnet_lit.data.fashion_mnist.load_fashion_mnist", load)
+    monkeypatch.setattr("alexnet_lit.data.fashion_mnist.fetch", lambda **places: {"": places["dir"] / "file"})
+    elsewhere = {"dir": "/home/another/data", "search": [], "mirrors": []}
+    edited(ckpt, _target_="alexnet_lit.data.FashionMNIST", **elsewhere)
+
+    outcome = verb("evaluate", str(ckpt), *(argument.format(tmp=tmp_path) for argument in typed))
+
+    assert outcome.status == 0, outcome.err
+    home = Path(alexnet_lit.compose().paths.logs).parent
+    assert places == [Path(looked_in.format(tmp=tmp_path, home=home))]
+
+
+@pytest.mark.parametrize(
+    ("typed", "data", "line"),
+    [
+        (["--split=train"], {}, "--split=train: should be test or val"),
+        (["--tta=five"], {}, "--tta=five: should be none, mirror or ten_crop"),
+        (["--tta=ten_crop"], {}, "--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin"),
+        (["--dir=data"], {}, "--dir=data: the images of this run are in no folder that could be named: leave it out"),
+        (["--split=val"], {"val_size": 0}, "--split=val: the run's data has no such images: use --split test"),
+        (["--out=no/c.png"], {}, "no/c.png: there is no folder no: make it, or name another file with --out"),
+    ],
+)
+def test_a_mistake_costs_one_line(
+    typed: list[str], data: dict[str, Any], line: str, ckpt: Path, verb: Train, tmp_path: Path
+) -> None:
+    outcome = verb("evaluate", str(edited(ckpt, **data)), *typed)
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith(f"error: {line}")
+    assert len(outcome.err.splitlines()) == 1
+
+
+def test_a_net_that_diverged(ckpt: Path, verb: Train) -> None:
+    checkpoint = torch.load(ckpt, weights_only=True)
+    next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
+    torch.save(checkpoint, ckpt)
+    outcome = verb("evaluate", str(ckpt))
+    assert outcome.status == 2
+    assert outcome.err == (
+        f"error: {ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint\n"
+    )
