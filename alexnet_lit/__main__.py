@@ -137,6 +137,26 @@ def evaluate(
 
 
 @app.command()
+def export(
+    ckpt: Checkpoint,
+    kind: Annotated[
+        str, typer.Option("--format", metavar="onnx|torch", help="ONNX, or torch's exported program (.pt2).")
+    ] = "onnx",
+    size: Annotated[int | None, typer.Option(min=1, help="px of the pictures that go in; else the data's own.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file; else beside the checkpoint.")] = None,
+    force: Force = False,
+) -> None:
+    """Write the net as one file that is used without alexnet_lit: uint8 pictures in, probabilities out.
+
+    Normalising and enlarging are inside, and so is the softmax; any number of pictures goes in at a time. The file is
+    read back and compared with torch. Names of classes, config and version are in its metadata.
+    """
+    from alexnet_lit.export import export as answer
+
+    answer(ckpt, kind=kind, size=size, out=out, force=force)
+
+
+@app.command()
 def bench(
     what: Annotated[
         list[str] | None, typer.Argument(metavar="[lrn|step|profile|data]...", help="Without any: all.")

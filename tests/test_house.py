@@ -57,6 +57,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
     },
     {
+        "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "run": ("errors config distributed watch factory result prepare", "omegaconf"),
     },
     {
@@ -64,7 +65,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data watch factory bench predict evaluate app", "typer"),
+        "__main__": ("errors config data watch factory bench predict evaluate export app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
