@@ -77,6 +77,7 @@ def _train(parts: Parts) -> Result:
         if trainer.is_global_zero:
             write_result(result, parts.folder)
             parts.picture.draw()
+            watch.tell_board(trainer.loggers, plain(parts.config), result)
     _conclude(parts, result)
     return result
 

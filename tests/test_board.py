@@ -98,7 +98,7 @@ def test_a_person_sees_the_curves_of_a_run(command: Train, tmp_path: Path) -> No
 
         # Grouped by what stands before the slash; TensorBoard unfolds the first two groups.
         headings = page.locator("metrics-card-groups .group-title")
-        expect(headings).to_have_text(["images_per_second", "lr", "test", "train", "val"])
+        expect(headings).to_have_text(["images_per_second", "lr", "seconds", "test", "train", "val"])
 
         # Losses and accuracies at once: what the filter finds is shown unfolded.
         page.get_by_role("checkbox", name="Ignore outliers").uncheck()  # whole curves

@@ -36,7 +36,7 @@ KEYS = {
 }
 SCALARS = {
     *("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc", "lr"),
-    "images_per_second",
+    *("images_per_second", "seconds"),
 }
 # Two epochs of four steps.
 SHORT = (*SMALL, "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.limit_test_batches=4")
@@ -107,7 +107,7 @@ def test_tensorboard_has_every_curve_against_the_global_step(finished: Outcome) 
     steps = {tag: [step for step, _ in points] for tag, points in curves.items()}
     assert steps["train/loss"] == steps["lr"] == [2, 4, 6, 8]
     assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
-    assert steps["test/acc"] == [8]
+    assert steps["test/acc"] == steps["seconds"] == [8]
     assert curves["test/acc"][0][1] == pytest.approx(finished.result["test/acc"])
     assert 0 < curves["lr"][-1][1] < 0.02
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from alexnet_lit.watch.curves import draw
     from alexnet_lit.watch.finite import Finite
     from alexnet_lit.watch.history import History
+    from alexnet_lit.watch.hparams import tell_board
     from alexnet_lit.watch.picture import Picture
     from alexnet_lit.watch.points import Points
     from alexnet_lit.watch.progress import Progress
@@ -40,6 +41,7 @@ __all__ = [
     "open_log",
     "quiet_libraries",
     "show",
+    "tell_board",
 ]
 
 _HOMES = {
@@ -55,6 +57,7 @@ _HOMES = {
     "draw": "curves",
     "layers": "summary",
     "quiet_libraries": "quiet",
+    "tell_board": "hparams",
 }
 
 

@@ -8,6 +8,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
 from torch.utils.tensorboard import SummaryWriter
 
 
@@ -46,6 +47,11 @@ class TensorBoard(TensorBoardLogger):
         """Hide all points from that step on that were written so far. TensorBoard calls it a restart of the session."""
         restart = SessionLog(status=SessionLog.START)
         self.experiment._get_file_writer().add_event(Event(session_log=restart), step=step)
+
+    @rank_zero_only
+    def add(self, summary: Summary, step: int) -> None:
+        """Write what is neither a scalar nor a picture: a plugin's own."""
+        self.experiment._get_file_writer().add_summary(summary, step)
 
     @rank_zero_only
     def save(self) -> None:

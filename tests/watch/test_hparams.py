@@ -1,0 +1,86 @@
+"""HParams, as TensorBoard's own backend reads it: a table with a row for each run."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.api_pb2 import (  # type: ignore[attr-defined] # made at import time
+    STATUS_FAILURE,
+    STATUS_SUCCESS,
+    GetExperimentRequest,
+    ListSessionGroupsRequest,
+)
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
+from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
+
+from tests.conftest import Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
+
+pytestmark = pytest.mark.slow
+
+METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
+
+
+def board(logs: Path) -> tuple[Any, dict[str, Any]]:
+    """What the page is made of: the table's columns, and its rows by name."""
+    runs = EventMultiplexer()
+    runs.AddRunsFromDirectory(str(logs))
+    runs.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(logs)), logdir=str(logs)))
+    request = ListSessionGroupsRequest(allowed_statuses=[0, 1, 2, 3], slice_size=100)
+    experiment = GetExperiment(RequestContext(), context, "", GetExperimentRequest()).run()
+    rows = ListSessionGroups(RequestContext(), context, "", request).run()
+    return experiment, {row.name: row for row in rows.session_groups}
+
+
+def value(cell: Any) -> Any:
+    return getattr(cell, cell.WhichOneof("kind"))
+
+
+def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
+    sweep = sweep_of(train(*TINY, "-m", "model.lrn=true,false", "optimizer=sgd,adamw", "data.augment.crop=0.9"))
+
+    experiment, rows = board(sweep)
+
+    columns = {column.name: column for column in experiment.hparam_infos}
+    assert [metric.name.tag for metric in experiment.metric_infos] == [*METRICS]
+    types = {name: columns[name].type for name in ("model.lrn", "optimizer", "optimizer.lr", "seed")}
+    assert types == {"model.lrn": 2, "optimizer": 1, "optimizer.lr": 3, "seed": 3}  # bool, string, number
+    assert {name for name, column in columns.items() if column.differs} == {"model.lrn", "optimizer"}
+    assert rows.keys() == {job.name for job in jobs_of(sweep)}, "a row a run, named after its folder"
+    for job in jobs_of(sweep):
+        row, result = rows[job.name], result_of(job)
+        told = {name: value(cell) for name, cell in row.hparams.items()}
+        assert told["model.lrn"] is ("lrn-true" in job.name)
+        assert told["optimizer"] == {"sgd": "SGD", "adamw": "AdamW"}[job.name.rpartition("-")[2]]
+        assert told["data.augment.crop"] == 0.9
+        assert ("optimizer.momentum" in told) is (told["optimizer"] == "SGD")
+        assert {metric.name.tag for metric in row.metric_values} == {*METRICS}
+        for metric in row.metric_values:
+            assert metric.value == pytest.approx(result[metric.name.tag], rel=1e-6)
+            assert metric.training_step == 2
+        assert [session.status for session in row.sessions] == [STATUS_SUCCESS]
+
+
+def test_a_key_of_ones_own_is_a_column(train: Train) -> None:
+    outcome = train(*TINY, "scheduler.warmup=0.5", "optimizer=adamw", "optimizer.betas=[0.8,0.9]", "name=mine")
+    experiment, rows = board(outcome.logs / "runs")
+    (row,) = rows.values()
+    told = {name: value(cell) for name, cell in row.hparams.items()}
+    assert (told["scheduler.warmup"], told["optimizer.betas"], told["scheduler"]) == (0.5, "[0.8, 0.9]", "one_cycle")
+    names = {column.name for column in experiment.hparam_infos}
+    assert {"scheduler.warmup", "optimizer.betas"} < names
+    assert not {"name", "paths.logs"} & names
+
+
+def test_a_run_that_diverged_has_a_row_and_no_scores(train: Train) -> None:
+    outcome = train(*TINY, "optimizer.lr=1e30", "scheduler=constant")
+    _, rows = board(outcome.logs / "runs")
+    (row,) = rows.values()
+    assert row.sessions[0].status == STATUS_FAILURE
+    assert {metric.name.tag for metric in row.metric_values} == {"seconds"}
