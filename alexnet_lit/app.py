@@ -2,8 +2,7 @@
 
 import os
 import sys
-import traceback
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +15,12 @@ from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
+from alexnet_lit import job, sweep
 from alexnet_lit.errors import Mistake
-from alexnet_lit.mistakes import explain, explain_override
+from alexnet_lit.mistakes import explain_override
 from alexnet_lit.resume import MULTIRUN, finished, resume_arguments
 
-EXIT = {"completed": 0, "failed": 1, "diverged": 1, "interrupted": 130}
+EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 
 
 def main() -> int:
@@ -35,7 +35,9 @@ def main() -> int:
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
             return 0
-        sys.argv = [typed[0], *resume_arguments(arguments)]
+        if sweep_folder := sweep.named_sweep(arguments):
+            return _resume(sweep_folder, arguments)
+        sys.argv = [typed[0], *sweep.sweep_arguments(resume_arguments(arguments))]
         return _hydra()
     except BrokenPipeError:  # the reader of `--help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -46,7 +48,7 @@ def main() -> int:
     except (Mistake, HydraException, OmegaConfBaseException) as error:
         if wanted == "1":
             raise
-        print(_line(error), file=sys.stderr)
+        print(job.line(error), file=sys.stderr)
         return 2
     finally:
         sys.argv = typed
@@ -65,19 +67,19 @@ def _check_arguments(arguments: Sequence[str]) -> None:
         if argument.startswith("-") or before in options:
             continue
         try:
-            parser.parse_override(argument)
+            override = parser.parse_override(argument)
         except HydraException as error:
             raise explain_override(argument) from error
-
-
-def _line(error: Exception) -> str:
-    mistake = error if isinstance(error, Mistake) else explain(error, composition.suggest)
-    return f"error: {mistake}"
+        is_group = (composition.CONF / override.key_or_group).is_dir()
+        if is_group and override.value() is None and not override.is_delete():
+            raise Mistake(f"{argument}: of a group a choice is named: leave it out, or see --help")
+        if override.key_or_group == "sweep" and override.is_sweep_override():
+            raise Mistake(f"{argument}: a ready sweep is several runs already: name one of them")
 
 
 def _hydra() -> int:
     """Let Hydra compose each job's config and start it; the worst exit status of all."""
-    statuses: list[str] = []
+    results: list[dict[str, Any]] = []
     failure: list[Exception] = []  # of a single run: raised here, as Hydra would add lines of its own
 
     @hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="train")
@@ -85,46 +87,57 @@ def _hydra() -> int:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
-            print(f"\njob {settings.job.num}  {folder.name}", flush=True)
-            result = _sweep_job(config, folder)
+            result = job.of_sweep(config, folder)
         else:
             try:
-                result = _job(config, folder)
+                result = job.alone(config, folder)
             except Exception as error:
                 failure.append(error)
                 return None
-        statuses.append(result["status"])
+            results.append(result)
         score: float | None = result.get(config.objective or "")
         return score
 
     composition.forget_folders()
-    application()
+    sweep.Started.forget()
+    try:
+        application()
+    except KeyboardInterrupt:
+        _close_sweep()
+        raise
+    except (HydraException, OmegaConfBaseException) as error:
+        folder = sweep.Started.folder()
+        mistake = folder and sweep.refused(folder)
+        _close_sweep()
+        if mistake:
+            raise mistake from error
+        raise
+    finally:
+        sweep.let_go()
     if failure:
         raise failure[0]
+    return _worst(_close_sweep() or [result["status"] for result in results])
+
+
+def _close_sweep() -> list[str]:
+    """Tell how the sweep came out, if there was one; the statuses of its jobs. Without any it leaves no folder."""
+    folder = sweep.Started.folder()
+    if folder:
+        composition.discard_folder(folder)
+    return sweep.close(folder) if folder and folder.exists() else []
+
+
+def _worst(statuses: Iterable[str]) -> int:
     return max((EXIT[status] for status in statuses), default=0)
 
 
-def _job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """One run. A mistake that is found before training leaves no folder behind."""
-    from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
-
-    try:
-        return run(config, folder)
-    except Mistake:
-        composition.discard_folder(folder)
-        raise
-
-
-def _sweep_job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """One run of a sweep: what goes wrong is its own affair, and the next one starts all the same; Ctrl-C ends both."""
-    try:
-        result = _job(config, folder)
-    except (Mistake, HydraException, OmegaConfBaseException) as error:
-        print(_line(error), file=sys.stderr)
-        return {"status": "failed"}
-    except Exception as error:
-        traceback.print_exception(error)
-        return {"status": "failed"}
-    if result["status"] == "interrupted":
-        raise KeyboardInterrupt
-    return result
+def _resume(folder: Path, arguments: Sequence[str]) -> int:
+    """Go on with the sweep in `folder`, if there is anything left to run."""
+    arguments = sweep.resume_arguments(folder, arguments)
+    if sweep.left_to_run(folder) == 0:
+        print(f"{folder} is complete")
+        return _worst(sweep.close(folder))
+    with sweep.held(folder):
+        sweep.set_aside(folder)
+        sys.argv = [sys.argv[0], *arguments]
+        return _hydra()

@@ -54,26 +54,40 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     return _claimed[key]
 
 
+def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
+    """Make a sweep's folder, once: a config hands its cache on to those of the jobs, in other processes too, so that
+    all of them lie in that one folder, even where they differ in `name`.
+    """
+    cache = OmegaConf.get_cache(_root_)["sweep_folder"]
+    if "path" not in cache:
+        cache["path"] = run_folder(parent, stamp, _root_.name)
+    return str(cache["path"])
+
+
 def forget_folders() -> None:
     """Let the next run in this process have a folder of its own."""
     _claimed.clear()
 
 
 def discard_folder(folder: Path) -> None:
-    """Remove a run's folder, but only if nothing was trained in it and it is new."""
-    fresh = {".hydra", "train.log"}
+    """Remove a run's or a sweep's folder, but only if nothing was trained in it and it is new."""
+    fresh = {".hydra", "train.log", "multirun.yaml", ".running.lock"}
     if str(folder) in _claimed.values() and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
 
 
 def job_folder(number: int, overrides: str) -> str:
-    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long."""
-    return safe(f"{number}_{overrides}")[:100].rstrip("-_.,")
+    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long.
+
+    The number tells jobs apart whose overrides are cut off to the same.
+    """
+    typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
+    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
 
 
 def safe(text: str) -> str:
-    """A file name part: letters, digits and `._,-`; anything else becomes a hyphen."""
-    return re.sub(r"[^\w.,-]+", "-", text, flags=re.ASCII)
+    """A file name part: letters, digits and `._+-`; anything else becomes a hyphen."""
+    return re.sub(r"-*[^\w.+-]+-*", "-", text, flags=re.ASCII)
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -112,6 +126,8 @@ def known() -> DictConfig:
 def suggest(key: str) -> str:
     """A few words on which key a person may have meant by one that does not exist."""
     names = _leaves(known())
+    if key in names:
+        return f"other choices of {key.partition('.')[0]} have it"
     group, _, last = key.rpartition(".")
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
@@ -160,3 +176,4 @@ OmegaConf.register_new_resolver("home", home, replace=True)
 OmegaConf.register_new_resolver("mode", lambda direction: str(direction)[:3], replace=True)  # Lightning's max and min
 OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
 OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)

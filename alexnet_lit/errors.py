@@ -17,6 +17,12 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
         raise Mistake(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
+def reason_of(error: BaseException) -> str:
+    """What went wrong, in one line."""
+    text = str(error) if isinstance(error, Mistake) else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())[:300]
+
+
 class Interrupted(Exception):
     """Training stopped after a finished step as a person or the machine asked for it (Ctrl-C, SIGTERM, SIGUSR1)."""
 

@@ -20,8 +20,11 @@ _TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 def explain(error: Exception, suggest: Callable[[str], str]) -> Mistake:
     """The mistake behind an error of Hydra's composition; `suggest` says what a wrong key may have meant."""
     text = str(error)
-    if isinstance(error.__cause__, Mistake):  # raised by a resolver of ours
-        return error.__cause__
+    raised: BaseException | None = error
+    while raised is not None:
+        if isinstance(raised, Mistake):  # by a resolver of ours
+            return raised
+        raised = raised.__cause__ or raised.__context__
     if match := _NO_KEY.search(text):
         cause = str(error.__cause__ or "")
         if "is not in struct" in cause or "is not a valid" not in cause:

@@ -1,6 +1,8 @@
 """Continue a run in place: `ckpt=<run folder>` takes that run's own config and goes on in that folder."""
 
 import json
+import shutil
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +10,12 @@ from alexnet_lit.errors import Mistake
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
-_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "name"}
+_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"}
+
+
+def starts_sweep(arguments: Sequence[str]) -> bool:
+    """Whether several runs are asked for: by -m, or by a ready sweep."""
+    return bool(MULTIRUN & set(arguments)) or any(argument.startswith("sweep=") for argument in arguments)
 
 
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
@@ -21,9 +28,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     value = _checkpoint(arguments)
     if not value:
         return list(arguments)
-    if MULTIRUN & set(arguments):
-        raise Mistake(f"ckpt={value}: continues one run: leave out -m")
+    if starts_sweep(arguments):
+        raise Mistake(f"ckpt={value}: continues one run: leave out -m and sweep=")
     folder = run_of(Path(value).expanduser())
+    if folder is None and (Path(value).expanduser() / "multirun.yaml").is_file():
+        raise Mistake(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
     if folder is None:
         return list(arguments)
     for argument in arguments:
@@ -61,3 +70,10 @@ def run_of(path: Path) -> Path | None:
     """The run folder that is `path` or holds the checkpoint file `path`; None where it belongs to no run."""
     folder = path if path.is_dir() else path.parent.parent
     return folder.resolve() if (folder / ".hydra" / "config.yaml").is_file() else None
+
+
+def program(name: str) -> str:
+    """How a person starts a program of this environment: by its name alone where that finds it."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found and Path(found).parent == here.parent else str(here)

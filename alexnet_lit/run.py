@@ -1,7 +1,6 @@
 """One run: build everything, fit, test the best checkpoint once, and write what a run leaves behind."""
 
 import json
-import shutil
 import sys
 import tempfile
 from pathlib import Path
@@ -9,12 +8,16 @@ from pathlib import Path
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import distributed, watch
+from alexnet_lit.checkpoints import STOP_SIGNALS
 from alexnet_lit.config import continued_overrides, plain
-from alexnet_lit.errors import Diverged, Interrupted, Mistake
+from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.prepare import Parts, prepare
 from alexnet_lit.result import Result, collect, write_result
+from alexnet_lit.resume import program
 from alexnet_lit.watch import log
+
+_STOPPED = {128 + number for number in STOP_SIGNALS}  # exit statuses
 
 
 def run(config: DictConfig, folder: Path) -> Result:
@@ -39,6 +42,10 @@ def run(config: DictConfig, folder: Path) -> Result:
     except Mistake as mistake:
         log.debug("error: %s", mistake)
         raise
+    except Exception:
+        watch.open_log(folder / "train.log", speak=False)  # each rank has something to say here
+        log.debug("failed", exc_info=True)  # the terminal shows it when it arrives at the top
+        raise
     finally:
         watch.close_log()
 
@@ -47,7 +54,7 @@ def _train(parts: Parts) -> Result:
     """Fit, test, and tell."""
     trainer, module, data = parts.trainer, parts.module, parts.data
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
-    status = "failed"
+    status, reason = "failed", ""
     try:
         trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
         _test(parts)
@@ -55,15 +62,13 @@ def _train(parts: Parts) -> Result:
     except Interrupted:
         status = "interrupted"
     except Diverged as outcome:
-        status = "diverged"
+        status, reason = "diverged", str(outcome)
         log.warning("%s", outcome)
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
         status = "interrupted"
-    except Mistake:
-        raise  # told as such by `run`
-    except Exception:
-        log.debug("failed", exc_info=True)  # into train.log; the terminal shows it when it arrives at the top
-        raise
+    except Exception as error:
+        reason = reason_of(error)
+        raise  # told by `run`
     finally:
         result = collect(
             status=status,
@@ -74,6 +79,8 @@ def _train(parts: Parts) -> Result:
             device=parts.device,
             precision=str(parts.config.trainer.precision),
         )
+        if reason:
+            result["reason"] = reason
         if trainer.is_global_zero:
             write_result(result, parts.folder)
             parts.picture.draw()
@@ -116,7 +123,7 @@ def _conclude(parts: Parts, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints = parts.checkpoints
     checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
-    board = f"{_program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
+    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
     places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}
@@ -124,14 +131,7 @@ def _conclude(parts: Parts, result: Result) -> None:
     if result["status"] == "diverged" and checkpoints.last.exists():
         log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():
-        log.info("continue with: %s train.py ckpt=%s", _program("python"), parts.folder)
-
-
-def _program(name: str) -> str:
-    """How a person starts a program of this environment: by its name alone where that finds it."""
-    here = Path(sys.executable).with_name(name)
-    found = shutil.which(name)
-    return name if found and Path(found).parent == here.parent else str(here)
+        log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
 
 
 def _spread(parts: Parts) -> Result:
@@ -142,9 +142,11 @@ def _spread(parts: Parts) -> Result:
         file = Path(place) / "config.yaml"
         OmegaConf.save(OmegaConf.create(plain(parts.config)), file)
         watch.close_log()  # rank 0 writes train.log from here on
-        distributed.launch(["-m", "alexnet_lit.run", str(parts.folder), str(file)], ranks=parts.ranks)
-    if not answer.exists():  # killed before it could tell
-        write_result({"status": "failed", "world_size": parts.ranks}, parts.folder)
+        code = distributed.launch(["-m", "alexnet_lit.run", str(parts.folder), str(file)], ranks=parts.ranks)
+    if not answer.exists():  # stopped or killed before it could tell
+        reason = f"one of {parts.ranks} processes ended with exit status {code} before the first could tell why"
+        told = {"status": "interrupted"} if code in _STOPPED else {"status": "failed", "reason": reason}
+        write_result({**told, "world_size": parts.ranks}, parts.folder)
     return Result(json.loads(answer.read_text()))
 
 

@@ -101,18 +101,6 @@ def test_a_rank_that_dies_takes_the_run_down(tmp_path: Path) -> None:
     assert not ranks_of(tmp_path)
 
 
-@pytest.mark.slow
-def test_ranks_in_a_sweep_are_jobs_of_their_own(command: Train) -> None:
-    outcome = command(*TWO, "-m", "trainer.devices=1,2", "trainer.limit_train_batches=2")
-
-    assert outcome.status == 0, outcome.err
-    (sweep,) = (outcome.logs / "sweeps").iterdir()
-    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert [json.loads((job / "result.json").read_text())["world_size"] for job in jobs] == [1, 2]
-    assert all(len(list(job.glob("events.out.*"))) == 1 for job in jobs)
-    assert not (outcome.logs / "runs").exists()
-
-
 def test_a_launch_leaves_the_environment_as_it_was(tmp_path: Path) -> None:
     before = dict(os.environ)
     script = tmp_path / "rank.py"

@@ -42,6 +42,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "factory": ("errors mistakes config data schedules lit", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
+        "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich"),
     },
     {
         "saved": ("ckpt data lit factory", "omegaconf"),
@@ -58,10 +59,13 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
-        "run": ("errors config distributed watch factory result prepare", "omegaconf"),
+        "run": ("errors resume config distributed watch checkpoints factory result prepare", "omegaconf"),
     },
     {
-        "app": ("errors mistakes resume config run", "hydra omegaconf"),
+        "job": ("errors mistakes config result sweep run", "hydra omegaconf"),
+    },
+    {
+        "app": ("errors mistakes resume config sweep job", "hydra omegaconf"),
     },
     {
         "door": ("app", ""),
@@ -146,7 +150,7 @@ def test_every_choice_composes_and_builds(choice: str, tmp_path: Path) -> None:
     config = alexnet_lit.compose(choice, *data, "data.image_size=96")
     parts = prepare(config, tmp_path)
     group = choice.partition("=")[0]
-    assert group in ("experiment", "hydra") or group in config
+    assert group in ("experiment", "idea", "sweep", "hydra") or group in config
     assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
     assert not list(tmp_path.iterdir()), "building writes nothing"
 

@@ -34,6 +34,17 @@ TYPED = [
     (["seed=1", "name=a=b"], "error: name=a=b: cannot be read: quote a value with special characters"),
     (["epochs=3"], "epochs: there is no such key: did you mean trainer.max_epochs"),
     (["-m", "seed=1,2", "--cfg=job"], "--cfg shows the config of one run: leave out -m"),
+    (
+        ["optimizer=adamw", "optimizer.momentum=0.9"],
+        "optimizer.momentum: there is no such key: other choices of optimizer",
+    ),
+    (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
+    # Sweeps
+    (["-m", "model.lnr=true,false"], "error: model.lnr: there is no such key: did you mean model.lrn? (no job was"),
+    (["-m", "optimizer=sgd,adm"], "error: optimizer=adm: there is no such choice: use one of adamw, sgd (no job was"),
+    (["-m", "sweep=lrn,seeds"], "sweep=lrn,seeds: a ready sweep is several runs already: name one of them"),
+    (["sweep=lrn", "ckpt={tmp}"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
+    (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
     # Combinations
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
     # Types
@@ -128,7 +139,7 @@ TYPED = [
     ),
     (["ckpt={tmp}"], "ckpt={tmp}: there is no {tmp}/checkpoints/last.ckpt: name a run folder"),
     (["ckpt={tmp}/none.ckpt"], "ckpt={tmp}/none.ckpt: there is no"),
-    (["ckpt={tmp}", "-m"], "ckpt={tmp}: continues one run: leave out -m"),
+    (["ckpt={tmp}", "-m"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
 ]
 
 
@@ -145,7 +156,7 @@ def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: P
     assert len(outcome.err.strip().splitlines()) == 1
     assert outcome.status == 2
     assert time.monotonic() - began < 15
-    assert not list(outcome.logs.glob("runs/*")), "a mistake leaves no run behind"
+    assert not list(outcome.logs.glob("*/*")), "a mistake leaves no run behind"
 
 
 def _idx(*shape: int, fill: bytes | None = None, magic: int | None = None) -> bytes:
@@ -200,10 +211,12 @@ def test_a_wrong_file(write: Callable[[Path], object], line: str, train: Train, 
     assert outcome.status == 2
 
 
-def test_an_output_folder_that_cannot_be_made(train: Train) -> None:
-    outcome = train(logs=Path("/dev/null/logs"))
+@pytest.mark.parametrize("typed", [[], ["-m", "seed=0,1"]], ids=["run", "sweep"])
+def test_an_output_folder_that_cannot_be_made(typed: list[str], train: Train) -> None:
+    outcome = train(*typed, logs=Path("/dev/null/logs"))
 
-    assert "paths.logs=/dev/null/logs: can't be written (Not a directory): set paths.logs to a folder" in outcome.err
+    line = "error: paths.logs=/dev/null/logs: can't be written (Not a directory): set paths.logs to a folder"
+    assert outcome.err.startswith(line)
     assert len(outcome.err.strip().splitlines()) == 1
     assert outcome.status == 2
 

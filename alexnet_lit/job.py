@@ -1,0 +1,79 @@
+"""One job: what Hydra calls with a composed config, alone or as one of a sweep, in this process or another."""
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet_lit import config as composition
+from alexnet_lit import sweep
+from alexnet_lit.errors import Mistake, reason_of
+from alexnet_lit.mistakes import explain
+
+Result = dict[str, Any]
+
+
+def alone(config: DictConfig, folder: Path) -> Result:
+    """One run. A mistake that is found before training leaves no folder behind."""
+    from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
+
+    try:
+        return run(config, folder)
+    except Mistake:
+        composition.discard_folder(folder)
+        raise
+    finally:
+        if (folder.parent / "summary.csv").is_file():  # ckpt= continued one job of a sweep
+            sweep.update(folder.parent)
+
+
+def of_sweep(config: DictConfig, folder: Path) -> Result:
+    """One run of a sweep: what goes wrong is its own affair, and the next one starts all the same; Ctrl-C ends both.
+
+    In a sweep that goes on, what has ended is left as it is, and what was stopped goes on as it was started.
+    """
+    job = sweep.read_job(folder)
+    if job.ended:
+        print(f"job {job.number}  {folder.name}  {job.status} before", flush=True)
+        return job.result
+    print(f"\njob {job.number}  {folder.name}", flush=True)
+    if job.can_go_on:
+        config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
+        config.ckpt = str(folder)
+    try:
+        with sweep.undisturbed():
+            result = _guarded(config, folder, fresh=not job.can_go_on)
+    finally:
+        sweep.update(folder.parent)
+    if result["status"] == "interrupted":
+        raise KeyboardInterrupt
+    return result
+
+
+def _guarded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
+    """Run it, and record a failure, unless it can still go on from its last checkpoint."""
+    from alexnet_lit.result import write_result
+    from alexnet_lit.run import run
+
+    try:
+        return run(config, folder)
+    except (Mistake, HydraException, OmegaConfBaseException) as error:
+        print(line(error), file=sys.stderr)
+        reason = line(error).removeprefix("error: ")
+    except Exception as error:
+        traceback.print_exception(error)
+        reason = reason_of(error)
+    failed = {"status": "failed", "reason": reason, "overrides": composition.typed_overrides(folder)}
+    if fresh and not (folder / "result.json").exists():
+        write_result(failed, folder)
+    return failed
+
+
+def line(error: Exception) -> str:
+    """A person's mistake, as the terminal shows it."""
+    mistake = error if isinstance(error, Mistake) else explain(error, composition.suggest)
+    return f"error: {mistake}"

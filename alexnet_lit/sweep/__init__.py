@@ -1,0 +1,28 @@
+"""A sweep: its jobs as its folder tells of them, its summary, and how it goes on where it was left.
+
+Everything is read from the jobs' folders, so it holds whichever process ran a job, and however that process ended.
+"""
+
+from alexnet_lit.sweep.clean import undisturbed
+from alexnet_lit.sweep.closing import close
+from alexnet_lit.sweep.command import Started, refused, sweep_arguments
+from alexnet_lit.sweep.jobs import left_to_run, read_job
+from alexnet_lit.sweep.lock import held, let_go
+from alexnet_lit.sweep.resume import named_sweep, resume_arguments, set_aside
+from alexnet_lit.sweep.summary import update
+
+__all__ = [
+    "Started",
+    "close",
+    "held",
+    "left_to_run",
+    "let_go",
+    "named_sweep",
+    "read_job",
+    "refused",
+    "resume_arguments",
+    "set_aside",
+    "sweep_arguments",
+    "undisturbed",
+    "update",
+]

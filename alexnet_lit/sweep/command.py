@@ -1,0 +1,82 @@
+"""What is typed to start a sweep, as Hydra needs it; and what Hydra refuses of it, as a person needs it."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, ClassVar
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from alexnet_lit.config import compose
+from alexnet_lit.errors import Mistake
+from alexnet_lit.resume import starts_sweep
+from alexnet_lit.sweep.jobs import planned
+from alexnet_lit.sweep.lock import hold
+
+
+class Started(Callback):
+    """Hydra tells it that a sweep starts, in the process that the person started, whichever processes run the jobs."""
+
+    _folders: ClassVar[list[Path]] = []
+
+    def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
+        """Remember the sweep, and let no other process go on with it."""
+        with suppress(Mistake, OmegaConfBaseException):  # a folder that can't be made is told by Hydra's next step
+            self._folders[:] = [Path(config.hydra.sweep.dir)]
+            hold(self._folders[0])
+
+    @classmethod
+    def forget(cls) -> None:
+        """Before Hydra is started."""
+        cls._folders.clear()
+
+    @classmethod
+    def folder(cls) -> Path | None:
+        """The folder of the sweep that was started since; None where there was none."""
+        return cls._folders[0] if cls._folders else None
+
+
+def sweep_arguments(arguments: Sequence[str]) -> list[str]:
+    """What to tell Hydra instead of `arguments` when they start a sweep; else they as they are.
+
+    Folders of jobs are named after what differs between them. And of what is the same for all jobs, keys of a group
+    that is swept over wait for each job's choice: Hydra would look for them in the group's default.
+    """
+    if not starts_sweep(arguments):
+        return list(arguments)
+    parser = OverridesParser.create()
+    places = [n for n, argument in enumerate(arguments) if "=" in argument and not argument.startswith("-")]
+    overrides = [parser.parse_override(arguments[n]) for n in places]
+    swept = {override.key_or_group for override in overrides if override.is_sweep_override()}
+    same = [each for each in overrides if not each.is_sweep_override() and not each.is_hydra_override()]
+    waiting = {each.input_line for each in same if each.key_or_group.partition(".")[0] in swept}
+    names = ",".join(dict.fromkeys(each.key_or_group for each in same))
+    told = [_wait(argument) if argument in waiting else argument for argument in arguments]
+    # Hydra reads its options before or after all overrides, not between them.
+    told.insert(max(places, default=-1) + 1, f"hydra.job.config.override_dirname.exclude_keys=[{names}]")
+    return told
+
+
+def _wait(argument: str) -> str:
+    """A choice of one: a sweep over a single value."""
+    key, _, value = argument.partition("=")
+    return f"{key}=choice({value})" if value and not key.startswith("~") else argument
+
+
+def refused(sweep: Path) -> Mistake | None:
+    """The first job that can't be composed, and why; None where all can."""
+    jobs = planned(sweep) or []
+    for job in jobs:
+        try:
+            compose(*job)
+        except Mistake as mistake:
+            differs = [override for n, override in enumerate(job) if len({other[n] for other in jobs}) > 1]
+            named = str(mistake).startswith(
+                tuple(override.partition("=")[0] + end for override in differs for end in ":=")
+            )
+            which = f"{' '.join(differs)}: " if differs and not named else ""
+            return Mistake(f"{which}{mistake} (no job was started)")
+    return None

@@ -1,0 +1,88 @@
+"""The jobs of a sweep: those that its folder tells of, and those that it was to have."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
+
+from alexnet_lit.config import typed_overrides
+
+PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder when it starts: the whole config and what was typed
+_PYTHON = {"True": "true", "False": "false", "None": "null"}  # how Hydra writes the values of a sweep
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a job was asked (`overrides`, key by key) and what it came to (`result`: result.json, if there is one)."""
+
+    number: int
+    folder: Path
+    overrides: dict[str, str]
+    result: dict[str, Any]
+
+    @property
+    def status(self) -> str:
+        """That of result.json; without one the job is still at work, or died before it could write it."""
+        return str(self.result.get("status", "unfinished"))
+
+    @property
+    def reason(self) -> str:
+        """Why it came to no result, in one line; empty where there is nothing to say."""
+        return str(self.result.get("reason") or ("" if self.result else "no result.json: at work still, or killed"))
+
+    @property
+    def ended(self) -> bool:
+        """Whether it came to an outcome that stands. To diverge is one: to try until it fits would be choosing."""
+        return self.status in ("completed", "diverged")
+
+    @property
+    def can_go_on(self) -> bool:
+        """Whether it was stopped in training, so that last.ckpt is to go on from."""
+        saved = (self.folder / "checkpoints" / "last.ckpt").is_file()
+        return saved and self.status in ("interrupted", "unfinished")
+
+
+def jobs_of(sweep: Path) -> list[Job]:
+    """All jobs that have a folder, by number."""
+    folders = [path for path in sweep.iterdir() if path.is_dir() and (_number(path) or (path / ".hydra").is_dir())]
+    return sorted((read_job(folder) for folder in folders), key=lambda job: (job.number, job.folder.name))
+
+
+def _number(folder: Path) -> str:
+    """What the folder's name begins with; nothing where hydra.sweep.subdir names folders in another way."""
+    first = folder.name.partition("_")[0]
+    return first if first.isdigit() else ""
+
+
+def read_job(folder: Path) -> Job:
+    """The job whose folder this is."""
+    typed = [override.lstrip("+").partition("=") for override in typed_overrides(folder)]
+    result = folder / "result.json"
+    return Job(
+        number=int(_number(folder) or 0),
+        folder=folder,
+        overrides={key: _PYTHON.get(value, value) for key, _, value in typed},
+        result=json.loads(result.read_text()) if result.is_file() else {},
+    )
+
+
+def planned(sweep: Path) -> list[list[str]] | None:
+    """What each job of the sweep is asked, in their order; None where a sweeper decides that as it goes."""
+    if not (sweep / PLAN).is_file():
+        return None
+    plan = OmegaConf.load(sweep / PLAN).hydra
+    if not plan.sweeper["_target_"].endswith(".BasicSweeper"):
+        return None
+    arguments = [f"{key}={value}" for key, value in (plan.sweeper.params or {}).items()] + list(plan.overrides.task)
+    (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
+    return jobs
+
+
+def left_to_run(sweep: Path) -> int | None:
+    """How many jobs of the sweep have come to no outcome yet; None where a sweeper decides that as it goes."""
+    jobs = planned(sweep)
+    return None if jobs is None else len(jobs) - sum(job.ended for job in jobs_of(sweep))

@@ -1,0 +1,42 @@
+"""One process at a time has a sweep: while jobs run, another one that would go on with it is turned away."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from alexnet_lit.errors import Mistake
+from alexnet_lit.sweep.jobs import PLAN
+
+_held: list[FileLock] = []
+
+
+def hold(sweep: Path) -> None:
+    """Take the sweep until `let_go` or the end of the process. Raises: Mistake if another process has it."""
+    lock = FileLock(sweep / ".running.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise Mistake(f"{sweep}: this sweep is still running: wait for its end, or stop it with Ctrl-C") from None
+    except (OSError, NotImplementedError):
+        return  # a file system without locks
+    _held.append(lock)
+
+
+def let_go() -> None:
+    """Release what this process holds."""
+    while _held:
+        _held.pop().release()
+
+
+@contextmanager
+def held(sweep: Path) -> Iterator[None]:
+    """Go on with a sweep: it is held, and Hydra, which saves the plan again, finds it back as it was at its start."""
+    hold(sweep)
+    plan = (sweep / PLAN).read_bytes()
+    try:
+        yield
+    finally:
+        (sweep / PLAN).write_bytes(plan)
+        let_go()

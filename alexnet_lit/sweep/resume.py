@@ -1,0 +1,71 @@
+"""Go on with a sweep in its folder: `resume_sweep=<sweep folder>` runs what is missing, failed or was stopped."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from alexnet_lit.errors import Mistake
+from alexnet_lit.resume import MULTIRUN
+from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of
+
+_KEY = "resume_sweep="
+
+
+def named_sweep(arguments: Sequence[str]) -> Path | None:
+    """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: Mistake if it is none."""
+    values = [argument.removeprefix(_KEY).strip("'\"") for argument in arguments if argument.startswith(_KEY)]
+    if not values:
+        return None
+    sweep = Path(values[-1]).expanduser().resolve()
+    if not (sweep / PLAN).is_file():
+        run = (sweep / ".hydra").is_dir()
+        way_out = f"continue a run with ckpt={values[-1]}" if run else "name a folder below logs/sweeps"
+        raise Mistake(f"{_KEY}{values[-1]}: is no sweep, as there is no {PLAN} in it: {way_out}")
+    return sweep
+
+
+def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
+    """What to tell Hydra: what the sweep was started with, in the same folder. Jobs that came to an outcome stand.
+
+    Raises: Mistake if something typed beside it would make another sweep of it.
+    """
+    hydra = [argument for argument in arguments if argument.startswith(("hydra.", "hydra/"))]
+    for argument in arguments:
+        if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
+            raise Mistake(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
+    saved = OmegaConf.load(sweep / PLAN).hydra.overrides
+    ours = ("hydra.sweep.dir=", "hydra.output_subdir=", "hydra.mode=")
+    return [
+        "--multirun",
+        *saved.task,
+        *(override for override in saved.hydra if not override.startswith(ours)),
+        *hydra,
+        f"hydra.sweep.dir='{sweep}'",
+        "hydra.output_subdir=${record:}",
+    ]
+
+
+def set_aside(sweep: Path) -> None:
+    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier: it starts anew in a new folder."""
+    for job in jobs_of(sweep):
+        if not job.ended and not job.can_go_on:
+            _move(job, sweep / "earlier")
+
+
+def _move(job: Job, to: Path) -> None:
+    to.mkdir(exist_ok=True)
+    attempt, place = 1, to / job.folder.name
+    while place.exists():
+        attempt += 1
+        place = to / f"{job.folder.name}_{attempt}"
+    job.folder.rename(place)
+
+
+def record(folder: Path) -> str | None:
+    """Where Hydra keeps a job's config, below its folder: nowhere if it has one, as a job goes on with that."""
+    return None if (folder / ".hydra").exists() else ".hydra"
+
+
+# Hydra asks twice, before it writes the first of these files.
+OmegaConf.register_new_resolver("record", lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir)), replace=True)

@@ -1,0 +1,89 @@
+"""Jobs that follow each other in one process leave nothing behind for the next."""
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+import pytest
+import torch
+
+from alexnet_lit.sweep import summary, undisturbed
+from tests.conftest import Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
+
+linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc says what a process holds")
+
+
+def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MASTER_PORT", "1")
+    handler = signal.getsignal(signal.SIGINT)
+    benchmark = torch.backends.cudnn.benchmark
+    before = dict(os.environ)
+
+    with undisturbed():
+        os.environ.update(MASTER_PORT="2", WORLD_SIZE="2")
+        signal.signal(signal.SIGINT, lambda number, frame: None)
+        torch.backends.cudnn.benchmark = not benchmark
+
+    assert dict(os.environ) == before
+    assert signal.getsignal(signal.SIGINT) is handler
+    assert torch.backends.cudnn.benchmark == benchmark
+
+
+def opened(kind: str) -> list[str]:
+    """What of a kind this process has open."""
+    with os.scandir("/proc/self/fd") as entries:
+        links = [os.readlink(entry.path) for entry in entries if Path(entry.path).is_symlink()]
+    return sorted(link for link in links if link.startswith(kind))
+
+
+def memory() -> int:
+    """Bytes that this process holds in RAM."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.slow
+@linux
+def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, update = [], summary.update
+
+    def note(sweep: Path) -> None:
+        held.append((memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))))
+        update(sweep)
+
+    monkeypatch.setattr("alexnet_lit.sweep.update", note)
+    handlers = list(logging.getLogger().handlers)
+
+    outcome = train(*TINY, "-m", "seed=range(0,20)", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
+
+    assert outcome.status == 0, outcome.err
+    sweep = sweep_of(outcome)
+    assert [int(row["seed"]) for row in rows_of(sweep)] == list(range(20))
+    assert len(jobs_of(sweep)) == 20
+    second, last = held[1], held[19]
+    assert last[0] - second[0] < 200e6
+    assert last[1:] == second[1:], "threads and open files"
+    assert logging.getLogger().handlers == handlers
+
+
+@pytest.mark.slow
+@linux
+def test_a_job_on_two_devices_leaves_the_process_as_it_was(train: Train) -> None:
+    assert train(*TINY).status == 0  # what is opened once and for all is open now
+    environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = threading.active_count(), opened("socket:")
+
+    outcome = train(*TINY, "-m", "trainer.devices=2,1")
+
+    assert outcome.status == 0, outcome.err
+    sweep = sweep_of(outcome)
+    assert [result_of(job)["world_size"] for job in jobs_of(sweep)] == [2, 1]
+    assert all(len(list(job.glob("events.out.*"))) == 1 for job in jobs_of(sweep))
+    assert len(list((outcome.logs / "runs").iterdir())) == 1, "no rank makes a folder of its own"
+    assert dict(os.environ) == environment
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
+    assert (threading.active_count(), opened("socket:")) == before
+    assert subprocess.run(["pgrep", "-P", str(os.getpid()), "python"], capture_output=True, check=False).stdout == b""

@@ -1,0 +1,129 @@
+"""What a person types to start a sweep, and what comes of it."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_lit.config import compose, job_folder, plain
+from tests.conftest import REPOSITORY, Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
+
+# Refused as soon as the net is to be built: what is of interest here happens before.
+REFUSED = ("data=sample", "data.image_size=96", "model.num_classes=5")
+IDEAS = ("base", "lrn", "tanh", "no_overlap", "no_dropout", "no_mirror", "crop", "color", "towers")
+
+
+def names(train: Train, *typed: str) -> list[str]:
+    """The folders of the jobs that a command starts."""
+    outcome = train(*REFUSED, *typed)
+    assert outcome.status == 1
+    folders = jobs_of(sweep_of(outcome))
+    assert all("model.num_classes=5" in result_of(folder)["reason"] for folder in folders)
+    return [folder.name for folder in folders]
+
+
+@pytest.mark.slow
+def test_jobs_are_named_after_what_differs(train: Train) -> None:
+    assert names(train, "-m", "model.lrn=true,false", "optimizer=sgd,adamw", "seed=3", "name=mine") == [
+        "0_model.lrn-true_optimizer-sgd",
+        "1_model.lrn-true_optimizer-adamw",
+        "2_model.lrn-false_optimizer-sgd",
+        "3_model.lrn-false_optimizer-adamw",
+    ]
+
+
+def test_jobs_that_differ_in_name_lie_in_one_sweep(train: Train) -> None:
+    assert names(train, "-m", "experiment=quick,d2l") == ["0_experiment-quick", "1_experiment-d2l"]
+
+
+def test_a_key_of_a_group_that_is_swept_over_is_looked_for_in_each_choice(train: Train) -> None:
+    ask = ["optimizer=adamw,adamw", "optimizer.eps=1e-7"]  # the default optimizer has no eps
+    assert names(train, "-m", *ask) == ["0_optimizer-adamw", "1_optimizer-adamw"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "name"),
+    [
+        ("optimizer.lr-1e+30", "7_optimizer.lr-1e+30"),
+        ("data.dir-'/mnt/a b,c'", "7_data.dir-mnt-a-b-c"),
+        ("optimizer.betas-[0.9,0.95]", "7_optimizer.betas-0.9-0.95"),
+        ("model.lrn-True_seed-0_data.augment.mirror-False", "7_model.lrn-true_seed-0_data.augment.mirror-false"),
+        ("name-Größe", "7_name-Gr-e"),
+        ("", "7"),
+    ],
+)
+def test_a_name_is_safe_everywhere(overrides: str, name: str) -> None:
+    assert job_folder(7, overrides) == name
+
+
+def test_a_name_is_never_too_long_and_never_another_s() -> None:
+    one, other = (job_folder(number, "x" * 300) for number in (1, 2))
+    assert len(one) == 100
+    assert one != other
+
+
+def test_sweeps_of_the_same_second_have_folders_of_their_own(train: Train, tmp_path: Path) -> None:
+    same = f"hydra.sweep.dir=${{sweep_folder:{tmp_path}/logs/sweeps,2026-01-01_00-00-00}}"
+    for _ in range(2):
+        outcome = train(*REFUSED, "-m", "seed=0", same)
+    sweeps = sorted((outcome.logs / "sweeps").iterdir())
+    assert [sweep.name for sweep in sweeps] == ["2026-01-01_00-00-00", "2026-01-01_00-00-00_2"]
+    assert all(len(jobs_of(sweep)) == 1 for sweep in sweeps)
+
+
+def test_a_job_that_can_not_be_composed_is_told_before_any_is_started(train: Train) -> None:
+    outcome = train(*TINY, "-m", "optimizer=sgd,adamw", "optimizer.momentum=0.9", "seed=0,1")
+    line = "error: optimizer=adamw seed=0: optimizer.momentum: there is no such key: other choices of optimizer have it"
+    assert outcome.err == f"{line} (no job was started)\n"
+    assert outcome.status == 2
+    assert not list((outcome.logs / "sweeps").iterdir())
+
+
+@pytest.mark.slow
+def test_a_ready_sweep_needs_no_more_than_its_name(train: Train) -> None:
+    assert names(train, "sweep=ideas") == [f"{number}_idea-{name}" for number, name in enumerate(IDEAS)]
+    assert set(IDEAS) == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
+
+
+def test_a_ready_sweep_takes_other_values(train: Train) -> None:
+    assert names(train, "-m", "sweep=lrn", "seed=3") == ["0_model.lrn-true", "1_model.lrn-false"]
+
+
+@pytest.mark.parametrize("recipe", ["experiment=quick", "experiment=d2l", "model=lenet"])
+def test_ideas_are_switched_over_one_at_a_time(recipe: str) -> None:
+    base, *others = (leaves(plain(compose(recipe, "sweep=ideas", f"idea={name}"))) for name in IDEAS)
+    for name, other in zip(IDEAS[1:], others, strict=True):
+        assert len({key for key in {*base, *other} if base.get(key) != other.get(key)}) == 1, name
+
+
+def leaves(node: dict[str, Any], path: str = "") -> dict[str, Any]:
+    """All values by their keys."""
+    found: dict[str, Any] = {}
+    for key, value in node.items():
+        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
+    return found
+
+
+@pytest.mark.slow
+def test_every_way_to_fail_is_a_row_and_the_others_run(train: Train, tmp_path: Path) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    ask = [*TINY, "-m", "seed=0,1", "optimizer.lr=0.01,1e30,-1", "scheduler=constant"]
+
+    outcome = train(*ask, trouble("memory", ahead, job=0))
+
+    sweep = sweep_of(outcome)
+    rows = rows_of(sweep)
+    assert outcome.status == 1
+    assert [row["status"] for row in rows] == ["failed", "diverged", "failed", "completed", "diverged", "failed"]
+    assert rows[0]["reason"] == "OutOfMemoryError: no room for 3 GiB"
+    assert "lower optimizer.lr" in rows[1]["reason"]
+    assert rows[2]["reason"] == "optimizer: Invalid learning rate: -1"
+    closing = outcome.out[outcome.out.index(" job   seed") :]
+    for folder, row in zip(jobs_of(sweep), rows, strict=True):
+        log = (folder / "train.log").read_text()
+        assert (f"{row['status']:11} {folder}: {row['reason']}" in closing) is (row["status"] != "completed")
+        assert ("Traceback" in log) is (row["number"] == "0")
+        assert ("error: optimizer: Invalid" in log) is (row["optimizer.lr"] == "-1")
+    assert "6 jobs: 3 failed, 2 diverged, 1 completed" in closing

@@ -1,0 +1,134 @@
+"""summary.csv and summary.md, from folders as jobs leave them."""
+
+import json
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+from filelock import FileLock
+
+from alexnet_lit.sweep import update
+from tests.sweep.tiny import rows_of
+
+
+def job(sweep: Path, name: str, overrides: list[str], **result: Any) -> None:
+    """What a job leaves; without a status it has died."""
+    hydra = sweep / name / ".hydra"
+    hydra.mkdir(parents=True)
+    (hydra / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
+    if result:
+        renamed = {"test": "test/acc", "val": "val/acc_best"}
+        content = {renamed.get(key, key): value for key, value in result.items()}
+        (sweep / name / "result.json").write_text(json.dumps(content))
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    for seed, test in enumerate((0.5, 0.6, 0.7)):
+        overrides = ["data=sample", "model.lrn=True", f"seed={seed}"]
+        job(tmp_path, f"{seed}_lrn", overrides, status="completed", test=test, val=0.25, seconds=2.0)
+    job(
+        tmp_path,
+        "3_x",
+        ["data=sample", "model.lrn=False", "seed=0"],
+        status="completed",
+        test=0.4,
+        val=0.3,
+        seconds=1.0,
+    )
+    job(tmp_path, "4_x", ["data=sample", "model.lrn=False", "seed=1"], status="failed", reason="ValueError: a | b")
+    job(tmp_path, "10_x", ["data=sample", "model.lrn=False", "seed=2"])
+    (tmp_path / "earlier" / "4_x").mkdir(parents=True)
+    update(tmp_path)
+    return tmp_path
+
+
+def test_a_row_a_job_in_the_order_of_their_numbers(sweep: Path) -> None:
+    rows = rows_of(sweep)
+    assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4", "10"]
+    assert rows[1] == {
+        "number": "1",
+        "data": "sample",
+        "model.lrn": "true",
+        "seed": "1",
+        "status": "completed",
+        "test/acc": "0.6",
+        "val/acc_best": "0.25",
+        "seconds": "2.0",
+        "folder": "1_lrn",
+        "reason": "",
+    }
+    assert (rows[4]["status"], rows[4]["test/acc"], rows[4]["reason"]) == ("failed", "", "ValueError: a | b")
+    assert (rows[5]["status"], rows[5]["model.lrn"]) == ("unfinished", "false")
+    assert "killed" in rows[5]["reason"]
+
+
+def tables(sweep: Path) -> list[list[list[str]]]:
+    parts = (sweep / "summary.md").read_text().split("\n\n")
+    return [[cells(line) for line in part.splitlines()] for part in parts if part.startswith("|")]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
+
+
+def test_the_page_shows_what_differs_and_says_once_what_does_not(sweep: Path) -> None:
+    text = (sweep / "summary.md").read_text()
+    assert "6 jobs: 4 completed, 1 failed, 1 unfinished." in text
+    assert "`data=sample`" in text
+    rows, _ = tables(sweep)
+    assert rows[0] == [
+        "number",
+        "model.lrn",
+        "seed",
+        "status",
+        "test/acc",
+        "val/acc_best",
+        "seconds",
+        "folder",
+        "reason",
+    ]
+    assert rows[2] == ["0", "true", "0", "completed", "0.5000", "0.2500", "2.0", "0_lrn", ""]
+    assert rows[6][-1] == "ValueError: a / b", "a | in a cell is no border"
+
+
+def test_mean_and_standard_deviation_over_seeds(sweep: Path) -> None:
+    _, groups = tables(sweep)
+    scores = ["test/acc mean", "test/acc std", "val/acc_best mean", "val/acc_best std"]
+    assert groups[0] == ["model.lrn", "n", *scores]
+    assert groups[2:] == [
+        ["true", "3", "0.6000", "0.1000", "0.2500", "0.0000"],
+        ["false", "1", "0.4000", "", "0.3000", ""],
+    ]
+
+
+def test_folds_are_repeats_too(tmp_path: Path) -> None:
+    for fold in range(2):
+        job(tmp_path, f"{fold}_fold", ["data.folds=2", f"data.fold={fold}"], status="completed", test=fold / 2, val=0.5)
+    update(tmp_path)
+    assert tables(tmp_path)[1][2:] == [["2", "0.2500", "0.3536", "0.5000", "0.0000"]]
+
+
+def test_nothing_to_tell_is_told(tmp_path: Path) -> None:
+    update(tmp_path)
+    assert rows_of(tmp_path) == []
+    assert "0 jobs" in (tmp_path / "summary.md").read_text()
+
+
+def test_jobs_that_end_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
+    job(tmp_path, "0_x", ["seed=0"], status="completed")
+    other = threading.Thread(target=update, args=(tmp_path,))
+    with FileLock(tmp_path / ".summary.lock"):
+        other.start()
+        other.join(0.3)
+        assert not (tmp_path / "summary.csv").exists()
+        job(tmp_path, "1_x", ["seed=1"], status="completed")
+    other.join()
+    assert [row["number"] for row in rows_of(tmp_path)] == ["0", "1"]
+
+
+def test_where_it_can_not_be_written_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "summary.csv.part").mkdir()
+    update(tmp_path)
+    assert "can't be written" in capsys.readouterr().err
