@@ -39,7 +39,8 @@ def evaluate(
 
     measured = measure(file, tta=tta, split=split, dir=dir, device=device)
     with whole(picture) as part:
-        title = f"{file.parent.parent.name}\n{measured.images:,} {split} images, accuracy {measured.acc:.4f}"
+        images = f"{measured.images:,} {report.SPLITS[split]} images"
+        title = f"{file.parent.parent.name}\n{images}, accuracy {measured.acc:.4f}"
         draw(measured.scores.confusion.tolist(), list(measured.scores.classes), part, title)
     tell = report.as_json if as_json else report.as_text
     print(tell(measured, file, split, picture))

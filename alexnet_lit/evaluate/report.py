@@ -11,6 +11,8 @@ from alexnet_lit.evaluate.measure import Measured
 from alexnet_lit.evaluate.scores import BINS, wilson
 from alexnet_lit.watch.console import plain
 
+SPLITS = {"test": "test", "val": "validation"}
+
 
 def as_json(measured: Measured, checkpoint: Path, split: str, picture: Path) -> str:
     """One object; the keys that result.json has too have its names, `test/acc` or `val/acc`, and its values."""
@@ -43,7 +45,7 @@ def as_text(measured: Measured, checkpoint: Path, split: str, picture: Path) -> 
     whole = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     for name, value in (
         ("checkpoint", str(checkpoint)),
-        ("images", f"{measured.images:,} {split} images{views}, from {measured.origin}"),
+        ("images", f"{measured.images:,} {SPLITS[split]} images{views}, from {measured.origin}"),
         ("device", f"{measured.device}, precision {measured.precision}"),
         ("accuracy", f"{measured.acc:.4f}, with 95% confidence {low:.4f} to {high:.4f}"),
         ("loss", f"{measured.loss:.4f}"),
