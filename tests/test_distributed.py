@@ -29,13 +29,18 @@ def test_two_processes_are_one_run(command: Train) -> None:
     outcome = command(*TWO)
 
     assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.result["world_size"] == 2
+    assert (outcome.result["world_size"], outcome.result["steps"]) == (2, 4)
     assert outcome.result["status"] == "completed"
     files = sorted(path.name for path in outcome.folder.rglob("*") if path.is_file())
     assert len([name for name in files if name.startswith("events.out.")]) == 1
     assert [name for name in files if name.endswith(".log")] == ["train.log"]
     assert outcome.out.count("features.conv1") == 1, "the console speaks once"
     assert not ranks_of(outcome.logs)
+
+    longer = command(f"ckpt={outcome.folder}", "trainer.max_epochs=2", logs=outcome.logs, timeout=120)
+
+    assert (longer.status, longer.err) == (0, "")
+    assert longer.result["steps"] == 8
 
 
 @pytest.mark.slow
