@@ -6,15 +6,13 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import Request, urlopen
 
-from filelock import FileLock, Timeout
-
+from alexnet_lit.data.writing import alone, writing
 from alexnet_lit.errors import Mistake
 
 TIMEOUT_S = 5.0  # without a byte. Short, because what stalls is resumed
@@ -52,7 +50,7 @@ def download(files: Sequence[str], *, into: Path, mirrors: Sequence[str], right:
         if not mirror.startswith(("http://", "https://")):
             raise Mistake(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
     order = [mirror.rstrip("/") for mirror in mirrors]
-    with _alone(into):
+    with alone(into, lock=".download.lock", key="data.dir", doing="downloads"):
         missing = [file for file in files if not (into / file).exists()]
         if missing:
             _ask_all([f"{mirror}/{missing[0]}" for mirror in order])
@@ -71,7 +69,7 @@ def _download_one(file: str, into: Path, mirrors: Sequence[str], right: Callable
             reasons.append(f"{_host(mirror)}: {reason}")
             logger.warning("%s from %s: %s", file, _host(mirror), reason)
             continue
-        with _writing(into):
+        with writing(into, key="data.dir"):
             os.replace(part, into / file)
         return mirror
     raise NoMirror("; ".join(reasons))
@@ -90,7 +88,7 @@ def _persist(url: str, part: Path, right: Callable[[], bool]) -> None:
             continue
         if right():
             return
-        with _writing(part.parent):
+        with writing(part.parent, key="data.dir"):
             part.unlink(missing_ok=True)
         if not had:
             raise _Refused("what it sends is not this file")
@@ -110,7 +108,7 @@ def _transfer(url: str, part: Path, had: int) -> None:
         raise _Refused(f"HTTP {error.code} {error.reason}") from error
     except _NETWORK as error:
         raise _Refused(_why(error)) from error
-    with response, _writing(part.parent):
+    with response, writing(part.parent, key="data.dir"):
         continues = response.status == 206
         done = had if continues else 0
         length = response.headers.get("Content-Length", "")
@@ -176,33 +174,6 @@ def _ask_all(urls: Sequence[str]) -> None:
             return
         reasons.append(reason)
     raise NoMirror("; ".join(reasons) or "no mirror is given (data.mirrors is empty)")
-
-
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Hold the folder's lock: of several processes one downloads, and the others wait for what it brings."""
-    lock = FileLock(folder / ".download.lock")
-    with _writing(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            logger.info("waiting for another process, which downloads into %s", folder)
-            lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def _writing(folder: Path) -> Iterator[None]:
-    """Turn a folder that can't be written, or a disk that is full, into a `Mistake`."""
-    try:
-        yield
-    except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
-        why = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise Mistake(f"data.dir={folder} can't be written ({why}): make room, or name another folder") from error
 
 
 def _size(path: Path) -> int:
