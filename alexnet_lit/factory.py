@@ -19,6 +19,7 @@ from torch import nn
 from alexnet_lit.config import known, plain, suggest
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
+from alexnet_lit.length import run_length
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import explain_argument, show, wanted
 from alexnet_lit.schedules import Schedule
@@ -168,7 +169,7 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
         raise Mistake(f"scheduler.interval={show(interval)}: should be step or epoch")
     if monitor is not None and monitor not in _measured(data):
         raise Mistake(f"scheduler.monitor={monitor}: the run does not measure it: use {' or '.join(_measured(data))}")
-    lengths = dict(zip(("run_steps", "run_epochs"), _length(config.trainer, data), strict=True))
+    lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
     settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
     factory = make(OmegaConf.create({"scheduler": settings}), "scheduler")
     return Schedule(factory, interval=interval, monitor=monitor)
@@ -178,23 +179,6 @@ def _measured(data: ImageData) -> list[str]:
     """What a schedule that steps once an epoch can look at."""
     stages = ["train", *([data.validate] if data.sizes[data.validate] else [])]
     return [f"{stage}/{name}" for stage in reversed(stages) for name in ("loss", "acc")]
-
-
-def _length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
-    """Optimizer steps and epochs of a run, from its settings alone: a schedule is made before data is read."""
-    batches = -(-data.sizes["train"] // data.batch_size)
-    limit = trainer.overfit_batches or trainer.limit_train_batches
-    if trainer.fast_dev_run:
-        return int(trainer.fast_dev_run), 1
-    if isinstance(limit, int):
-        batches = min(batches, limit)
-    elif isinstance(limit, float):
-        batches = int(batches * limit)
-    epochs = trainer.max_epochs if isinstance(trainer.max_epochs, int) and trainer.max_epochs > 0 else 1
-    steps = -(-batches // trainer.accumulate_grad_batches) * epochs
-    if isinstance(trainer.max_steps, int) and trainer.max_steps > 0:
-        steps = trainer.max_steps if trainer.max_epochs == -1 else min(steps, trainer.max_steps)
-    return max(1, steps), epochs
 
 
 def _try_out(module: Classifier) -> None:

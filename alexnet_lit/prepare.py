@@ -14,6 +14,7 @@ from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, make, read_checkpoint
+from alexnet_lit.length import epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
 from alexnet_lit.watch import log
@@ -54,6 +55,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         _check_same_net(module, saved, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
+    _check_validation(config.trainer, epoch_batches(config.trainer, data))
     speed = watch.Speed()
     picture = watch.Picture(watch.History(), path=folder / "curves.png", title=folder.name)
     checkpoints = make(
@@ -110,6 +112,17 @@ def _check_clipping(config: DictConfig) -> None:
         raise Mistake(
             "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
             "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        )
+
+
+def _check_validation(trainer: DictConfig, batches: int) -> None:
+    """Refuse what Lightning would refuse once data is read: to validate after more batches than an epoch has."""
+    interval = trainer.val_check_interval
+    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
+    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
+        raise Mistake(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
+            f"use at most {batches}, or 1.0 for once an epoch"
         )
 
 

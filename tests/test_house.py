@@ -38,9 +38,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "lit": ("data schedules", "torch lightning torchmetrics"),
         "config": ("errors mistakes", "hydra omegaconf"),
+        "length": ("data", "omegaconf"),
     },
     {
-        "factory": ("errors mistakes config data schedules lit", "torch pydantic lightning hydra omegaconf"),
+        "factory": ("errors mistakes config data schedules lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
         "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich"),
     },
@@ -55,7 +56,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "errors ckpt output config data distributed watch factory saved",
             "torch lightning torchmetrics rich",
         ),
-        "prepare": ("errors mistakes data distributed watch checkpoints lit factory", "lightning omegaconf"),
+        "prepare": ("errors mistakes data distributed watch checkpoints lit length factory", "lightning omegaconf"),
     },
     {
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
