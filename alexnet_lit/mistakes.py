@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -52,7 +53,7 @@ def explain_override(override: str) -> Mistake:
 
 def explain_argument(error: ValidationError, path: str) -> Mistake:
     """The first wrong argument of a checked constructor, named as the config key that a person types."""
-    first = error.errors(include_url=False)[0]
+    first = _first(error)
     name = ".".join(str(part) for part in first["loc"][:1])
     key = f"{path}.{name}" if path else name
     if first["type"] == "unexpected_keyword_argument":
@@ -62,9 +63,15 @@ def explain_argument(error: ValidationError, path: str) -> Mistake:
     return Mistake(f"{key}={show(first['input'])}: {wanted(error)}")
 
 
+def _first(error: ValidationError) -> Any:
+    """The first wrong value. Of several types that it might have, each has something to say: the one that fits best."""
+    errors = error.errors(include_url=False)
+    return max((each for each in errors if each["loc"][:1] == errors[0]["loc"][:1]), key=lambda each: len(each["loc"]))
+
+
 def wanted(error: ValidationError) -> str:
     """What the first wrong value should be, in words."""
-    text = error.errors(include_url=False)[0]["msg"]
+    text: str = _first(error)["msg"]
     return text.replace("Input should be", "should be").replace("a valid boolean", "true or false")
 
 

@@ -45,6 +45,35 @@ def test_without_a_margin_the_middle_is_the_whole() -> None:
     assert torch.equal(tight(images), wide(images, whole=True))
 
 
+@pytest.mark.parametrize("windows", [False, True])
+@pytest.mark.parametrize("colours", [False, True])
+@pytest.mark.parametrize("count", [1, 5])
+def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bool, count: int) -> None:
+    mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    images = torch.randint(0, 256, (count, 3, 40, 30), dtype=torch.uint8)
+    corners = torch.randint(-3, 9, (count, 2)) if windows else None
+    color = torch.randn(count, 3) / 10 if colours else None
+    size = {"source_size": 40, "image_size": 32, "enlarged": 36}
+
+    out = Pixels(**size, mean=mean, std=std)(images, corners=corners, color=color)
+
+    assert out.shape == (count, 3, 32, 32)
+    for channel in range(3):
+        part = slice(channel, channel + 1)
+        alone = Pixels(**size, mean=mean[channel], std=std[channel])
+        one = alone(images[:, part], corners=corners, color=None if color is None else color[:, part])
+        torch.testing.assert_close(out[:, part], one, rtol=0, atol=1e-5)
+
+
+def test_one_std_may_be_that_of_all_channels() -> None:
+    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    size = {"source_size": 8, "image_size": 16, "enlarged": 16}
+    same = Pixels(**size, mean=[0.5] * 3, std=[0.2] * 3)(images)
+    for mean, std in ((0.5, [0.2] * 3), ([0.5] * 3, 0.2), (0.5, 0.2)):
+        mixed = Pixels(**size, mean=mean, std=std)(images)
+        torch.testing.assert_close(mixed, same, rtol=0, atol=1e-5)
+
+
 def test_real_images_come_out_normalised() -> None:
     train, _ = load_sample()
     out = Pixels(source_size=28, image_size=28, enlarged=28, mean=0.2860, std=0.3530)(train.images)
@@ -63,4 +92,6 @@ def test_follows_the_precision_of_its_module() -> None:
 
 
 def test_is_no_part_of_a_checkpoint() -> None:
-    assert not Pixels(source_size=28, image_size=224, enlarged=224, mean=0.0, std=1.0).state_dict()
+    sizes = {"source_size": 28, "image_size": 224, "enlarged": 224}
+    assert not Pixels(**sizes, mean=0.0, std=1.0).state_dict()
+    assert not Pixels(**sizes, mean=[0.0] * 3, std=[1.0] * 3).state_dict()
