@@ -63,18 +63,20 @@ def summary(
 ) -> None:
     """Print the net layer by layer: output shape, parameters, multiply-adds, memory of activations.
 
-    For one image, with the share of each layer in the total. Builds the net alone, so no data is needed.
+    For one image, with the share of each layer in the total. Builds the net alone: of data=image_folder it takes a look
+    at the folder, for how many classes there are; other data need not be there.
     """
     from alexnet_lit.config import compose
 
     config = compose(*overrides or ())
     # These import torch: only once there is a net to build.
-    from alexnet_lit.factory import build_net, check_root, without_weights
+    from alexnet_lit.factory import build_net, check_root, settled, without_weights
     from alexnet_lit.watch import layers
     from alexnet_lit.watch.console import plain
 
     check_root(config)
-    net = build_net(without_weights(config))
+    config = settled(without_weights(config))
+    net = build_net(config)
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     table = layers(net, (config.model.in_channels, size, size), costs=True)
     typer.echo(plain(table))  # as text it has its own width, whatever the terminal's

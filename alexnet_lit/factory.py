@@ -39,6 +39,9 @@ def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> A
         if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
             raise Mistake(f"{path}={show(node)}: has no _target_ that names a class: use one of the group's files")
         target = target or get_object(node["_target_"])
+        if lacking := OmegaConf.missing_keys(node):
+            key = min(lacking)
+            raise Mistake(f"{key}: has to be given: add {key}=...")
         arguments = {key: value for key, value in plain(node).items() if not key.startswith("_")}
         _check(target, arguments, path)
         if "_target_" not in node:
@@ -103,9 +106,32 @@ def check_root(config: DictConfig) -> None:
         raise Mistake(f"seed={show(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
 
 
+def follow(config: DictConfig, data: ImageData) -> DictConfig:
+    """The same config with what it leaves to the data filled in: data.found, model.num_classes, model.in_channels."""
+    config = config.copy()
+    if data.found is not None:
+        config.data.found = data.found._asdict()
+    there = {"num_classes": len(data.classes), "in_channels": data.channels}
+    for key in _left_open(config):
+        config.model[key] = there[key]
+    return config
+
+
+def settled(config: DictConfig) -> DictConfig:
+    """As `follow`, for those who need no data: looks for them only where the net leaves something to them."""
+    return follow(config, make(config, "data")) if _left_open(config) else config
+
+
+def _left_open(config: DictConfig) -> list[str]:
+    """What of the net follows the data."""
+    model = OmegaConf.select(config, "model")
+    keys = ("num_classes", "in_channels") if isinstance(model, DictConfig) else ()
+    return [key for key in keys if key in model and model[key] is None]
+
+
 def build_net(config: DictConfig) -> nn.Module:
-    """The net alone: images (B, C, S, S) -> logits (B, classes). Asks for no data."""
-    net: nn.Module = make(config, "model")
+    """The net alone: images (B, C, S, S) -> logits (B, classes). Reads no data."""
+    net: nn.Module = make(settled(config), "model")
     return net
 
 
@@ -129,6 +155,7 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
 def assemble(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
     """As `build`. fresh: no checkpoint is to bring the weights, so model.weights counts; the config keeps it."""
     data = make(config, "data")
+    config = follow(config, data)
     _check_fit(config, data)
     net = build_net(config if fresh else without_weights(config))
     optimizer = make(config, "optimizer")
@@ -137,6 +164,8 @@ def assemble(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]
         net=net,
         pixels=data.pixels,
         views=data.views,
+        classes=data.classes,
+        channels=data.channels,
         optimizer=optimizer,
         schedule=schedule,
         validate=config.data.validate,

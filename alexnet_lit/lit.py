@@ -77,9 +77,9 @@ class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
     net: images (B, C, S, S) -> logits (B, classes). pixels: small uint8 images -> what the net sees.
-    views: what of an image `test` averages over.
-    optimizer: parameters -> Optimizer. config: the run's whole config in plain values; it goes into each checkpoint, so
-    that a checkpoint alone is enough to load the net again.
+    views: what of an image `test` averages over. classes: their names, in the order of the logits. channels: of images.
+    optimizer: parameters -> Optimizer. config: the run's whole config in plain values; with the names of the classes it
+    goes into each checkpoint, so that a checkpoint alone is enough to load the net again and say what it sees.
     """
 
     def __init__(
@@ -88,6 +88,8 @@ class Classifier(LightningModule):
         net: nn.Module,
         pixels: Pixels,
         views: Views,
+        classes: tuple[str, ...],
+        channels: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Schedule,
         validate: Literal["val", "test"],
@@ -98,11 +100,13 @@ class Classifier(LightningModule):
         self.net = net
         self.pixels = pixels
         self.views = views
+        self.classes = classes
+        self.channels = channels
         self.optimizer = optimizer
         self.schedule = schedule
         self.validate: Stage = validate
         self.seed = seed
-        self.save_hyperparameters({"config": config}, logger=False)
+        self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
         # Scores of whole epochs, and of the steps since the last point of the training curve.
         self.scores = Scores()
         self.window = Score()
@@ -116,14 +120,14 @@ class Classifier(LightningModule):
         return logits
 
     def predict(self, images: Tensor) -> Tensor:
-        """Probabilities of each class for uint8 images (B, H, W) or (B, 1, H, W): (B, classes) float32, rows sum to 1.
+        """Probabilities of each class for uint8 images (B, C, H, W), grey ones (B, H, W) too: (B, classes) float32.
 
-        Runs in eval mode, whatever mode the module is in. Raises: ValueError for another dtype or shape.
+        Rows sum to 1. Runs in eval mode, whatever mode the module is in. Raises: ValueError for another dtype or shape.
         """
-        if images.dtype != torch.uint8 or not (images.ndim == 3 or (images.ndim == 4 and images.shape[1] == 1)):
-            raise ValueError(
-                f"predict takes uint8 images (B, H, W) or (B, 1, H, W), not {images.dtype} {tuple(images.shape)}"
-            )
+        grey = self.channels == 1 and images.ndim == 3
+        if images.dtype != torch.uint8 or not (grey or (images.ndim == 4 and images.shape[1] == self.channels)):
+            shapes = "(B, H, W) or (B, 1, H, W)" if self.channels == 1 else f"(B, {self.channels}, H, W)"
+            raise ValueError(f"predict takes uint8 images {shapes}, not {images.dtype} {tuple(images.shape)}")
         training = self.training
         self.eval()
         try:

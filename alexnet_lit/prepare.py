@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.data import ImageData
+from alexnet_lit.data.folder import several
 from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build, check_root, make, read_checkpoint
+from alexnet_lit.factory import build, check_root, follow, make, read_checkpoint
 from alexnet_lit.length import epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
@@ -51,7 +52,9 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     _check_pairs(data, ranks)
+    config = follow(config, data)
     if saved is not None:
+        _check_same_classes(module, saved, f"ckpt={config.ckpt}")
         _check_same_net(module, saved, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
@@ -140,7 +143,7 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
         key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
         raise Mistake(
             f"objective={objective}: {key} leaves no validation images to choose by: "
-            "use data.val_size=5000, or objective=null to keep the last net"
+            f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
         )
     return objective
 
@@ -158,6 +161,19 @@ def _resume_from(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, 
     if "optimizer_states" not in checkpoint:
         raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
     return path, checkpoint
+
+
+def _check_same_classes(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse a checkpoint of other classes, or of these in another order. Raises: Mistake that names them."""
+    here = list(module.classes)
+    there = checkpoint["hyper_parameters"].get("classes", here)  # checkpoints of before they were kept have none
+    if there != here:
+        gone, new = (
+            several([each for each in one if each not in other]) for one, other in ((there, here), (here, there))
+        )
+        changes = " and ".join(f"{word} {names}" for word, names in (("without", gone), ("with", new)) if names)
+        way_out = "make them what they were, or start a new run"
+        raise Mistake(f"{name}: the classes have changed since, now {changes or 'in another order'}: {way_out}")
 
 
 def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:

@@ -11,7 +11,7 @@ from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import STOP_SIGNALS
 from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
-from alexnet_lit.factory import read_checkpoint
+from alexnet_lit.factory import follow, read_checkpoint
 from alexnet_lit.prepare import Parts, prepare
 from alexnet_lit.result import Result, collect, write_result
 from alexnet_lit.resume import program
@@ -34,7 +34,7 @@ def run(config: DictConfig, folder: Path) -> Result:
         parts = prepare(config, folder)
         if not distributed.is_rank():
             _announce(parts)
-            parts.data.prepare_data()  # a missing or broken file is told before anything starts
+            parts = _ready(parts)  # a missing or broken file is told before anything starts
             log.info("images from %s", parts.data.origin)
             if parts.ranks > 1:
                 return _spread(parts)
@@ -93,21 +93,33 @@ def _test(parts: Parts) -> None:
     """Evaluate the best net, or the last where none was chosen, on the test images: once."""
     if parts.config.data.validate == "test" and "test/acc" in parts.module.published:
         return  # the last epoch ended with it, and the last net is the result
+    if not parts.data.sizes["test"]:
+        log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
+        return
     best = parts.checkpoints.best
     if parts.checkpoints.objective is not None and best.exists():
         parts.module.load_state_dict(read_checkpoint(best)["state_dict"])
     parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
 
 
+def _ready(parts: Parts) -> Parts:
+    """Have the data ready to be read. Where that leaves fewer images, all is built anew: the schedule is as long."""
+    before = parts.data.found
+    parts.data.prepare_data()
+    if parts.data.found == before:
+        return parts
+    parts = prepare(follow(parts.config, parts.data), parts.folder)
+    _announce_data(parts)
+    return parts
+
+
 def _announce(parts: Parts) -> None:
     """What is about to happen: device, data, net."""
-    config, sizes = parts.config, parts.data.sizes
+    config = parts.config
     log.info("device  %s, precision %s", parts.device, config.trainer.precision)
     if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
         log.warning("precision %s: a CPU without bf16 units takes many times as long", config.trainer.precision)
-    images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
-    source = parts.data.source_size
-    log.info("data    %s, %d px -> %d px", images, source, config.data.image_size)
+    _announce_data(parts)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
     log.info("run     %s", parts.folder)
@@ -117,6 +129,13 @@ def _announce(parts: Parts) -> None:
             log.info("        with %s", override)
     size = config.data.image_size
     watch.show(watch.layers(parts.module.net, (parts.data.channels, size, size)))
+
+
+def _announce_data(parts: Parts) -> None:
+    """How many images there are, and how large."""
+    sizes, px = parts.data.sizes, f"{parts.data.source_size} px -> {parts.config.data.image_size} px"
+    images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+    log.info("data    %s of %d classes, %s", images, len(parts.data.classes), px)
 
 
 def _conclude(parts: Parts, result: Result) -> None:

@@ -25,7 +25,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "nets": ("", "torch pydantic triton"),
-        "data": ("errors", "torch pydantic lightning filelock numpy"),
+        "data": ("errors", "torch pydantic lightning filelock numpy PIL"),
         "distributed": ("errors", "torch"),
         "watch": ("errors", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
@@ -144,10 +144,15 @@ CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes_and_builds(choice: str, tmp_path: Path) -> None:
+def test_every_choice_composes_and_builds(
+    choice: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     from alexnet_lit.prepare import prepare
+    from tests.pictures import fill
 
     data = [] if choice.startswith("data=") else ["data=sample"]
+    if choice == "data=image_folder":
+        data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
     config = alexnet_lit.compose(choice, *data, "data.image_size=96")
     parts = prepare(config, tmp_path)
     group = choice.partition("=")[0]

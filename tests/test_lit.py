@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 
 import alexnet_lit
+from alexnet_lit.data import CLASSES
 from alexnet_lit.data.files import load_sample
 from alexnet_lit.lit import Classifier, Score
 
@@ -31,6 +32,11 @@ def test_a_prediction_is_the_softmax_of_the_net(module: Classifier) -> None:
     module.eval()
     torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
     torch.testing.assert_close(module.predict(images[:, None]), probabilities)
+
+
+def test_it_knows_the_names_of_its_classes(module: Classifier) -> None:
+    assert module.classes == CLASSES
+    assert module.hparams["classes"] == list(CLASSES)
 
 
 def test_a_prediction_leaves_the_mode_alone_and_knows_no_dropout(module: Classifier) -> None:

@@ -140,6 +140,7 @@ def test_a_checkpoint_alone_is_enough(finished: Outcome, tmp_path: Path) -> None
     module = alexnet_lit.load(file)
 
     assert not module.training
+    assert module.classes[0] == "T-shirt/top"
     assert equal(module.state_dict(), weights(finished.folder, "best"))
     probabilities = module.predict(torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8))
     torch.testing.assert_close(probabilities.sum(1), torch.ones(3))

@@ -11,8 +11,11 @@ if TYPE_CHECKING:
     from alexnet_lit.data.batches import Batch, Batches, Order
     from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample
     from alexnet_lit.data.files import fetch
+    from alexnet_lit.data.image_folder import ImageFolder
     from alexnet_lit.data.module import ImageData
+    from alexnet_lit.data.picture import square
     from alexnet_lit.data.pixels import Pixels
+    from alexnet_lit.data.rows import Rows
     from alexnet_lit.data.views import Views
 
 __all__ = [
@@ -22,11 +25,14 @@ __all__ = [
     "Batches",
     "FashionMNIST",
     "ImageData",
+    "ImageFolder",
     "Order",
     "Pixels",
+    "Rows",
     "Sample",
     "Views",
     "fetch",
+    "square",
 ]
 
 _HOMES = {
@@ -39,7 +45,10 @@ _HOMES = {
     "fetch": "files",
     "Sample": "fashion_mnist",
     "ImageData": "module",
+    "ImageFolder": "image_folder",
     "Pixels": "pixels",
+    "Rows": "rows",
+    "square": "picture",
     "Views": "views",
 }
 

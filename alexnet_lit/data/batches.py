@@ -7,11 +7,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from alexnet_lit.data.rows import Images
+
 
 class Batch(NamedTuple):
     """What a loader yields and a step receives: this rank's part of a global batch.
 
-    images: uint8 (B, H, W) from the loader, float (B, C, S, S) once they are on the device.
+    images: uint8 (B, H, W) or (B, C, H, W) from the loader, float (B, C, S, S) once they are on the device.
     labels: int64 (B,). Of a mixed image, the class with the larger share.
     draws: float32 (B, D) in [0, 1]: the chances that augmentation takes for each image; D is 0 in evaluation.
     total: images in this step over all ranks; B on a single one.
@@ -31,13 +33,16 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
-    """A random order of all indices (N,) in which the classes take turns, so that each prefix of it is balanced."""
+    """A random order of all indices (N,) in which any run of places has the classes in proportion.
+
+    Classes of the same size take turns.
+    """
     shuffled = torch.randperm(len(labels), generator=generator(seed, 0))
     classes = labels[shuffled]
-    turn = torch.empty_like(classes)
-    for label in range(int(labels.max()) + 1):
-        members = classes == label
-        turn[members] = torch.arange(int(members.sum()))
+    counts = torch.bincount(classes)
+    by_class = classes.argsort(stable=True)
+    turn = torch.empty(len(labels), dtype=torch.float64)
+    turn[by_class] = torch.cat([(torch.arange(count).double() + 0.5) / count for count in counts.tolist()])
     return shuffled[turn.argsort(stable=True)]
 
 
@@ -87,7 +92,7 @@ class Batches:
 
     def __init__(
         self,
-        images: Tensor,
+        images: Images,
         labels: Tensor,
         order: Order,
         *,

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ConfigDict, validate_call
 
 from alexnet_lit.data.files import fetch, load_fashion_mnist, load_sample
-from alexnet_lit.data.module import ImageData, Pair
+from alexnet_lit.data.module import ImageData, Pair, Split
 
 CLASSES = (
     "T-shirt/top",
@@ -45,9 +45,10 @@ class FashionMNIST(ImageData):
         """Find the four files or download them. Raises: Mistake that says what is missing and the ways out."""
         self.origin = str(next(iter(fetch(**self.places).values())).parent)
 
-    def read(self) -> tuple[Pair, Pair]:
+    def read(self) -> dict[Split, Pair]:
         """All images and labels, each file checked. Raises: Mistake that names a broken file."""
-        return load_fashion_mnist(**self.places)
+        train, test = load_fashion_mnist(**self.places)
+        return {"train": train, "test": test}
 
 
 class Sample(ImageData):
@@ -60,6 +61,7 @@ class Sample(ImageData):
     classes = CLASSES
     origin = "the sample in the package"
 
-    def read(self) -> tuple[Pair, Pair]:
+    def read(self) -> dict[Split, Pair]:
         """All images and labels of the sample."""
-        return load_sample()
+        train, test = load_sample()
+        return {"train": train, "test": test}

@@ -1,6 +1,6 @@
 """A set of small images as a LightningDataModule: split, batches, and what a batch becomes on the device."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from lightning import LightningDataModule
@@ -9,36 +9,41 @@ from torch import Tensor
 
 from alexnet_lit.data.augment import Augment
 from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order
-from alexnet_lit.data.pixels import Pixels
+from alexnet_lit.data.folder import Found
+from alexnet_lit.data.pixels import Pixels, Std
+from alexnet_lit.data.rows import Images, Rows
 from alexnet_lit.data.views import Averaging, Views
 from alexnet_lit.errors import Mistake
 
-Pair = tuple[Tensor, Tensor]
+Pair = tuple[Images, Tensor]
 Split = Literal["train", "val", "test"]
 
 
 class ImageData(LightningDataModule):
-    """Ten balanced classes of small grey images, held in memory as uint8.
+    """Classes of small images, grey or with channels, as uint8 in memory or in a file that is mapped into it.
 
     The training images are split once into training and validation images: by `split_seed` alone, so the same for
-    every seed, rank and resume, and balanced over the classes. The test images are for `test` alone, unless
+    every seed, rank and resume, with the classes in proportion. The test images are for `test` alone, unless
     validate="test" asks for the course's way of looking at them after each epoch.
 
-    batch_size: images in a step, over all devices. train_size: train on a balanced subset; None takes all that the
-    split leaves. folds, fold: with folds=k, whatever val_size says, the images are split into k parts, and part `fold`,
-    counted from 0, is for validation. tta: what `test` averages over, see Views. seed: of the order of images and of
-    augmentation.
+    batch_size: images in a step, over all devices. mean, std: of values 0..1, one for all channels or one for each.
+    train_size: train on a subset with the classes in proportion; None takes all that the split leaves. val_size: images
+    for validation, or a share of them if it is below 1. folds, fold: with folds=k, whatever val_size says, the images
+    are split into k parts, and part `fold`, counted from 0, is for validation. tta: what `test` averages over, see
+    Views. seed: of the order of images and of augmentation.
 
     Subclasses say how many images there are and read them. Nothing is read before `prepare_data` or `setup`.
     Raises: Mistake if the split asks for more images than there are.
     """
 
     train_total: int
-    test_total: int
+    val_total = 0  # validation images of their own; without any they are split off from the training images
+    test_total: int  # 0 where there are none
     source_size: int
     channels: int
     classes: tuple[str, ...]
     origin: str  # where the images come from, in words
+    found: Found | None = None  # what a folder holds, for a data set whose classes and numbers follow from one
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(
@@ -46,10 +51,10 @@ class ImageData(LightningDataModule):
         *,
         batch_size: Annotated[int, Field(ge=1)],
         image_size: Annotated[int, Field(ge=1)],
-        mean: float,
-        std: Annotated[float, Field(gt=0)],
+        mean: float | list[float],
+        std: Std | list[Std],
         train_size: Annotated[int, Field(ge=1)] | None,
-        val_size: Annotated[int, Field(ge=0)],
+        val_size: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)],
         folds: Annotated[int, Field(ge=0)],
         fold: Annotated[int, Field(ge=0)],
         split_seed: int,
@@ -71,23 +76,17 @@ class ImageData(LightningDataModule):
                 "or data.tta=none"
             )
         if augment.color and augment.color_axes.shape[1] != self.channels:
-            plural = "s" if self.channels > 1 else ""
-            raise Mistake(
-                f"data.augment.color_axes={augment.color_axes.tolist()}: the images have {self.channels} "
-                f"channel{plural}: use {self.channels} number{plural} an axis"
-            )
-        self.held_out, why = _held_out(self.train_total, val_size=val_size, folds=folds, fold=fold)
-        left = self.train_total - len(self.held_out)
+            raise _channels("augment.color_axes", augment.color_axes.tolist(), self.channels, " an axis")
+        for key, values in (("mean", mean), ("std", std)):
+            if isinstance(values, list) and len(values) != self.channels:
+                raise _channels(key, values, self.channels, "")
         if folds and validate == "test":
             raise Mistake(
                 f"data.folds={folds}: data.validate=test would never look at the fold: use data.validate=val, "
                 "or data.folds=0"
             )
-        if train_size is not None and train_size > left:
-            raise Mistake(
-                f"data.train_size={train_size} is more than the {left} images that {why} leaves: "
-                f"use at most {left}, or null for all"
-            )
+        self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
+        self.divide()
         self.batch_size = batch_size
         self.split_seed = split_seed
         self.validate = validate
@@ -95,23 +94,39 @@ class ImageData(LightningDataModule):
         self.seed = seed
         self.pixels = Pixels(source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std)
         self.views = Views(tta=tta, image_size=image_size, enlarged=enlarged)
-        self.sizes: dict[Split, int] = {"train": train_size or left, "val": len(self.held_out), "test": self.test_total}
-        self.images: dict[Split, Pair] = {}
+        self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or Rows of one that is mapped
         self._copies: dict[Split, Pair] = {}  # on the device that trains
 
-    def read(self) -> tuple[Pair, Pair]:
-        """Training and test images uint8 (N, H, W) with labels int64 (N,), checked."""
+    def divide(self) -> None:
+        """Say how many images each part of the split has, by how many there are. Raises: Mistake if that can't be."""
+        self.held_out, why = range(0), "val/"
+        if not self.val_total:
+            self.held_out, why = _held_out(self.train_total, self.val_size, folds=self.folds, fold=self.fold)
+        left = self.train_total - len(self.held_out)
+        if self.train_size is not None and self.train_size > left:
+            raise Mistake(
+                f"data.train_size={self.train_size} is more than the {left} images that {why} leaves: "
+                f"use at most {left}, or null for all"
+            )
+        self.sizes: dict[Split, int] = {
+            "train": self.train_size or left,
+            "val": self.val_total or len(self.held_out),
+            "test": self.test_total,
+        }
+
+    def read(self) -> dict[Split, Pair]:
+        """Images uint8 (N, H, W) or (N, C, H, W) with labels int64 (N,), checked: train, and what else there is."""
         raise NotImplementedError  # a subclass's task
 
     def setup(self, stage: str) -> None:
         """Read and split, once."""
         if self.images:
             return
-        (images, labels), test = self.read()
-        order = balanced_order(labels, self.split_seed)
+        parts = self.read()
+        order = balanced_order(parts["train"][1], self.split_seed)
         val = order[self.held_out.start : self.held_out.stop]
         train = torch.cat([order[: self.held_out.start], order[self.held_out.stop :]])[: self.sizes["train"]]
-        self.images = {"train": (images[train], labels[train]), "val": (images[val], labels[val]), "test": test}
+        self.images = {"val": _take(parts["train"], val), **parts, "train": _take(parts["train"], train)}
 
     def train_dataloader(self) -> Batches:
         """Batches of training images in an order of their own each epoch, augmented."""
@@ -147,7 +162,7 @@ class ImageData(LightningDataModule):
         return self._copies[split]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: augment, normalise, enlarge, mix. uint8 (B, H, W) -> float (B, C, image_size, image_size).
+        """On the device: augment, normalise, enlarge, mix. uint8 (B, ..., H, W) -> float (B, C, S, S) of image_size px.
 
         For `test` it is as large as `views` want it.
         """
@@ -157,19 +172,33 @@ class ImageData(LightningDataModule):
         return self.augment.mix(batch._replace(images=images))
 
 
-def _held_out(total: int, *, val_size: int, folds: int, fold: int) -> tuple[range, str]:
+def _take(pair: Pair, index: Tensor) -> Pair:
+    """Some of the images, with their labels; those of a mapped file are still not read."""
+    images, labels = pair
+    return images.take(index) if isinstance(images, Rows) else images[index], labels[index]
+
+
+def _channels(key: str, values: object, channels: int, each: str) -> Mistake:
+    plural = "s" if channels > 1 else ""
+    return Mistake(
+        f"data.{key}={values}: the images have {channels} channel{plural}: use {channels} number{plural}{each}"
+    )
+
+
+def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[range, str]:
     """Which places of the balanced order are for validation, and the key that says so. Any run of places is balanced.
 
     Raises: Mistake if there is no such fold, or if nothing is left to train on.
     """
     if folds == 0 and fold > 0:
         raise Mistake(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
-    if folds == 0 and val_size >= total:
+    count = max(1, round(val_size * total)) if isinstance(val_size, float) else val_size
+    if folds == 0 and count >= total:
         raise Mistake(
             f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
         )
     if folds == 0:
-        return range(val_size), f"data.val_size={val_size}"
+        return range(count), f"data.val_size={val_size}"
     if folds == 1 or folds > total:
         raise Mistake(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")
     if fold >= folds:

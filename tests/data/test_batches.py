@@ -87,6 +87,17 @@ def test_every_prefix_of_the_balanced_order_is_balanced() -> None:
     assert order.tolist() != balanced_order(labels, seed=2).tolist()
 
 
+def test_any_run_of_the_order_has_classes_in_proportion() -> None:
+    labels = torch.tensor([0] * 1000 + [1] * 100 + [2] * 10 + [4])[torch.randperm(1111)]
+    order = balanced_order(labels, seed=1)
+    assert sorted(order.tolist()) == list(range(1111))
+    for start in range(0, 1111, 50):
+        counts = torch.bincount(labels[order[start : start + 111]], minlength=5)
+        share = torch.tensor([1000, 100, 10, 0, 1]) * int(counts.sum()) / 1111
+        assert (counts - share).abs().max() <= 2
+    assert 4 not in labels[order[:400]], "what is there once stays with the larger part"
+
+
 def test_batches_come_from_where_the_images_are() -> None:
     order = Order(SIZE, seed=0, shuffle=True, draws=1)
     loader = Batches(IMAGES.to("meta"), LABELS.to("meta"), order, batch_size=6)

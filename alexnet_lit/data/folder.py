@@ -1,0 +1,140 @@
+"""What is in a folder of pictures: train/<class>/..., and val/ and test/ where they are there. Reads names alone."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from alexnet_lit.errors import Mistake
+
+# What a picture may be called; what it is, its first bytes say when it is decoded.
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+_NAMED = 3  # of many things that a line is about
+
+
+class Found(NamedTuple):
+    """The classes, in the order of their names, and how many pictures there are; 0 where val/ or test/ is absent."""
+
+    classes: list[str]
+    train: int
+    val: int
+    test: int
+
+
+class Listing(NamedTuple):
+    """What train/, val/ or test/ holds: `names` as "<class>/<any>/<where>/<file>", by class, then by name."""
+
+    classes: list[str]
+    names: list[str]
+    others: list[str]  # files that are passed over: no picture by their name, or in no class folder
+
+
+def look(dir: Path) -> Found:
+    """See which classes there are and how many pictures each part has.
+
+    A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
+    Raises: Mistake for a folder that can't be trained on.
+    """
+    _check_folder(dir, "")
+    train = dir / "train"
+    if not os.path.lexists(train):
+        there = [f"{entry.name}/" for entry in _entries(dir) if entry.is_dir()]
+        instead = f", but {several(there)}" if there else ""
+        raise Mistake(f"data.dir={dir}: there is no train/ in it{instead}: put a folder for each class into train/")
+    listing = scan(train)
+    classes = listing.classes
+    for name in classes:
+        if not name.isprintable() or "${" in name or name == "???":
+            raise Mistake(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
+    counts = dict.fromkeys(classes, 0)
+    for name in listing.names:
+        counts[class_of(name)] += 1
+    _check_classes(dir, listing, counts)
+    val, test = (_count(dir, part, classes) if os.path.lexists(dir / part) else 0 for part in ("val", "test"))
+    return Found(classes, len(listing.names), val, test)
+
+
+def scan(folder: Path) -> Listing:
+    """List train/, val/ or test/. Raises: Mistake if it is no folder or can't be read."""
+    _check_folder(folder.parent, folder.name)
+    try:
+        entries = _entries(folder)
+        classes = [entry.name for entry in entries if entry.is_dir()]
+        others = [entry.name for entry in entries if not entry.is_dir()]
+        names: list[str] = []
+        for name in classes:
+            for file in _walk(folder / name, frozenset()):
+                kind = names if file.lower().endswith(SUFFIXES) else others
+                kind.append(f"{name}/{file}")
+    except OSError as error:
+        raise Mistake(f"data.dir={folder.parent}: {error.filename} can't be read ({error.strerror})") from error
+    return Listing(classes, names, others)
+
+
+def class_of(name: str) -> str:
+    """The class of a picture by its name in a listing."""
+    return name.partition("/")[0]
+
+
+def several(names: list[str]) -> str:
+    """Name a few of many: "a, b, c and 7 more"."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    # A file may be called anything: what would break the line is written as Python writes it.
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is directly in a folder and not hidden, by name."""
+    return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
+
+
+def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[str]:
+    """All files below, links followed, but not in circles: `above` are the folders that this one is in."""
+    info = os.stat(folder)
+    here = (info.st_dev, info.st_ino)
+    if here in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from (f"{entry.name}/{file}" for file in _walk(folder / entry.name, above | {here}))
+        else:
+            yield entry.name
+
+
+def _check_folder(dir: Path, part: str) -> None:
+    folder, what = dir / part, f"{part}/ in it" if part else "it"
+    if not folder.is_dir():
+        wrong = "is no folder" if os.path.lexists(folder) else "is not there"
+        raise Mistake(f"data.dir={dir}: {what} {wrong}: name the folder that has train/<class>/<picture>")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise Mistake(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
+
+
+def _check_classes(dir: Path, listing: Listing, counts: dict[str, int]) -> None:
+    empty = [f"train/{name}/" for name, count in counts.items() if not count]
+    if not counts:
+        instead = f", but {several(listing.others)}" if listing.others else ""
+        raise Mistake(
+            f"data.dir={dir}: train/ has no folders in it{instead}: each class needs a folder of its own there"
+        )
+    if not listing.names:
+        looked = f" (passed over: {several(listing.others)})" if listing.others else ""
+        kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
+        raise Mistake(f"data.dir={dir}: there is no picture in train/{looked}: it takes {kinds}")
+    if empty:
+        raise Mistake(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
+    if len(counts) == 1:
+        raise Mistake(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
+
+
+def _count(dir: Path, part: str, classes: list[str]) -> int:
+    """How many pictures val/ or test/ has. Raises: Mistake if there is none, or one of another class."""
+    listing = scan(dir / part)
+    unknown = [f"{part}/{name}/" for name in listing.classes if name not in classes]
+    if unknown:
+        only = several(classes)
+        raise Mistake(f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {only}: both need the same")
+    if not listing.names:
+        raise Mistake(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
+    return len(listing.names)

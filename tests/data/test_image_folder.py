@@ -1,0 +1,289 @@
+"""A person's own pictures, from a folder to a trained net that knows its classes without it."""
+
+import json
+import logging
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import alexnet_lit
+from alexnet_lit.data import ImageFolder
+from alexnet_lit.errors import Mistake
+from tests.conftest import Train
+from tests.pictures import CLASSES, fill, picture
+
+NAMES = tuple(CLASSES)
+TINY = ("data=image_folder", "data.cache_size=32", "model=lenet", "data.image_size=28")
+RUN = ("data.batch_size=8", "trainer.max_epochs=1", "logger=none")
+
+
+def build(root: Path, *overrides: str) -> ImageFolder:
+    _, data = alexnet_lit.build(alexnet_lit.compose(*TINY, f"data.dir={root}", *overrides))
+    assert isinstance(data, ImageFolder)
+    return data
+
+
+def ready(root: Path, *overrides: str) -> ImageFolder:
+    data = build(root, *overrides)
+    data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
+    data = build(fill(tmp_path, train=10, val=2, test=3))
+    assert data.classes == NAMES
+    assert data.sizes == {"train": 30, "val": 6, "test": 9}
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["test", "train", "val"]
+
+
+def test_each_part_has_the_pictures_of_its_folder(tmp_path: Path) -> None:
+    data = ready(fill(tmp_path, train=4, val=2, test=3))
+    for part, count in (("train", 4), ("val", 2), ("test", 3)):
+        images, labels = data.images[part]  # type: ignore[index] # one of the literals
+        assert torch.bincount(labels).tolist() == [count] * 3
+        assert images[torch.arange(len(labels))].shape == (3 * count, 3, 32, 32)
+    images, labels = data.images["test"]
+    red, green, blue = images[torch.arange(9)].float().mean((0, 2, 3)).tolist()
+    assert green == pytest.approx(red / 2, abs=2)
+    assert blue == pytest.approx(255 - red, abs=3)
+    assert labels.tolist() == [0] * 3 + [1] * 3 + [2] * 3, "in the order of the names"
+
+
+def test_without_val_a_share_of_each_class_is_for_validation(tmp_path: Path) -> None:
+    fill(tmp_path, train=20)
+    for number in range(10, 20):
+        next((tmp_path / "train" / "shirt").glob(f"{number:03}.*")).unlink()
+    data = ready(tmp_path, "data.val_size=0.2")
+    assert data.sizes == {"train": 40, "val": 10, "test": 0}
+    assert torch.bincount(data.images["val"][1]).tolist() == [4, 4, 2]
+    assert torch.bincount(data.images["train"][1]).tolist() == [16, 16, 8]
+    folded = ready(tmp_path, "data.folds=5", "data.fold=1")
+    assert torch.bincount(folded.images["val"][1]).tolist() == [4, 4, 2]
+    assert build(tmp_path, "data.val_size=7").sizes["val"] == 7
+
+
+def test_what_the_net_sees_is_normalised_by_channel(tmp_path: Path) -> None:
+    data = ready(fill(tmp_path), "data.cache_size=28", "data.augment.mirror=false", "data.augment.crop=1")
+    batch = next(iter(data.val_dataloader()))
+    seen = data.on_after_batch_transfer(batch, 0).images
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = (batch.images / 255 - mean[:, None, None]) / std[:, None, None]
+    torch.testing.assert_close(seen, expected, rtol=0, atol=1e-5)
+
+
+def test_grey_is_what_the_colours_make(tmp_path: Path) -> None:
+    data = ready(
+        fill(tmp_path, train=1), "data.channels=1", "data.augment.color=0.1", "data.val_size=0", "objective=null"
+    )
+    images, _ = data.images["train"]
+    assert images[torch.arange(3)].shape == (3, 1, 32, 32)
+    assert data.pixels.mean == pytest.approx(0.299 * 0.485 + 0.587 * 0.456 + 0.114 * 0.406)
+    assert data.augment.color_axes.shape == (3, 1)
+    assert data.augment.color_axes[0].item() == pytest.approx(-(0.299 * 0.2647 + 0.587 * 0.2709 + 0.114 * 0.2722))
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch.images.shape == (3, 1, 28, 28)
+    own = build(tmp_path, "data.channels=1", "data.mean=0.5", "data.std=[0.25]")
+    assert own.pixels.mean == 0.5
+
+
+def test_the_net_follows_the_pictures(tmp_path: Path) -> None:
+    config = alexnet_lit.compose(*TINY, f"data.dir={fill(tmp_path)}")
+    module, _ = alexnet_lit.build(config)
+    assert module.classes == NAMES
+    assert module.hparams["config"]["model"]["num_classes"] == 3
+    assert module.hparams["config"]["model"]["in_channels"] == 3
+    assert config.model.num_classes is None, "what was given stays as it was"
+    net = alexnet_lit.build_net(config)
+    assert net(torch.zeros(1, 3, 28, 28)).shape == (1, 3)
+
+
+def test_a_cache_elsewhere_keeps_data_sets_apart(tmp_path: Path) -> None:
+    one, other = fill(tmp_path / "one" / "x", train=2), fill(tmp_path / "other" / "x", train=3)
+    for root in (one, other):
+        ready(root, f"data.cache={tmp_path / 'cache'}")
+        assert [path.name for path in root.iterdir()] == ["train"], "nothing is written beside the pictures"
+    assert len(list((tmp_path / "cache").iterdir())) == 2
+
+
+def test_broken_pictures_are_named_and_refused_or_left_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (fill(tmp_path, train=10) / "train" / "bag" / "004.png").write_bytes(b"")
+    (tmp_path / "train" / "boot" / "005.jpg").write_bytes(b"<html>")
+    none = "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP"
+    which = f"2 of 30 pictures in train/ can't be read: bag/004.png (empty), boot/005.jpg ({none})"
+    with pytest.raises(Mistake) as caught:
+        ready(tmp_path)
+    assert str(caught.value) == (
+        f"data.dir={tmp_path}: {which}: replace or remove them, or leave them out with data.broken=skip"
+    )
+    data = build(tmp_path, "data.broken=skip", "data.val_size=0.1")
+    assert data.sizes["train"] == 27
+    with caplog.at_level(logging.INFO, "alexnet_lit"):
+        data.prepare_data()
+        data.prepare_data()
+    assert data.sizes == {"train": 25, "val": 3, "test": 0}
+    assert data.found.train == 28
+    assert [text for text in caplog.messages if "bag/004.png" in text] == [f"left out (data.broken=skip): {which}"]
+    data.setup("fit")
+    assert sum(len(batch.labels) for batch in data.train_dataloader()) == 25
+
+
+def test_a_class_of_broken_pictures_alone_is_refused(tmp_path: Path) -> None:
+    for path in (fill(tmp_path, train=2, val=1) / "train" / "bag").iterdir():
+        path.write_bytes(b"")
+    with pytest.raises(Mistake, match=r"2 of 6 pictures in train/ can't be read: .*: nothing is left in train/bag/"):
+        ready(tmp_path, "data.broken=skip")
+
+
+def test_pictures_that_change_while_a_run_starts_are_told(tmp_path: Path) -> None:
+    data = build(fill(tmp_path))
+    data.prepare_data()
+    picture("bag", 9).save(tmp_path / "train" / "bag" / "new.png")
+    ready(tmp_path)
+    with pytest.raises(Mistake, match="train/ has other pictures than a moment ago: start again"):
+        data.setup("fit")
+
+
+MISTAKES = [
+    (["model.num_classes=5"], "model.num_classes=5: the data has 3 classes: use model.num_classes=3"),
+    (["model.in_channels=1"], "model.in_channels=1: the data has 3 channel"),
+    (["data.channels=4"], "data.channels=4: should be 1 or 3"),
+    (["data.broken=ignore"], "data.broken=ignore: should be 'refuse' or 'skip'"),
+    (["data.mean=[0.5,0.5]"], "data.mean=[0.5, 0.5]: the images have 3 channels: use 3 numbers"),
+    (["data.std=[0.5,0.5,0]"], "data.std=0: should be greater than 0"),
+    (["data.val_size=1.5"], "data.val_size=1.5: should be"),
+    (["data.val_size=12"], "data.val_size=12 leaves none of the 12 images for training: use at most 11"),
+    (["data.train_size=12"], "data.train_size=12 is more than the 11 images that data.val_size=0.1 leaves"),
+    (
+        ["data.val_size=0"],
+        "objective=val/acc: data.val_size=0 leaves no validation images to choose by: use data.val_size=1",
+    ),
+    (["data.validate=test"], "data.validate=test: there is no test/ in data.dir="),
+    (["data.found={classes: [a, b]}"], "data.found"),
+    (["data.cache_size=0"], "data.cache_size=0: should be greater than or equal to 1"),
+    (["data.dir=/nowhere"], "data.dir=/nowhere: it is not there: name the folder that has train/<class>/<picture>"),
+    (["data.dir=???"], "data.dir: has to be given: add data.dir=..."),
+]
+
+
+@pytest.mark.parametrize(("typed", "line"), MISTAKES, ids=[" ".join(typed) for typed, _ in MISTAKES])
+def test_a_mistake_is_one_line(typed: list[str], line: str, train: Train, tmp_path: Path) -> None:
+    outcome = train(*TINY, f"data.dir={fill(tmp_path / 'pictures')}", *typed)
+    assert outcome.err.startswith(f"error: {line}")
+    assert len(outcome.err.strip().splitlines()) == 1
+    assert outcome.status == 2
+    assert not list(outcome.logs.glob("runs/*"))
+
+
+def test_folds_beside_val_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(Mistake, match=r"data\.folds=5: val/ in data\.dir=.* is for validation: use data\.folds=0"):
+        build(fill(tmp_path, train=2, val=1), "data.folds=5")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return fill(tmp_path_factory.mktemp("pictures"), train=40, val=10, test=20)
+
+
+def test_it_learns_and_its_checkpoint_needs_no_folder(train: Train, tmp_path: Path, pictures: Path) -> None:
+    trained = train(
+        *(*TINY, *RUN, f"data.dir={pictures}", "model.activation=relu", "model.init=kaiming"),
+        *("optimizer=adamw", "optimizer.lr=3e-3", "trainer.max_epochs=5"),
+    )
+
+    assert (trained.status, trained.err) == (0, "")
+    assert "120 training, 30 validation, 60 test images of 3 classes, 32 px -> 28 px" in trained.out
+    assert "decoded 120 of 120 pictures in train/" in trained.out
+    assert trained.result["test/acc"] >= 0.85
+    file = shutil.move(trained.folder / "checkpoints" / "best.ckpt", tmp_path)
+    content: dict[str, Any] = torch.load(file, weights_only=True)["hyper_parameters"]
+    assert content["classes"] == list(NAMES)
+    assert content["config"]["model"]["in_channels"] == 3
+    pictures.rename(away := pictures.with_name("away"))
+    try:
+        module = alexnet_lit.load(file)
+    finally:
+        away.rename(pictures)
+    assert module.classes == NAMES
+    images = torch.stack(
+        [
+            torch.frombuffer(bytearray(picture(name, 70).resize((65, 65)).tobytes()), dtype=torch.uint8).view(65, 65, 3)
+            for name in NAMES
+        ]
+    )
+    assert module.predict(images.permute(0, 3, 1, 2)).argmax(1).tolist() == [0, 1, 2]
+    with pytest.raises(ValueError, match=r"predict takes uint8 images \(B, 3, H, W\), not"):
+        module.predict(images[..., 0])
+
+
+def test_a_run_without_test_says_so_and_without_the_broken_is_as_long_as_it_should_be(
+    train: Train, tmp_path: Path
+) -> None:
+    root = fill(tmp_path / "pictures", train=6)
+    for number in range(3):
+        next((root / "train" / "bag").glob(f"{number:03}.*")).write_bytes(b"")
+
+    outcome = train(*TINY, *RUN, f"data.dir={root}", "data.broken=skip", "data.val_size=2")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.result["status"] == "completed"
+    assert outcome.result["test/acc"] is None
+    assert (outcome.folder / "checkpoints" / "best.ckpt").exists()
+    assert "no test: the data has no test images" in outcome.out
+    assert outcome.out.count("left out (data.broken=skip): 3 of 18 pictures") == 1
+    assert "13 training, 2 validation, 0 test images" in outcome.out
+    last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2, "13 images in batches of 8"
+    assert last["hyper_parameters"]["config"]["data"]["found"] == {
+        "classes": list(NAMES),
+        "train": 15,
+        "val": 0,
+        "test": 0,
+    }
+    assert last["lr_schedulers"][0]["_last_lr"][0] < 0.001, "the schedule has come to its end"
+
+
+def test_a_resumed_run_needs_the_same_classes(train: Train, tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", train=3)
+    first = train(*TINY, *RUN, f"data.dir={root}")
+    assert first.status == 0, first.err
+
+    longer = train(f"ckpt={first.folder}", "trainer.max_epochs=2")
+    assert (longer.status, longer.result["epochs"]) == (0, 2)
+
+    (root / "train" / "boot").rename(root / "train" / "shoe")
+    refused = train(f"ckpt={first.folder}", "trainer.max_epochs=3")
+    assert refused.status == 2
+    assert refused.err == (
+        f"error: ckpt={first.folder}: the classes have changed since, now without boot and with shoe: "
+        "make them what they were, or start a new run\n"
+    )
+
+
+@pytest.mark.slow
+def test_two_ranks_see_what_one_sees(train: Train, tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", train=5, test=2)
+    (root / "train" / "bag" / "000.png").write_bytes(b"")
+    same = (*TINY, *RUN, f"data.dir={root}", "data.broken=skip", "trainer.accelerator=cpu", "trainer.precision=64-true")
+    one = train(*same, logs=tmp_path / "one")
+    two = train(*same, "trainer.devices=2", logs=tmp_path / "two")
+    assert (one.status, two.status) == (0, 0), two.err
+    for name in ("steps", "images"):
+        assert one.result[name] == two.result[name]
+    for name in ("test/loss", "val/loss", "train/loss"):
+        assert one.result[name] == pytest.approx(two.result[name], rel=1e-6)
+
+
+def test_what_a_run_found_can_be_written_down(tmp_path: Path) -> None:
+    for name in ("1", "null", "true", "a: b", "Ünï"):
+        (tmp_path / "train" / name).mkdir(parents=True)
+        picture("bag", 0).save(tmp_path / "train" / name / "a.png")
+    module, data = alexnet_lit.build(alexnet_lit.compose(*TINY, f"data.dir={tmp_path}"))
+    text = OmegaConf.to_yaml(OmegaConf.create(module.hparams["config"]))
+    again = OmegaConf.create(text)
+    assert again.data.found.classes == list(data.classes) == ["1", "a: b", "null", "true", "Ünï"]
+    assert json.loads(json.dumps(module.hparams["classes"])) == list(data.classes)

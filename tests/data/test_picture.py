@@ -1,0 +1,232 @@
+"""What becomes of a picture file, beside what PIL makes of it step by step; and what of one that is none."""
+
+import io
+import os
+import struct
+import warnings
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from PIL import Image, ImageDraw, ImageOps
+from torch import Tensor
+
+from alexnet_lit.data import square
+from alexnet_lit.data.picture import Broken
+from tests.pictures import picture
+
+SIZE = 32
+
+
+def photo(width: int = 90, height: int = 60) -> Image.Image:
+    """A picture with smooth parts and edges, not symmetric in any way."""
+    image = Image.linear_gradient("L").resize((width, height))
+    image = Image.merge("RGB", (image, image.transpose(Image.Transpose.FLIP_TOP_BOTTOM), image.rotate(90)))
+    ImageDraw.Draw(image).ellipse((width // 3, height // 5, width // 2, height // 2), fill=(200, 30, 90))
+    return image
+
+
+def decoded(path: Path, *, channels: int = 3, size: int = SIZE) -> Tensor:
+    return torch.frombuffer(bytearray(square(path, size=size, channels=channels)), dtype=torch.uint8).view(
+        channels, size, size
+    )
+
+
+def opened(path: Path) -> Image.Image:
+    with Image.open(path) as image:
+        image.load()
+        return image
+
+
+def reference(image: Image.Image, *, size: int = SIZE) -> Tensor:
+    """Short side to `size`, then the centre: the two steps in turn."""
+    scale = size / min(image.size)
+    large = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
+    left, top = ((side - size) // 2 for side in large.size)
+    out = large.crop((left, top, left + size, top + size))
+    return torch.frombuffer(bytearray(out.tobytes()), dtype=torch.uint8).view(size, size, -1).permute(2, 0, 1)
+
+
+def close(one: Tensor, other: Tensor, *, most: int, mean: float) -> None:
+    assert one.shape == other.shape
+    difference = (one.int() - other.int()).abs()
+    assert difference.max() <= most
+    assert difference.float().mean() <= mean
+
+
+@pytest.mark.parametrize("shape", [(90, 60), (64, 96), (32, 32), (20, 20), (64, 32)], ids=str)
+def test_the_centre_square_of_a_picture(shape: tuple[int, int], tmp_path: Path) -> None:
+    image = photo(*shape)
+    image.save(tmp_path / "a.png")
+    # The steps in turn round the scale and the corner to whole px; where these are whole, nothing differs but rounding.
+    exact = shape in [(32, 32), (20, 20), (64, 32), (64, 96)]
+    close(decoded(tmp_path / "a.png"), reference(image), most=1 if exact else 40, mean=0.5 if exact else 3)
+
+
+def test_rgb_and_grey_are_pils(tmp_path: Path) -> None:
+    image = photo(SIZE, SIZE)
+    image.save(tmp_path / "a.png")
+    assert torch.equal(decoded(tmp_path / "a.png"), reference(image))
+    assert torch.equal(decoded(tmp_path / "a.png", channels=1), reference(image.convert("L")))
+
+
+def test_a_large_jpeg_is_decoded_in_small_and_looks_the_same(tmp_path: Path) -> None:
+    image = photo(1200, 800)
+    image.save(tmp_path / "a.jpg", quality=95)
+    full = reference(opened(tmp_path / "a.jpg"))
+    close(decoded(tmp_path / "a.jpg"), full, most=30, mean=2)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_stands_as_the_camera_was_held(orientation: int, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    photo().save(tmp_path / "a.png", exif=exif)
+    upright = ImageOps.exif_transpose(opened(tmp_path / "a.png"))
+    close(decoded(tmp_path / "a.png"), reference(upright), most=40, mean=3)
+    if orientation > 1:
+        difference = decoded(tmp_path / "a.png").int() - reference(photo()).int()
+        assert difference.abs().float().mean() > 8
+
+
+def test_a_note_on_orientation_that_cannot_be_read_is_none(tmp_path: Path) -> None:
+    photo(SIZE, SIZE).save(tmp_path / "a.jpg", exif=b"Exif\0\0nonsense", quality=95)
+    close(decoded(tmp_path / "a.jpg"), reference(opened(tmp_path / "a.jpg")), most=0, mean=0)
+
+
+def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
+    hole = Image.new("RGBA", (SIZE, SIZE), (255, 0, 0, 255))
+    hole.paste((0, 0, 0, 0), (0, 0, SIZE // 2, SIZE))
+    palette = hole.convert("RGB").quantize(4)
+    palette.save(tmp_path / "palette.png", transparency=palette.getpixel((0, 0)))
+    hole.save(tmp_path / "rgba.png")
+    hole.convert("LA").save(tmp_path / "la.png")
+    for name, rest in (("palette.png", [255, 0, 0]), ("rgba.png", [255, 0, 0]), ("la.png", [76, 76, 76])):
+        image = decoded(tmp_path / name)
+        assert image[:, 5, 5].tolist() == [255] * 3
+        assert image[:, 5, -5].tolist() == rest
+
+
+def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
+    values = torch.arange(SIZE).mul(2000).expand(SIZE, SIZE).to(torch.uint16)
+    for name in ("a.png", "a.tif"):
+        Image.frombytes("I;16", (SIZE, SIZE), values.numpy().tobytes()).save(tmp_path / name)
+        close(decoded(tmp_path / name, channels=1)[0], values.float().div(257).to(torch.uint8), most=1, mean=1)
+    wide = Image.new("I", (SIZE, SIZE), 70_000)
+    wide.save(tmp_path / "wide.tif")
+    Image.new("F", (SIZE, SIZE), 0.5).save(tmp_path / "float.tif")
+    for name, why in (("wide.tif", "more than 16 bits"), ("float.tif", "no whole numbers")):
+        with pytest.raises(Broken, match=why):
+            decoded(tmp_path / name)
+
+
+KINDS: dict[str, Callable[[Image.Image], tuple[Image.Image, str]]] = {
+    "palette": lambda image: (image.quantize(64), "GIF"),
+    "two colours": lambda image: (image.convert("1"), "PNG"),
+    "cmyk": lambda image: (image.convert("CMYK"), "JPEG"),
+    "ycbcr": lambda image: (image.convert("YCbCr"), "TIFF"),
+    "bmp": lambda image: (image, "BMP"),
+    "webp": lambda image: (image, "WEBP"),
+    "ppm": lambda image: (image, "PPM"),
+    "grey": lambda image: (image.convert("L"), "PNG"),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_any_kind_of_pixel_and_file(kind: str, tmp_path: Path) -> None:
+    image, form = KINDS[kind](photo(SIZE, SIZE))
+    image.save(tmp_path / "a.jpeg", form)  # whose name says something else
+    expected = reference(opened(tmp_path / "a.jpeg").convert("RGB"))
+    close(decoded(tmp_path / "a.jpeg"), expected, most=1, mean=0.5)
+
+
+def test_the_first_of_several_frames(tmp_path: Path) -> None:
+    first, second = Image.new("RGB", (SIZE, SIZE), "red"), Image.new("RGB", (SIZE, SIZE), "blue")
+    first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
+    assert decoded(tmp_path / "a.gif")[:, 0, 0].tolist() == [255, 0, 0]
+
+
+def png_of(width: int, height: int) -> bytes:
+    """A PNG that claims to have so many px."""
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "PNG")
+    content = bytearray(file.getvalue())
+    content[16:24] = struct.pack(">II", width, height)
+    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
+    return bytes(content)
+
+
+def file_of(form: str, image: Image.Image | None = None) -> bytes:
+    file = io.BytesIO()
+    (image or picture("bag", 0)).save(file, form)
+    return file.getvalue()
+
+
+BROKEN = {
+    "empty": (b"", "empty"),
+    "text": (b"<html>not found</html>", "none of JPEG"),
+    "cut short": (file_of("JPEG")[:-200], "truncated"),
+    "a bomb": (png_of(60_000, 60_000), "exceeds limit"),
+    "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of JPEG"),
+}
+
+
+@pytest.mark.parametrize(("content", "why"), BROKEN.values(), ids=BROKEN)
+def test_what_is_no_picture_is_broken(content: bytes, why: str, tmp_path: Path) -> None:
+    path = tmp_path / "a.jpg"
+    path.write_bytes(content)
+    with pytest.raises(Broken, match=why):
+        square(path, size=SIZE, channels=3)
+
+
+def test_what_is_no_file_is_broken(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "link.jpg").symlink_to("nowhere")
+    (tmp_path / "folder.jpg").mkdir()
+    for name, why in (("pipe", "no regular file"), ("link", "No such file"), ("folder", "no regular file")):
+        with pytest.raises(Broken, match=why):
+            square(tmp_path / f"{name}.jpg", size=SIZE, channels=3)
+
+
+FORMS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
+REAL = [file_of(form) for form in FORMS] + [file_of("PNG", picture("bag", 0).convert(mode)) for mode in ("P", "I;16")]
+fuzz = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def check(content: bytes, place: Path) -> None:
+    """A picture, or one line that says why not; nothing else comes out."""
+    path = place / "a.jpg"
+    path.write_bytes(content)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # as decoding a folder does
+        try:
+            pixels = square(path, size=SIZE, channels=3)
+        except Broken as broken:
+            why = str(broken)
+        else:
+            why = "none"
+            assert len(pixels) == 3 * SIZE * SIZE
+    assert 0 < len(why) <= 120
+    assert "\n" not in why
+
+
+@fuzz
+@given(st.binary(max_size=400), st.sampled_from([b"", *(content[:12] for content in REAL)]))
+@example(b"", b"")
+def test_random_bytes(tmp_path: Path, content: bytes, start: bytes) -> None:
+    check(start + content, tmp_path)
+
+
+@fuzz
+@given(st.data(), st.sampled_from(REAL))
+def test_damaged_pictures(tmp_path: Path, data: st.DataObject, content: bytes) -> None:
+    damaged = bytearray(content)
+    for _ in range(data.draw(st.integers(0, 8))):
+        place = data.draw(st.integers(0, min(len(damaged), 700) - 1) | st.integers(0, len(damaged) - 1))
+        damaged[place] = data.draw(st.integers(0, 255))
+    end = data.draw(st.none() | st.integers(0, len(damaged)))
+    check(bytes(damaged[:end]), tmp_path)
