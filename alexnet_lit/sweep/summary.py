@@ -84,17 +84,16 @@ def _markdown(name: str, jobs: Sequence[Job]) -> str:
         ]
         for job in jobs
     ]
-    return "\n\n".join(
-        [
-            f"# Sweep {name}",
-            count(jobs) + ".",
-            *([f"Each with `{' '.join(same)}`."] if same else []),
-            _table(["number", *keys, "status", *SCORES, "seconds", "folder", "reason"], rows),
-            "## Over seeds and folds",
-            "Mean and standard deviation (divided by n - 1) of the n jobs that completed.",
-            _over_repeats(jobs, [key for key in keys if key not in REPEATS]),
-        ]
-    )
+    parts = [
+        f"# Sweep {name}",
+        count(jobs) + ".",
+        *([f"Each with `{' '.join(same)}`."] if same else []),
+        _table(["number", *keys, "status", *SCORES, "seconds", "folder", "reason"], rows),
+        "## Over seeds and folds",
+        "Mean and standard deviation (divided by n - 1) of the n jobs that completed.",
+        _over_repeats(jobs, [key for key in keys if key not in REPEATS]),
+    ]
+    return "\n\n".join(parts) + "\n"
 
 
 def _over_repeats(jobs: Sequence[Job], keys: Sequence[str]) -> str:
