@@ -239,5 +239,6 @@ class Classifier(LightningModule):
         """Take all of that up again."""
         self.best = checkpoint["val/acc_best"]
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
-            # The sums are those of all ranks. Each takes something in, so that they agree on what there is to publish.
-            score.update(*(checkpoint["sums"][name] if self.global_rank == 0 else (0.0, 0, 0)))
+            sums = checkpoint["sums"][name]
+            if sums[2]:  # they are those of all ranks, and all ranks have to know that there are some
+                score.update(*(sums if self.global_rank == 0 else (0.0, 0, 0)))
