@@ -16,22 +16,58 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
 from alexnet_lit import job, sweep
+from alexnet_lit.distributed.place import Place, here
 from alexnet_lit.errors import Mistake
 from alexnet_lit.mistakes import explain_override
-from alexnet_lit.resume import MULTIRUN, finished, resume_arguments
+from alexnet_lit.resume import MULTIRUN, finished, resume_arguments, starts_sweep
 
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 
 
 def main() -> int:
-    """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 a person's mistake, 130 interrupted."""
+    """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 a person's mistake, 130 interrupted.
+
+    Of several processes that torchrun or srun has started rank 0 does that, and tells the others what to do.
+    """
+    place = here()
+    return _command(place) if place.ranks == 1 else _rank(place)
+
+
+def _rank(place: Place) -> int:
+    """What one of several processes does. All of them return the same status."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what it warns of at the end of another rank, that one tells
+    status = 1
+    try:
+        from alexnet_lit.distributed import join
+        from alexnet_lit.run import take_part
+
+        crew = join()
+        assert crew is not None
+        try:
+            status = _command(place) if place.leads else EXIT[take_part()["status"]]
+        except SystemExit as ended:
+            status = ended.code if isinstance(ended.code, int) else status
+            raise
+        finally:
+            crew.leave(status)
+    except Mistake as mistake:
+        if not place.led:  # else who leads says it
+            print(job.line(mistake), file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return EXIT["interrupted"]
+    return status
+
+
+def _command(place: Place) -> int:
+    """The command line of a process that stands alone or leads."""
     typed, wanted = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra would print several lines of its own and exit; asked for full errors it raises, and the lines below tell.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     try:
         # Hydra reads its options before or after all overrides, not between them.
         arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
-        _check_arguments(arguments)
+        _check_arguments(arguments, place)
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
             return 0
@@ -57,8 +93,11 @@ def main() -> int:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
 
-def _check_arguments(arguments: Sequence[str]) -> None:
+def _check_arguments(arguments: Sequence[str], place: Place) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
+    if place.ranks > 1 and (starts_sweep(arguments) or sweep.named_sweep(arguments)):
+        way_out = f"start it without {place.starter}, with trainer.devices={place.local_ranks}"
+        raise Mistake(f"-m: a sweep starts the processes of each run by itself: {way_out}")
     if MULTIRUN & set(arguments) and any(argument.startswith("--cfg") for argument in arguments):
         raise Mistake("--cfg shows the config of one run: leave out -m and the lists of values")
     parser = OverridesParser.create()
@@ -141,3 +180,7 @@ def _resume(folder: Path, arguments: Sequence[str]) -> int:
         sweep.set_aside(folder)
         sys.argv = [sys.argv[0], *arguments]
         return _hydra()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

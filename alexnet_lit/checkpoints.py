@@ -91,6 +91,11 @@ class Checkpoints(Checkpoint):
         self._saved_at = time.monotonic()
         self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
 
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Nothing is left to finish, so a signal ends the process again, unless it has been asked to stop already."""
+        if not self._stop_asked:
+            self.teardown(trainer, module, "fit")
+
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Hand the signals back."""
         for number, handler in self._handlers.items():

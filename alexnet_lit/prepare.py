@@ -46,7 +46,8 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     check_root(config)
     config = config.copy()
     config.paths.run = str(folder)
-    kind, ranks = _devices(config)
+    place = distributed.here()
+    kind, ranks = _devices(config, place)
     _check_clipping(config)
     resume, saved = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -77,24 +78,32 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     loggers: list[Logger] = [picture.history]
     loggers += [make(config, "logger")] if config.logger else []
     trainer = make(
-        config, "trainer", callbacks=callbacks, logger=loggers, plugins=[AtomicFile()], default_root_dir=str(folder)
+        config,
+        "trainer",
+        callbacks=callbacks,
+        logger=loggers,
+        plugins=[AtomicFile(), distributed.Surroundings(place)],
+        default_root_dir=str(folder),
+        **distributed.arguments(place, kind=kind, strategy=config.trainer.strategy),
     )
-    device = distributed.describe(kind, ranks)
+    device = distributed.describe(kind, ranks, config.trainer.num_nodes)
     return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks)
 
 
-def _devices(config: DictConfig) -> tuple[str, int]:
+def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
     """Put what `auto` stands for into config.trainer; the kind of device and how many ranks there will be."""
     trainer = config.trainer
-    kind, count = distributed.resolve(trainer.accelerator, trainer.devices)
+    devices, trainer.num_nodes = distributed.follow(place, trainer.devices, trainer.num_nodes)
+    kind, trainer.devices = distributed.resolve(trainer.accelerator, devices)
     trainer.precision = distributed.resolve_precision(trainer.precision, kind)
-    trainer.accelerator, trainer.devices = kind, count
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % count:
+    trainer.accelerator = kind
+    ranks = place.ranks if place.starter else trainer.devices
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % ranks:
+        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         raise Mistake(
-            f"data.batch_size={config.data.batch_size} does not divide over trainer.devices={count}: "
-            f"use a multiple of {count}"
+            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {ranks}"
         )
-    return kind, count
+    return kind, ranks
 
 
 def _check_pairs(data: ImageData, ranks: int) -> None:

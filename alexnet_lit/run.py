@@ -2,13 +2,15 @@
 
 import json
 import sys
-import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import distributed, watch
-from alexnet_lit.checkpoints import STOP_SIGNALS
 from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
@@ -17,34 +19,76 @@ from alexnet_lit.result import Result, collect, write_result
 from alexnet_lit.resume import program
 from alexnet_lit.watch import log
 
-_STOPPED = {128 + number for number in STOP_SIGNALS}  # exit statuses
-
 
 def run(config: DictConfig, folder: Path) -> Result:
     """Train and test as `config` says, in `folder`; returns what result.json holds.
 
-    On several devices this process checks everything, then starts a process for each and waits for them.
+    On several devices this process checks everything first. Then, as rank 0, it tells the other ranks; standing alone
+    it starts a process for each device and waits for them.
     Raises: Mistake for wrong input, before training starts. Whatever else goes wrong is raised once result.json and
     train.log tell of it.
     """
-    first = distributed.rank() == 0
+    crew = distributed.join()
+    with _telling(folder):
+        parts = prepare(config, folder)
+        _announce(parts)
+        parts = _ready(parts)  # a missing or broken file is told before anything starts
+        log.info("images from %s", parts.data.origin)
+        job = _job(follow(config, parts.data), folder)
+        if crew is None:
+            return _spread(parts, job) if parts.ranks > 1 else _train(parts)
+        crew.tell(job)
+        crew.settle()
+        return _train(parts)
+
+
+def _job(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """What a rank is told: the config as it was composed, so that each finds out for itself what `auto` stands for."""
+    told = config.copy()
+    told.paths.run = str(folder)
+    return {"config": plain(told), "folder": str(folder)}
+
+
+def take_part() -> Result:
+    """Do this rank's part in a run that another process leads; returns as `run`.
+
+    Raises: SystemExit if there is nothing to do, or if another rank, which tells why, has ended the run.
+    """
+    crew = distributed.join()
+    assert crew is not None
+    job = crew.receive()
+    folder = Path(job["folder"])
+    with _telling(folder):
+        try:
+            parts = prepare(OmegaConf.create(job["config"]), folder)
+            if crew.place.local_rank == 0 and not crew.place.led:
+                parts.data.prepare_data()  # are the images on this machine too?
+        except Mistake as mistake:
+            crew.settle(mistake)
+        crew.settle()
+        return _train(parts)
+
+
+@contextmanager
+def _telling(folder: Path) -> Iterator[None]:
+    """Let rank 0 speak, on the screen and in train.log; let whichever rank fails first say why, and no other."""
+    crew = distributed.join()
+    first = crew is None or crew.place.rank == 0
     watch.quiet_libraries()
     watch.open_log(folder / "train.log" if first else None, speak=first)
+    if crew is not None:
+        crew.last_words = partial(_write_failed, folder, crew.place.ranks)
     try:
-        parts = prepare(config, folder)
-        if not distributed.is_rank():
-            _announce(parts)
-            parts = _ready(parts)  # a missing or broken file is told before anything starts
-            log.info("images from %s", parts.data.origin)
-            if parts.ranks > 1:
-                return _spread(parts)
-        return _train(parts)
-    except Mistake as mistake:
-        log.debug("error: %s", mistake)
-        raise
-    except Exception:
-        watch.open_log(folder / "train.log", speak=False)  # each rank has something to say here
-        log.debug("failed", exc_info=True)  # the terminal shows it when it arrives at the top
+        yield
+    except Exception as error:
+        if crew is not None and not crew.fail(error):
+            sys.exit(crew.status())
+        if not first:
+            watch.open_log(folder / "train.log", speak=False)
+        if not isinstance(error, Mistake):
+            log.debug("failed", exc_info=True)  # the terminal shows it when it arrives at the top
+        elif crew is None or not crew.place.led:  # else whoever leads says it
+            log.debug("error: %s", error)
         raise
     finally:
         watch.close_log()
@@ -153,33 +197,25 @@ def _conclude(parts: Parts, result: Result) -> None:
         log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
 
 
-def _spread(parts: Parts) -> Result:
-    """Run this config in one process a device, and wait."""
+def _spread(parts: Parts, job: dict[str, Any]) -> Result:
+    """Do the job in one process a device, and wait."""
     answer = parts.folder / "result.json"
     answer.unlink(missing_ok=True)
-    with tempfile.TemporaryDirectory() as place:
-        file = Path(place) / "config.yaml"
-        OmegaConf.save(OmegaConf.create(plain(parts.config)), file)
-        watch.close_log()  # rank 0 writes train.log from here on
-        code = distributed.launch(["-m", "alexnet_lit.run", str(parts.folder), str(file)], ranks=parts.ranks)
-    if not answer.exists():  # stopped or killed before it could tell
-        reason = f"one of {parts.ranks} processes ended with exit status {code} before the first could tell why"
-        told = {"status": "interrupted"} if code in _STOPPED else {"status": "failed", "reason": reason}
-        write_result({**told, "world_size": parts.ranks}, parts.folder)
+    watch.close_log()  # rank 0 writes train.log from here on
+    ended = distributed.launch(job, ranks=parts.ranks, name=str(parts.folder))
+    watch.open_log(parts.folder / "train.log", speak=True)
+    if ended.mistake:
+        raise Mistake(ended.mistake)
+    if ended.asked and not answer.exists():
+        log.info("interrupted")
+    elif ended.failure:
+        log.error("failed: %s", ended.failure)
+    _write_failed(parts.folder, parts.ranks, "interrupted" if ended.asked else "failed", ended.failure or "")
     return Result(json.loads(answer.read_text()))
 
 
-def main(folder: str, file: str) -> int:
-    """What one of several ranks does. Returns its exit status; result.json says how the run ended."""
-    try:
-        run(OmegaConf.load(file), Path(folder))  # type: ignore[arg-type] # a mapping at the top
-    except Mistake as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
-        return 2
-    finally:
-        distributed.leave()
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+def _write_failed(folder: Path, ranks: int, status: str = "failed", reason: str = "") -> None:
+    """What is left to say of a run that was ended before it could tell."""
+    if not (folder / "result.json").exists():
+        why = {} if status == "interrupted" else {"reason": reason or "one of its processes failed: see train.log"}
+        write_result({"status": status, "world_size": ranks, **why}, folder)

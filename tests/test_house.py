@@ -26,7 +26,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "nets": ("", "torch pydantic triton"),
         "data": ("errors", "torch pydantic lightning filelock numpy PIL"),
-        "distributed": ("errors", "torch"),
+        "distributed": ("errors", "torch lightning"),
         "watch": ("errors", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
@@ -50,7 +50,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "facade": ("config factory saved", ""),
-        "bench": ("errors nets data config factory", "torch torchvision PIL"),
+        "bench": ("errors nets data distributed config factory", "torch torchvision PIL"),
         "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
         "evaluate": (
             "errors ckpt output config data distributed watch factory saved",
@@ -66,7 +66,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "job": ("errors mistakes config result sweep run", "hydra omegaconf"),
     },
     {
-        "app": ("errors mistakes resume config sweep job", "hydra omegaconf"),
+        "app": ("errors mistakes resume config distributed sweep job run", "hydra omegaconf"),
     },
     {
         "door": ("app", ""),

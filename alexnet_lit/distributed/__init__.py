@@ -1,6 +1,46 @@
-"""How a run spreads over devices."""
+"""How a run spreads over devices and machines. Where a process stands is told without torch, all else with it."""
 
-from alexnet_lit.distributed.devices import cores, describe, resolve, resolve_precision
-from alexnet_lit.distributed.launch import is_rank, launch, leave, rank
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["cores", "describe", "is_rank", "launch", "leave", "rank", "resolve", "resolve_precision"]
+from alexnet_lit.distributed.place import Place, here
+
+if TYPE_CHECKING:
+    from alexnet_lit.distributed.crew import Crew, join
+    from alexnet_lit.distributed.devices import cores, describe, follow, resolve, resolve_precision
+    from alexnet_lit.distributed.launcher import launch
+    from alexnet_lit.distributed.strategy import Surroundings, arguments
+
+__all__ = [
+    "Crew",
+    "Place",
+    "Surroundings",
+    "arguments",
+    "cores",
+    "describe",
+    "follow",
+    "here",
+    "join",
+    "launch",
+    "resolve",
+    "resolve_precision",
+]
+
+_HOMES = {
+    "Crew": "crew",
+    "Surroundings": "strategy",
+    "arguments": "strategy",
+    "cores": "devices",
+    "describe": "devices",
+    "follow": "devices",
+    "join": "crew",
+    "launch": "launcher",
+    "resolve": "devices",
+    "resolve_precision": "devices",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

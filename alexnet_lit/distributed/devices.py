@@ -4,6 +4,7 @@ import os
 
 import torch
 
+from alexnet_lit.distributed.place import Place, here
 from alexnet_lit.errors import Mistake, check_choice
 
 # CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
@@ -13,6 +14,34 @@ CPU_PROCESSES = 4
 def cores() -> int:
     """CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def follow(place: Place, devices: int | str, nodes: int) -> tuple[int | str, int]:
+    """Devices of this machine, and machines, as whatever started the processes has them; `auto` and 1 stand for that.
+
+    Raises: Mistake for other numbers, and for machines on which nothing has started a process.
+    """
+    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
+        raise Mistake(f"trainer.num_nodes={nodes}: use a number of machines from 1")
+    if not place.starter and nodes > 1:
+        raise Mistake(
+            f"trainer.num_nodes={nodes}: a process can't start others on another machine: type on each of them "
+            f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
+            "train.py ..., where HOST is one of them, or start with srun"
+        )
+    if not place.starter:
+        return devices, nodes
+    if str(devices) not in ("1", "-1", "auto", str(place.local_ranks)):
+        raise Mistake(
+            f"trainer.devices={devices}: {place.starter} started {place.local_ranks} on this machine: "
+            f"use trainer.devices={place.local_ranks}, or auto"
+        )
+    if nodes not in (1, place.nodes):
+        raise Mistake(
+            f"trainer.num_nodes={nodes}: {place.starter} started processes on {place.nodes}: "
+            f"use trainer.num_nodes={place.nodes}"
+        )
+    return place.local_ranks, place.nodes
 
 
 def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
@@ -29,6 +58,8 @@ def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
         "mps": int(torch.backends.mps.is_available()),
         "cpu": max(cores(), CPU_PROCESSES),
     }
+    if there["cuda"] == 1 and here().starter == "srun":
+        there["cuda"] = here().local_ranks  # each of them may see its own alone
     if there[kind] == 0 or (accelerator == "gpu" and kind == "cpu"):
         raise Mistake(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
     if isinstance(devices, str) and devices.isdigit():
@@ -66,10 +97,11 @@ def resolve_precision(precision: str | int, kind: str) -> str | int:
     return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
 
 
-def describe(kind: str, count: int) -> str:
+def describe(kind: str, count: int, nodes: int = 1) -> str:
     """The devices in words, as `2 x NVIDIA H100` or `cpu, 2 cores`."""
+    machines = f" on {nodes} machines" if nodes > 1 else ""
     if kind == "cuda":
-        return f"{count} x {torch.cuda.get_device_name()}" if count > 1 else torch.cuda.get_device_name()
+        return f"{count} x {torch.cuda.get_device_name()}{machines}" if count > 1 else torch.cuda.get_device_name()
     if kind == "cpu":
-        return f"cpu, {count} processes on {cores()} cores" if count > 1 else f"cpu, {cores()} cores"
+        return f"cpu, {count} processes{machines or f' on {cores()} cores'}" if count > 1 else f"cpu, {cores()} cores"
     return kind

@@ -1,94 +1,104 @@
-"""Start a run on several devices: one process a rank, from the run's own config, whatever started the run.
+"""Start a run on several devices of this machine: one process a rank, from the run's own config, whatever started it.
 
 Lightning starts its ranks by running the parent's command line again. Under a Hydra sweep that line means the whole
-sweep, so that a rank runs all of its jobs. Here a rank is given the one job's config and folder instead; torch's
-elastic agent (the library behind torchrun) starts, watches and stops the processes, and chooses a free port.
+sweep, so that a rank runs all of its jobs. Here a rank is told the one job's config and folder instead, through a store
+that this process holds; what a rank finds in its environment is what torchrun would have put there.
 """
 
-import logging
+import json
 import os
 import signal
+import subprocess
 import sys
-import uuid
-from collections.abc import Iterator, Sequence
+import threading
+import time
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-
-import torch.distributed as dist
-from torch.distributed.elastic.multiprocessing import SignalException
-from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+from typing import Any
 
 from alexnet_lit.distributed.devices import cores
+from alexnet_lit.distributed.store import Store, hold, ours
+
+HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+_GRACE = 8.0  # seconds that ranks have to end by themselves once one has failed, or a person has asked twice
+_LOOK = 0.1
 
 
-def is_rank() -> bool:
-    """Whether this process is one rank of several, started here or by torchrun."""
-    return "TORCHELASTIC_RUN_ID" in os.environ
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended. failure: what went wrong in a rank that could not tell by itself. mistake: a person's."""
+
+    failure: str | None = None
+    mistake: str | None = None
+    asked: bool = False  # to stop, by a signal
 
 
-def rank() -> int:
-    """This process's rank: 0 where there is only one."""
-    return int(os.environ.get("RANK", 0)) if is_rank() else 0
+def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
+    """Start `ranks` processes, which are told `job`, and wait for all of them. `name` is what `ps` shows beside them.
 
-
-def leave() -> None:
-    """End this rank's part in the process group, so that no thread of it outlives the run."""
-    if dist.is_available() and dist.is_initialized():
-        dist.destroy_process_group()
-
-
-def launch(arguments: Sequence[str], *, ranks: int) -> int:
-    """Run `python <arguments>` in `ranks` processes, and wait for all of them.
-
-    A rank that dies takes the others down. Ctrl-C, SIGTERM and SIGUSR1 are handed on to the ranks, which finish their
-    step and save. Returns the exit status: 0, that of the first rank that failed, or 128 + signal.
+    A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM and
+    SIGUSR1 are handed on to the ranks, which finish their step and save.
     """
-    config = LaunchConfig(
-        min_nodes=1,
-        max_nodes=1,
-        nproc_per_node=ranks,
-        run_id=uuid.uuid4().hex,
-        rdzv_backend="c10d",
-        rdzv_endpoint="localhost:0",  # the agent asks the system for a free port
-        local_addr="localhost",
-        max_restarts=0,
-        monitor_interval=0.2,
-        signals_to_handle="SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1",
-    )
-    with _environment(ranks), _quiet_agent():
+    store = hold()
+    crew = ours(store)
+    crew.set("job", json.dumps(job))
+    command = [sys.executable, "-m", "alexnet_lit.app", name]
+    with _signals() as received:
+        processes = [
+            subprocess.Popen(command, env=_environment(rank, ranks, store.port), process_group=0)
+            for rank in range(ranks)
+        ]
         try:
-            elastic_launch(config, sys.executable)(*arguments)
-        except ChildFailedError as failed:
-            _, first = failed.get_first_failure()
-            return first.exitcode if first.exitcode > 0 else 128 - first.exitcode
-        except SignalException as stopped:
-            return 128 + int(signal.Signals(stopped.sigval))
-    return 0
+            _wait(processes, received, crew)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    failed = json.loads(crew.get("failed")) if crew.check(["failed"]) else {}
+    return Ended(failed.get("killed"), failed.get("mistake"), bool(received))
 
 
-@contextmanager
-def _environment(ranks: int) -> Iterator[None]:
-    """Share the cores out, let ranks import this package from wherever it lies, and leave no trace afterwards."""
-    before = dict(os.environ)
+def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], crew: Store) -> None:
+    """Until all have ended, or have had their time to. Each signal is handed on once."""
+    handed_on, deadline = 0, float("inf")
+    while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
+        for number in received[handed_on:]:
+            handed_on += 1
+            for rank, process in enumerate(processes):  # one that still starts has nothing to save
+                process.send_signal(number if crew.check([f"here/{rank}"]) else signal.SIGTERM)
+        statuses = [process.poll() for process in processes]
+        killed = next((rank for rank, status in enumerate(statuses) if status and status < 0), None)
+        if killed is not None:
+            name = signal.Signals(-(statuses[killed] or 0)).name
+            crew.compare_set("failed", "", json.dumps({"rank": killed, "killed": f"rank {killed} was ended by {name}"}))
+        if any(statuses) or sum(number != signal.SIGUSR1 for number in received) > 1:
+            deadline = min(deadline, time.monotonic() + _GRACE)
+        time.sleep(_LOOK)
+
+
+def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """What a rank finds: its place, its share of the cores, and this package wherever it lies."""
     package = str(Path(__file__).resolve().parents[2])
-    os.environ["PYTHONPATH"] = os.pathsep.join([package, *filter(None, [before.get("PYTHONPATH")])])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, cores() // ranks)))
-    try:
-        yield
-    finally:
-        for key in os.environ.keys() - before.keys():  # the agent adds variables of its own
-            del os.environ[key]
-        os.environ.update(before)
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    place = {key: str(value) for key, value in numbers.items()}
+    place |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_LED": "1"}
+    shares = {"OMP_NUM_THREADS": str(max(1, cores() // ranks))}
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**shares, **os.environ, "PYTHONPATH": paths, **place}
 
 
 @contextmanager
-def _quiet_agent() -> Iterator[None]:
-    """A failed rank shows its own traceback; the agent's report of it would say the same again."""
-    logger = logging.getLogger("torch.distributed.elastic")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)
+def _signals() -> Iterator[list[int]]:
+    """The signals that come in, in order, in place of what they do otherwise."""
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # only the main thread may listen to signals
+        return
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in HANDED_ON}
     try:
-        yield
+        yield received
     finally:
-        logger.setLevel(level)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,68 @@
+"""Where the processes of a run find each other: a store of keys and values at an address that all of them know."""
+
+import os
+import socket
+import time
+from datetime import timedelta
+
+from torch.distributed import (  # type: ignore[attr-defined] # torch offers them, though its types don't say so
+    DistError,
+    PrefixStore,
+    Store,
+    TCPStore,
+)
+
+from alexnet_lit.distributed.place import Place
+from alexnet_lit.errors import Mistake
+
+MEET = 300  # seconds until all processes should have started, on however many machines
+LONG = timedelta(days=7)  # others may have to download the data, or to finish a validation
+
+__all__ = ["LONG", "MEET", "Store", "at", "held", "hold", "meet", "ours"]
+
+
+def hold() -> TCPStore:
+    """A store for processes that this one is about to start. It goes with this process."""
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=LONG)
+
+
+def held() -> bool:
+    """Whether what started this process holds the store; else rank 0 does."""
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def ours(store: Store) -> Store:
+    """The part of the store that is for this package. Processes that torchrun starts anew meet in the same store."""
+    return PrefixStore(f"alexnet_lit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def at(place: Place) -> str:
+    """The address as a person sets it."""
+    return f"MASTER_ADDR={place.address} MASTER_PORT={place.port}"
+
+
+def meet(place: Place) -> TCPStore:
+    """The store at the place's address; rank 0 opens it where nobody else has. Raises: Mistake if that can't be."""
+    if place.rank == 0 and not held():
+        try:
+            return _open(place, is_master=True)
+        except DistError as error:
+            reason = "is in use" if "EADDRINUSE" in str(error) else f"can't be opened ({error})"
+            raise Mistake(f"{at(place)}: {reason}: set MASTER_PORT to another one for all processes") from error
+    deadline = time.monotonic() + MEET
+    while True:
+        try:
+            socket.create_connection((place.address, place.port), timeout=10).close()  # it fails without a word
+            return _open(place, is_master=False)
+        except (OSError, DistError) as error:
+            if time.monotonic() > deadline:
+                way_out = "start all of them, where they can reach each other"
+                raise Mistake(f"{at(place)}: rank {place.rank} finds rank 0 not there ({error}): {way_out}") from error
+            time.sleep(0.2)
+
+
+def _open(place: Place, *, is_master: bool) -> TCPStore:
+    # Multi-tenant, as torch.distributed opens a store at the same place when training starts.
+    return TCPStore(
+        place.address, place.port, is_master=is_master, wait_for_workers=False, multi_tenant=is_master, timeout=LONG
+    )
