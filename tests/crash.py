@@ -1,51 +1,51 @@
-"""What test_crash.py runs in processes of their own: one attempt at a run, killed at a chosen place."""
+"""How test_crash.py ends a process at a chosen place."""
 
 import os
 import signal
-import sys
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from alexnet_lit import app
 from alexnet_lit.lit import Classifier
-from tests.conftest import REPOSITORY
 
 
-def attempt(arguments: list[str], output: str, step: int | None, delay: float | None) -> None:
-    """`python train.py <arguments>`, its text into the file `output`; ends the process with the exit status.
-
-    In the step that is `step`-th in this process it is killed: by an alarm after `delay` seconds, whatever goes on
-    then, or without a delay by SIGKILL when half of the next checkpoint is written.
+@dataclass(frozen=True)
+class Crash:
+    """Ends the process that calls it, in the step that is `step`-th there: by an alarm after `delay` seconds, whatever
+    goes on then, or without a delay by SIGKILL when half of the next checkpoint is written. Of several ranks only
+    `rank` does that.
     """
-    with Path(output).open("a") as file:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    torch.set_num_threads(1)
-    if step is not None:
-        _kill(step, delay)
-    sys.argv = [str(REPOSITORY / "train.py"), *arguments]
-    sys.exit(app.main())
 
+    step: int
+    delay: float | None
+    rank: int = 0
 
-def _kill(step: int, delay: float | None) -> None:
-    begun = 0
-    begin, save = Classifier.on_train_batch_start, torch.save
+    @property
+    def status(self) -> int:
+        """How such a process ends."""
+        return -(signal.SIGKILL if self.delay is None else signal.SIGALRM)
 
-    def count(self: Classifier, *arguments: Any) -> None:
-        nonlocal begun
-        begun += 1
-        if begun == step and delay is not None:
-            signal.setitimer(signal.ITIMER_REAL, delay)
-        begin(self, *arguments)
+    def __call__(self) -> None:
+        """Lie in wait."""
+        if int(os.environ.get("RANK", 0)) != self.rank:
+            return
+        begun = 0
+        begin, save = Classifier.on_train_batch_start, torch.save
 
-    def half(content: Any, file: Any) -> None:
-        save(content, file)
-        if begun >= step and delay is None:
-            file.truncate(file.tell() // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
+        def count(module: Classifier, *arguments: Any) -> None:
+            nonlocal begun
+            begun += 1
+            if begun == self.step and self.delay is not None:
+                signal.setitimer(signal.ITIMER_REAL, self.delay)
+            begin(module, *arguments)
 
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no handler: the kernel ends the process at once
-    Classifier.on_train_batch_start = count  # type: ignore[method-assign, assignment] # in this process alone
-    torch.save = half  # type: ignore[assignment] # as much of it as is called
+        def half(content: Any, file: Any) -> None:
+            save(content, file)
+            if begun >= self.step and self.delay is None:
+                file.truncate(file.tell() // 2)
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)  # no handler: the kernel ends the process at once
+        Classifier.on_train_batch_start = count  # type: ignore[method-assign, assignment] # in this process alone
+        torch.save = half  # type: ignore[assignment] # as much of it as is called
