@@ -161,7 +161,7 @@ def export(
 @app.command()
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[lrn|step|profile|data]...", help="Without any: all.")
+        list[str] | None, typer.Argument(metavar="[lrn|step|profile|data|ddp]...", help="Without any: all.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
@@ -171,8 +171,8 @@ def bench(
     """Measure things beside each other, in turn, and print tables in Markdown.
 
     lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
-    without LRN. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL. Each
-    takes some minutes on two cores.
+    without LRN. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL.
+    ddp: a step on all devices against one. Each takes some minutes on two cores.
     """
     from alexnet_lit.bench import measure
 

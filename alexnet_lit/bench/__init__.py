@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch
 
 from alexnet_lit.bench.data import bench_data
+from alexnet_lit.bench.ddp import bench_ddp
 from alexnet_lit.bench.lrn import bench_lrn
 from alexnet_lit.bench.profile import bench_profile
 from alexnet_lit.bench.step import bench_step
@@ -16,6 +17,7 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "step": bench_step,
     "profile": bench_profile,
     "data": bench_data,
+    "ddp": bench_ddp,
 }
 
 
@@ -31,5 +33,8 @@ def measure(names: Sequence[str] | None, *, batch: int, repeats: int, device: st
         raise Mistake(f"--device={device}: should be cpu or cuda")
     if device == "cuda" and not torch.cuda.is_available():
         raise Mistake("--device=cuda: there is no such device here: use cpu")
-    for name in names or BENCHES:
+    alone = device == "cuda" and torch.cuda.device_count() == 1
+    if alone and "ddp" in (names or ()):
+        raise Mistake("bench ddp --device=cuda: this machine has one GPU: use --device=cpu")
+    for name in names or [name for name in BENCHES if not (alone and name == "ddp")]:
         yield BENCHES[name](batch=batch, repeats=repeats, device=device)

@@ -52,7 +52,9 @@ def test_the_arithmetic_of_a_training_image() -> None:
     assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
 
 
-@pytest.mark.parametrize("name", BENCHES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "ddp" else []) for name in BENCHES]
+)
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
     file = tmp_path / "bench.json"
     arguments = ["bench", name, "--batch", "2", "--repeats", "1", "--json", str(file)]
@@ -93,7 +95,7 @@ def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
 @pytest.mark.parametrize(
     ("names", "device", "line"),
     [
-        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, data, or none for all"),
+        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, data, ddp, or none for all"),
         (None, "gpu", "--device=gpu: should be cpu or cuda"),
         pytest.param(
             *(None, "cuda", "--device=cuda: there is no such device here"),
