@@ -20,5 +20,5 @@ def quiet_libraries() -> None:
     warnings.filterwarnings(
         "ignore", message=r"The number of training batches \(\d+\) is smaller than the logging interval"
     )
-    # Where Slurm is installed: that a run on one device needs no srun.
+    # On a cluster's front node; where Slurm is not meant, nothing is amiss.
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
