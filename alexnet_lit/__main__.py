@@ -95,7 +95,8 @@ def predict(
     ],
     top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 3,
     background: Annotated[
-        str, typer.Option(metavar="white|black|auto", help="White ones are negated; auto looks at the corners.")
+        str,
+        typer.Option(metavar="white|black|auto", help="Of Fashion-MNIST: white is negated; auto: by the corners."),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="A list in JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")] = False,
@@ -104,7 +105,8 @@ def predict(
     """Say what is on pictures: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, of any size, grey or coloured.
 
     A picture is made like those of Fashion-MNIST: edges of plain background are cut off, the longest edge is shrunk to
-    28 px, a white background becomes black, and the picture is padded to a square. The last column says what was done.
+    28 px, a white background becomes black, and the picture is padded to a square. Of a net that was trained on your
+    own pictures it is the square in the centre, as there. The last column says what was done.
     What can't be read is named on stderr, left out, and makes the exit status 1.
     """
     from alexnet_lit.predict import predict as answer

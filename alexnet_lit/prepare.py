@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.data import ImageData
-from alexnet_lit.data.folder import several
+from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, follow, make, read_checkpoint
 from alexnet_lit.length import epoch_batches
@@ -176,13 +176,9 @@ def _check_same_classes(module: Classifier, checkpoint: dict[str, Any], name: st
     """Refuse a checkpoint of other classes, or of these in another order. Raises: Mistake that names them."""
     here = list(module.classes)
     there = checkpoint["hyper_parameters"].get("classes", here)  # checkpoints of before they were kept have none
-    if there != here:
-        gone, new = (
-            several([each for each in one if each not in other]) for one, other in ((there, here), (here, there))
-        )
-        changes = " and ".join(f"{word} {names}" for word, names in (("without", gone), ("with", new)) if names)
+    if changed := changed_classes(there, here):
         way_out = "make them what they were, or start a new run"
-        raise Mistake(f"{name}: the classes have changed since, now {changes or 'in another order'}: {way_out}")
+        raise Mistake(f"{name}: the classes have changed since, now {changed}: {way_out}")
 
 
 def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:

@@ -89,13 +89,32 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     Not to be changed: it is there for all tests of a session.
     """
-    from alexnet_lit.app import main
-
-    logs = tmp_path_factory.mktemp("lenet")
     net = ("model=lenet", "model.activation=relu", "model.init=kaiming", "model.lrn=true", "data.image_size=28")
     recipe = ("data=sample", "optimizer=adamw", "optimizer.lr=3e-3", "data.batch_size=32", "trainer.max_epochs=2")
+    return _run(tmp_path_factory.mktemp("lenet"), *net, *recipe)
+
+
+@pytest.fixture(scope="session")
+def rgb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """The folder of a small run on colour pictures in folders, and the folder of these, which has no val/.
+
+    Not to be changed: they are there for all tests of a session.
+    """
+    from tests.pictures import TINY, fill
+
+    root = tmp_path_factory.mktemp("rgb")
+    pictures = fill(root / "pictures", train=20, test=5)
+    recipe = ("model.activation=relu", "model.init=kaiming", "optimizer=adamw", "optimizer.lr=3e-3")
+    data = (*TINY, f"data.dir={pictures}", "data.batch_size=8")
+    return _run(root / "logs", *data, *recipe, "trainer.max_epochs=3"), pictures
+
+
+def _run(logs: Path, *arguments: str) -> Path:
+    """The folder of a run that completed."""
+    from alexnet_lit.app import main
+
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *net, *recipe, "logger=none", f"paths.logs={logs}"])
+        patch.setattr(sys, "argv", ["train.py", *arguments, "logger=none", f"paths.logs={logs}"])
         assert main() == 0
     (folder,) = (logs / "runs").iterdir()
     return folder

@@ -4,9 +4,12 @@ from pathlib import Path
 
 from PIL import Image
 
+import alexnet_lit
+from alexnet_lit.data import ImageFolder
 from alexnet_lit.data.files import load_sample
 
 CLASSES = {"bag": 8, "boot": 9, "shirt": 6}  # folder -> label in Fashion-MNIST
+TINY = ("data=image_folder", "data.cache_size=32", "model=lenet", "data.image_size=28")
 
 
 def picture(name: str, number: int, *, size: int = 40) -> Image.Image:
@@ -27,3 +30,18 @@ def fill(root: Path, *, train: int = 4, val: int = 0, test: int = 0) -> Path:
                 picture(name, number).save(root / part / name / f"{number:03}.{('png', 'jpg')[number % 2]}")
         start += count
     return root
+
+
+def build(root: Path, *overrides: str) -> ImageFolder:
+    """The data of a run on these pictures, for a tiny net; nothing is decoded yet."""
+    _, data = alexnet_lit.build(alexnet_lit.compose(*TINY, f"data.dir={root}", *overrides))
+    assert isinstance(data, ImageFolder)
+    return data
+
+
+def ready(root: Path, *overrides: str) -> ImageFolder:
+    """The same, decoded and split."""
+    data = build(root, *overrides)
+    data.prepare_data()
+    data.setup("fit")
+    return data

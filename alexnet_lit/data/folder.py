@@ -1,7 +1,7 @@
 """What is in a folder of pictures: train/<class>/..., and val/ and test/ where they are there. Reads names alone."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,6 +9,8 @@ from alexnet_lit.errors import Mistake
 
 # What a picture may be called; what it is, its first bytes say when it is decoded.
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+
+KINDS = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)  # in words
 
 _NAMED = 3  # of many things that a line is about
 
@@ -64,12 +66,33 @@ def scan(folder: Path) -> Listing:
         others = [entry.name for entry in entries if not entry.is_dir()]
         names: list[str] = []
         for name in classes:
-            for file in _walk(folder / name, frozenset()):
-                kind = names if file.lower().endswith(SUFFIXES) else others
+            for file in walk(folder / name):
+                kind = names if is_picture(file) else others
                 kind.append(f"{name}/{file}")
     except OSError as error:
         raise Mistake(f"data.dir={folder.parent}: {error.filename} can't be read ({error.strerror})") from error
     return Listing(classes, names, others)
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is one by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """All files below that are not hidden, by name; links are followed, but not in circles: it is in folders `above`.
+
+    Raises: OSError for a folder that can't be read.
+    """
+    info = os.stat(folder)
+    here = (info.st_dev, info.st_ino)
+    if here in above:
+        return
+    for entry in _entries(folder):
+        if entry.is_dir():
+            yield from (f"{entry.name}/{file}" for file in walk(folder / entry.name, above | {here}))
+        else:
+            yield entry.name
 
 
 def class_of(name: str) -> str:
@@ -84,22 +107,16 @@ def several(names: list[str]) -> str:
     return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
 
 
+def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    """What has become of the classes, in words: "without a and with b"; empty if they are the same."""
+    gone, new = ([each for each in one if each not in other] for one, other in ((before, now), (now, before)))
+    words = " and ".join(f"{word} {several(names)}" for word, names in (("without", gone), ("with", new)) if names)
+    return words or ("in another order" if list(before) != list(now) else "")
+
+
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
     """What is directly in a folder and not hidden, by name."""
     return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
-
-
-def _walk(folder: Path, above: frozenset[tuple[int, int]]) -> Iterator[str]:
-    """All files below, links followed, but not in circles: `above` are the folders that this one is in."""
-    info = os.stat(folder)
-    here = (info.st_dev, info.st_ino)
-    if here in above:
-        return
-    for entry in _entries(folder):
-        if entry.is_dir():
-            yield from (f"{entry.name}/{file}" for file in _walk(folder / entry.name, above | {here}))
-        else:
-            yield entry.name
 
 
 def _check_folder(dir: Path, part: str) -> None:
@@ -120,8 +137,7 @@ def _check_classes(dir: Path, listing: Listing, counts: dict[str, int]) -> None:
         )
     if not listing.names:
         looked = f" (passed over: {several(listing.others)})" if listing.others else ""
-        kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
-        raise Mistake(f"data.dir={dir}: there is no picture in train/{looked}: it takes {kinds}")
+        raise Mistake(f"data.dir={dir}: there is no picture in train/{looked}: it takes {KINDS}")
     if empty:
         raise Mistake(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
     if len(counts) == 1:

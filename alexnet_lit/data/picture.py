@@ -1,8 +1,10 @@
-"""One picture file as the small square that a net is trained on, whatever the file holds."""
+"""One picture, whatever its file holds: as a person sees it, and as the small square that a net is trained on."""
 
 import os
 import stat
+from io import BytesIO
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
 
@@ -16,32 +18,70 @@ class Broken(ValueError):
     """A picture that can't be decoded; says why in a few words."""
 
 
-def square(path: Path, *, size: int, channels: int) -> bytes:
-    """Decode a picture to its centre square, `size` px: the bytes of uint8 (channels, size, size), 3 is RGB, 1 grey.
+class Decoded(NamedTuple):
+    """A picture as a person sees it: upright, opaque, 8 bits; width and height as the file has them."""
+
+    image: Image.Image
+    width: int
+    height: int
+
+
+def square(source: Path | str | BytesIO, *, size: int, channels: int) -> bytes:
+    """The `pixels` of a picture's `centre`. Raises: Broken."""
+    return pixels(centre(source, size=size, channels=channels)[0])
+
+
+def centre(source: Path | str | BytesIO, *, size: int, channels: int) -> tuple[Image.Image, Decoded]:
+    """The square in the centre of a picture, `size` px a side, and the picture that it is cut from.
 
     Short side to `size`, then the centre (Krizhevsky et al. 2012, section 2), in one bilinear resize with antialiasing
-    over the source. A large JPEG is decoded at 1/2, 1/4 or 1/8, to no less than twice what is needed. What the camera
-    noted about its orientation is followed, what is transparent becomes white, 16 bits become 8, and of several frames
-    the first is taken.
-    Raises: Broken.
+    over the source. A large JPEG is decoded to no less than twice what is needed. Raises: Broken.
+    """
+    decoded = decode(source, channels=channels, least=2 * size, behind="white")
+    return ImageOps.fit(decoded.image, (size, size), Image.Resampling.BILINEAR), decoded
+
+
+def pixels(image: Image.Image) -> bytes:
+    """The bytes of uint8 (channels, height, width)."""
+    return b"".join(plane.tobytes() for plane in image.split())
+
+
+def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: str) -> Decoded:
+    """Read a picture from a file or from memory, in RGB (3 channels) or grey (1).
+
+    What the camera noted about its orientation is followed, 16 bits become 8, and of several frames the first is taken.
+    least: px of each side that will be needed; a large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves so many.
+    behind: the colour behind what is transparent. Raises: Broken.
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):  # asked before opening: a named pipe would wait for ever
-            raise Broken("no regular file")
-        with Image.open(path, formats=_FORMATS) as image:
-            image.draft(None, (2 * size, 2 * size))
+        _check(source)
+        with Image.open(source, formats=_FORMATS) as image:
+            width = image.width
+            image.draft(None, (least, least))
             image.load()
-            picture = _colours(_upright(image), "RGB" if channels == 3 else "L")
-            small = ImageOps.fit(picture, (size, size), Image.Resampling.BILINEAR)
-            return b"".join(plane.tobytes() for plane in small.split())
+            scale = width / image.width
+            picture = _opaque(_upright(image), "RGB" if channels == 3 else "L", behind)
+            return Decoded(picture, *(round(side * scale) for side in picture.size))
     except Broken:
         raise
     except UnidentifiedImageError:
-        empty = os.stat(path).st_size == 0
-        raise Broken("empty" if empty else f"none of {', '.join(_FORMATS)}") from None
+        raise Broken(f"none of {', '.join(_FORMATS)}") from None
     except Exception as error:  # decoders raise whatever a damaged file makes them stumble over
         why = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
         raise Broken(" ".join(why.split())[:120]) from error
+
+
+def _check(source: Path | str | BytesIO) -> None:
+    """Refuse what need not be opened. Raises: Broken."""
+    if isinstance(source, BytesIO):
+        empty = not source.getbuffer().nbytes
+    else:
+        status = os.stat(source)
+        if not stat.S_ISREG(status.st_mode):  # asked before opening: a named pipe would wait for ever
+            raise Broken("no regular file")
+        empty = not status.st_size
+    if empty:
+        raise Broken("empty")
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -52,8 +92,8 @@ def _upright(image: Image.Image) -> Image.Image:
         return image
 
 
-def _colours(image: Image.Image, mode: str) -> Image.Image:
-    """Convert any kind of pixel to 8 bits, opaque. Raises: Broken where nobody can tell which value is white."""
+def _opaque(image: Image.Image, mode: str, behind: str) -> Image.Image:
+    """Convert any kind of pixel to 8 bits. Raises: Broken where nobody can tell which value is white."""
     if image.mode.startswith("I"):
         image = image.convert("I")
         _, brightest = image.getextrema()
@@ -65,6 +105,5 @@ def _colours(image: Image.Image, mode: str) -> Image.Image:
     elif image.mode == "F":
         raise Broken("pixels that are no whole numbers")
     elif image.has_transparency_data:
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image.convert("RGBA"))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, behind), image.convert("RGBA"))
     return image.convert(mode)

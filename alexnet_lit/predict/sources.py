@@ -1,20 +1,20 @@
 """Which pictures are meant by what a person typed. Opens none of them."""
 
-import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet_lit.data.folder import KINDS, is_picture, walk
 from alexnet_lit.errors import Mistake
 
 STDIN = "-"
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".ppm", ".pgm")
 
 
 def find(typed: Sequence[str]) -> list[str]:
     """The files in the order typed; of a folder, all that have a picture's suffix, at any depth, by name.
 
-    A file that is named is taken whatever its suffix, and "-" is one picture from stdin. Hidden files and folders in a
-    folder are not seen. Raises: Mistake for what is not there, a folder without pictures, and "-" twice.
+    A file that is named is taken whatever its suffix, and "-" is one picture from stdin. In a folder hidden files and
+    folders are not seen, and links are followed.
+    Raises: Mistake for what is not there, a folder without pictures or one that can't be read, and "-" twice.
     """
     if typed.count(STDIN) > 1:
         raise Mistake("- -: stdin is one picture: name the others as files")
@@ -24,11 +24,7 @@ def find(typed: Sequence[str]) -> list[str]:
         if name == STDIN:
             found.append(name)
         elif path.is_dir():
-            inside = list(_pictures(path))
-            if not inside:
-                kinds = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)
-                raise Mistake(f"{name}: there is no picture in it ({kinds}): name another folder, or files one by one")
-            found += inside
+            found += _inside(name, path)
         elif path.exists():
             found.append(str(path))
         else:
@@ -36,8 +32,11 @@ def find(typed: Sequence[str]) -> list[str]:
     return found
 
 
-def _pictures(folder: Path) -> Iterator[str]:
-    for here, folders, files in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        names = sorted(name for name in files if not name.startswith("."))
-        yield from (os.path.join(here, name) for name in names if name.lower().endswith(SUFFIXES))
+def _inside(name: str, folder: Path) -> list[str]:
+    try:
+        inside = [str(folder / file) for file in walk(folder) if is_picture(file)]
+    except OSError as error:
+        raise Mistake(f"{name}: {error.filename} can't be read ({error.strerror}): make it readable") from error
+    if not inside:
+        raise Mistake(f"{name}: there is no picture in it ({KINDS}): name another folder, or files one by one")
+    return inside

@@ -11,27 +11,12 @@ import torch
 from omegaconf import OmegaConf
 
 import alexnet_lit
-from alexnet_lit.data import ImageFolder
 from alexnet_lit.errors import Mistake
 from tests.conftest import Train
-from tests.pictures import CLASSES, fill, picture
+from tests.pictures import CLASSES, TINY, build, fill, picture, ready
 
 NAMES = tuple(CLASSES)
-TINY = ("data=image_folder", "data.cache_size=32", "model=lenet", "data.image_size=28")
 RUN = ("data.batch_size=8", "trainer.max_epochs=1", "logger=none")
-
-
-def build(root: Path, *overrides: str) -> ImageFolder:
-    _, data = alexnet_lit.build(alexnet_lit.compose(*TINY, f"data.dir={root}", *overrides))
-    assert isinstance(data, ImageFolder)
-    return data
-
-
-def ready(root: Path, *overrides: str) -> ImageFolder:
-    data = build(root, *overrides)
-    data.prepare_data()
-    data.setup("fit")
-    return data
 
 
 def test_nothing_is_decoded_before_it_is_asked_for(tmp_path: Path) -> None:
@@ -120,6 +105,7 @@ def test_broken_pictures_are_named_and_refused_or_left_out(tmp_path: Path, caplo
     assert str(caught.value) == (
         f"data.dir={tmp_path}: {which}: replace or remove them, or leave them out with data.broken=skip"
     )
+    caplog.clear()
     data = build(tmp_path, "data.broken=skip", "data.val_size=0.1")
     assert data.sizes["train"] == 27
     with caplog.at_level(logging.INFO, "alexnet_lit"):

@@ -16,7 +16,8 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from alexnet_lit.data import square
-from alexnet_lit.data.picture import Broken
+from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.picture import Broken, decode
 from tests.pictures import picture
 
 SIZE = 32
@@ -109,6 +110,8 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
         image = decoded(tmp_path / name)
         assert image[:, 5, 5].tolist() == [255] * 3
         assert image[:, 5, -5].tolist() == rest
+        black = decode(tmp_path / name, channels=3, least=SIZE, behind="black").image
+        assert (black.getpixel((5, 5)), black.getpixel((SIZE - 5, 5))) == ((0, 0, 0), tuple(rest))
 
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
@@ -116,6 +119,9 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     for name in ("a.png", "a.tif"):
         Image.frombytes("I;16", (SIZE, SIZE), values.numpy().tobytes()).save(tmp_path / name)
         close(decoded(tmp_path / name, channels=1)[0], values.float().div(257).to(torch.uint8), most=1, mean=1)
+    real = load_sample().test.images[0]
+    Image.frombytes("I;16", (28, 28), real.to(torch.uint16).mul(257).numpy().tobytes()).save(tmp_path / "real.png")
+    assert torch.equal(decoded(tmp_path / "real.png", channels=1, size=28)[0], real)
     wide = Image.new("I", (SIZE, SIZE), 70_000)
     wide.save(tmp_path / "wide.tif")
     Image.new("F", (SIZE, SIZE), 0.5).save(tmp_path / "float.tif")
@@ -144,6 +150,25 @@ def test_any_kind_of_pixel_and_file(kind: str, tmp_path: Path) -> None:
     close(decoded(tmp_path / "a.jpeg"), expected, most=1, mean=0.5)
 
 
+@pytest.mark.parametrize("form", ["PNG", "GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG"])
+def test_every_format_holds_a_real_image_in_colour_and_in_grey(form: str) -> None:
+    boot = load_sample().test.images[0]
+    for mode in ("RGB", "L"):
+        file = io.BytesIO()
+        Image.fromarray(boot.numpy()).convert(mode).save(file, form, lossless=True, quality=95)
+        grey = torch.frombuffer(bytearray(square(file, size=28, channels=1)), dtype=torch.uint8).view(28, 28)
+        close(grey, boot, most=16 if form == "JPEG" else 1, mean=4 if form == "JPEG" else 1)
+
+
+def test_the_size_is_told_as_the_file_has_it() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    photo(1200, 800).save(file, "JPEG", exif=exif)
+    seen = decode(file, channels=3, least=100, behind="white")
+    assert (seen.width, seen.height, seen.image.size) == (800, 1200, (100, 150))
+
+
 def test_the_first_of_several_frames(tmp_path: Path) -> None:
     first, second = Image.new("RGB", (SIZE, SIZE), "red"), Image.new("RGB", (SIZE, SIZE), "blue")
     first.save(tmp_path / "a.gif", save_all=True, append_images=[second])
@@ -170,6 +195,7 @@ BROKEN = {
     "empty": (b"", "empty"),
     "text": (b"<html>not found</html>", "none of JPEG"),
     "cut short": (file_of("JPEG")[:-200], "truncated"),
+    "cut short, PNG": (file_of("PNG")[:900], "truncated"),
     "a bomb": (png_of(60_000, 60_000), "exceeds limit"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of JPEG"),
 }
@@ -179,8 +205,9 @@ BROKEN = {
 def test_what_is_no_picture_is_broken(content: bytes, why: str, tmp_path: Path) -> None:
     path = tmp_path / "a.jpg"
     path.write_bytes(content)
-    with pytest.raises(Broken, match=why):
-        square(path, size=SIZE, channels=3)
+    for source in (path, str(path), io.BytesIO(content)):
+        with pytest.raises(Broken, match=why):
+            square(source, size=SIZE, channels=3)
 
 
 def test_what_is_no_file_is_broken(tmp_path: Path) -> None:

@@ -1,16 +1,18 @@
-"""What becomes of a picture, whatever its file holds."""
+"""What becomes of a picture before a net sees it; tests/data/test_picture.py has what a file may hold."""
 
-import os
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw, ImageOps
 
 from alexnet_lit.data.files import load_sample
-from alexnet_lit.predict.picture import Picture, Unreadable, clothes, decode, square
+from alexnet_lit.data.picture import pixels
+from alexnet_lit.predict.picture import Picture, clothes, square
+from tests.pictures import fill, picture, ready
 
 IMAGES = load_sample().test.images.numpy()
 BOOT = Image.fromarray(IMAGES[0])
@@ -22,9 +24,8 @@ def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> BytesIO:
     return file
 
 
-def seen(file: str | BytesIO, background: str = "auto") -> Picture:
-    decoded = decode(file, mode="L", least=448, behind="black" if background == "black" else "white")
-    return clothes(decoded, size=28, background=background)
+def seen(file: BytesIO, background: str = "auto") -> Picture:
+    return clothes(file, size=28, background=background)
 
 
 def same(picture: Picture, image: Image.Image, within: int = 0) -> bool:
@@ -45,23 +46,6 @@ def test_the_background_can_be_said() -> None:
     assert same(seen(saved(ImageOps.invert(BOOT)), "black"), ImageOps.invert(BOOT))
 
 
-@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "PPM", "WEBP", "JPEG"])
-def test_every_format_in_colour_and_in_grey(kind: str) -> None:
-    options = {"lossless": True} if kind == "WEBP" else {"quality": 95} if kind == "JPEG" else {}
-    for mode in ("RGB", "L"):
-        assert same(seen(saved(BOOT.convert(mode), kind, **options)), BOOT, within=16 if kind == "JPEG" else 1)
-
-
-def test_sixteen_bits_become_eight() -> None:
-    assert same(seen(saved(Image.fromarray(IMAGES[0].astype(np.uint16) * 257))), BOOT)
-
-
-def test_odd_kinds_of_pixels() -> None:
-    assert same(seen(saved(BOOT.convert("P"))), BOOT)
-    assert same(seen(saved(BOOT.convert("1"))), BOOT.convert("1").convert("L"))
-    assert same(seen(saved(BOOT.convert("RGB").convert("CMYK"), "TIFF")), BOOT, within=1)
-
-
 def test_what_is_transparent_is_background() -> None:
     holes = ImageOps.invert(BOOT).convert("RGBA")
     holes.putalpha(BOOT.point(lambda value: 255 * (value > 0)))
@@ -69,16 +53,6 @@ def test_what_is_transparent_is_background() -> None:
     light = BOOT.convert("LA")
     light.putalpha(BOOT.point(lambda value: 255 * (value > 0)))
     assert same(seen(saved(light), "black"), BOOT)
-
-
-def test_the_camera_s_orientation_is_followed() -> None:
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
-    assert same(seen(saved(BOOT.rotate(90), exif=exif)), BOOT)
-
-
-def test_the_first_of_several_frames_is_taken() -> None:
-    assert same(seen(saved(BOOT, "GIF", save_all=True, append_images=[ImageOps.invert(BOOT)])), BOOT, within=1)
 
 
 def test_trimmed_shrunk_by_areas_inverted_and_padded() -> None:
@@ -135,31 +109,34 @@ def test_a_large_photograph_is_told_by_its_own_size() -> None:
 def test_other_nets_see_the_centre_square_in_colour() -> None:
     photo = Image.new("RGB", (300, 100), "navy")
     photo.paste("red", (100, 0, 200, 100))
-    picture = square(decode(saved(photo), mode="RGB", least=128, behind="white"), size=64)
+    picture = square(saved(photo), size=64, channels=3)
     assert picture.image.size == (64, 64)
     assert (np.asarray(picture.image)[:, 1:-1] == (255, 0, 0)).all()
     assert picture.done == "300x100, centre 100x100, shrunk to 64x64"
 
 
-@pytest.mark.parametrize(
-    ("content", "reason"),
-    [
-        (b"", "none of PNG, JPEG"),
-        (b"not a picture", "none of PNG, JPEG"),
-        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of PNG, JPEG"),
-        (saved(BOOT.resize((400, 400))).getvalue()[:900], "truncated"),
-        (saved(BOOT.convert("F"), "TIFF").getvalue(), "pixels that are no whole numbers"),
-        (saved(Image.fromarray(IMAGES[0].astype(np.int32) * 70000), "TIFF").getvalue(), "more than 16 bits"),
-    ],
-)
-def test_what_can_t_be_read(content: bytes, reason: str, tmp_path: Path) -> None:
-    (tmp_path / "file.png").write_bytes(content)
-    for file in (BytesIO(content), str(tmp_path / "file.png")):
-        with pytest.raises(Unreadable, match=reason):
-            seen(file)
+def test_what_was_done_is_told_and_nothing_else() -> None:
+    for size, done in (((64, 64), "as it is"), ((96, 64), "centre 64x64"), ((16, 16), "enlarged to 64x64")):
+        told = square(saved(Image.new("RGB", size)), size=64, channels=3).done
+        assert told == f"{size[0]}x{size[1]}, {done}"
 
 
-def test_a_named_pipe_is_not_waited_for(tmp_path: Path) -> None:
-    os.mkfifo(tmp_path / "pipe.png")
-    with pytest.raises(Unreadable, match="no regular file"):
-        seen(str(tmp_path / "pipe.png"))
+@pytest.mark.parametrize("channels", [3, 1])
+def test_other_nets_see_the_very_pixels_that_they_were_trained_on(channels: int, tmp_path: Path) -> None:
+    files = fill(tmp_path, train=2) / "train" / "bag"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    large, holes = picture("bag", 1, size=600), picture("bag", 2).convert("RGBA")
+    holes.putalpha(picture("bag", 3).convert("L").resize(holes.size))
+    large.save(files / "large.jpg", exif=exif)
+    holes.save(files / "holes.png")
+    Image.fromarray(IMAGES[0].astype(np.uint16) * 257).save(files / "deep.png")
+    large.convert("CMYK").save(files / "printed.tif")
+
+    data = ready(tmp_path, f"data.channels={channels}", "data.val_size=0", "objective=null")
+
+    images, labels = data.read()["train"]
+    names = sorted(path for path in files.iterdir())
+    assert len(names) == 6 == int((labels == 0).sum())
+    for name, row in zip(names, images[torch.arange(6)], strict=True):
+        assert pixels(square(str(name), size=32, channels=channels).image) == row.numpy().tobytes()

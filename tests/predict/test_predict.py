@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,6 +18,8 @@ import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.files import load_sample
 from tests.conftest import Train
+from tests.pictures import CLASSES as NAMES
+from tests.pictures import ready
 
 IMAGES = load_sample().test.images[:20]
 
@@ -79,6 +82,30 @@ def test_probabilities_are_those_of_the_python_api(lenet: Path, expected: Tensor
     assert re.split(r"\s{2,}", row.strip()) == cells
 
 
+def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
+    folder, pictures = rgb
+    shutil.copytree(pictures / "test", tmp_path / "own")
+    shutil.copy(folder / "checkpoints" / "best.ckpt", tmp_path / "net.ckpt")
+    pictures.rename(away := pictures.with_name("away"))
+    try:
+        outcome = verb("predict", "net.ckpt", "own", "--json")
+        refused = verb("predict", "net.ckpt", "own", "--background=white")
+    finally:
+        away.rename(pictures)
+
+    assert (outcome.status, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    rows, _ = ready(pictures).read()["test"]  # in the order of the names, as those of a folder are
+    probabilities = alexnet_lit.load(folder).predict(rows[torch.arange(15)])
+    for one, row in zip(found, probabilities, strict=True):
+        there = {answer["class"]: answer["probability"] for answer in one["classes"]}
+        assert [there[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
+    assert sum(one["classes"][0]["class"] == Path(one["file"]).parent.name for one in found) >= 12
+    assert found[0]["picture"] == "40x40, shrunk to 32x32"
+    assert refused.status == 2
+    assert refused.err.startswith("error: --background=white: this net was trained on pictures as they are")
+
+
 def test_a_picture_comes_from_stdin(
     lenet: Path, boot: str, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -95,7 +122,7 @@ def test_what_can_t_be_read_is_named_and_left_out(lenet: Path, boot: str, verb: 
 
     assert outcome.status == 1
     assert [row["file"] for row in csv.DictReader(io.StringIO(outcome.out))] == [boot]
-    line = "broken.png: not a picture that can be read (none of PNG, JPEG, GIF, BMP, WEBP, TIFF, PPM): left out\n"
+    line = "broken.png: not a picture that can be read (none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP): left out\n"
     assert outcome.err == 2 * line
     assert verb("predict", str(lenet), "broken.png", "--json").out == "[]\n"
 
@@ -106,6 +133,8 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(IMAGES[int(name[-7:-4]) % 20].numpy()).save(tmp_path / name)
+    elsewhere = (tmp_path / "pictures" / "2").rename(tmp_path / "elsewhere")
+    (tmp_path / "pictures" / "2").symlink_to(elsewhere)
     (tmp_path / "pictures" / "notes.txt").touch()
     (tmp_path / "pictures" / ".hidden.png").touch()
 
@@ -123,7 +152,7 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
     ("typed", "line"),
     [
         (["boot.png", "nope.png"], "nope.png: there is no such file or folder: name pictures, a folder of them, or -"),
-        (["empty"], "empty: there is no picture in it (png, jpg, jpeg"),
+        (["empty"], "empty: there is no picture in it (jpg, jpeg, jfif, png, bmp"),
         (["-", "-"], "- -: stdin is one picture"),
         (["boot.png", "--background=grey"], "--background=grey: should be auto, white or black"),
         (["boot.png", "--json", "--csv"], "--json --csv: one or the other"),
