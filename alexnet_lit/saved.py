@@ -8,6 +8,8 @@ from omegaconf import OmegaConf
 
 from alexnet_lit.ckpt import checkpoint_file
 from alexnet_lit.data import ImageData
+from alexnet_lit.data.folder import changed_classes
+from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import assemble, read_checkpoint
 from alexnet_lit.lit import Classifier
 
@@ -27,7 +29,7 @@ def restore(
     """The module of a checkpoint that was read, and its data, of which nothing is read yet. In eval mode, on the CPU.
 
     changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
-    for a few images that takes longer than it saves.
+    for a few images that takes longer than it saves. Raises: Mistake if the data has other classes than the net.
     """
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     for key, value in changes.items():
@@ -35,5 +37,10 @@ def restore(
     if not compiled and "compile" in config.model:
         config.model.compile = False
     module, data = assemble(config, fresh=False)
+    known = checkpoint["hyper_parameters"].get("classes", data.classes)  # of before they were kept there are none
+    if changed := changed_classes(known, data.classes):
+        raise Mistake(
+            f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
+        )
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval(), data

@@ -46,7 +46,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich"),
     },
     {
-        "saved": ("ckpt data lit factory", "omegaconf"),
+        "saved": ("errors ckpt data lit factory", "omegaconf"),
     },
     {
         "facade": ("config factory saved", ""),

@@ -1,6 +1,7 @@
 """Puts a checkpoint's net to the test, by the code that a run tests with."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,12 +59,13 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     checkpoint = read_checkpoint(ckpt)
     config = checkpoint["hyper_parameters"]["config"]
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
-    module, data = restore(checkpoint, changes, compiled=True)
-    _look_at(data, split)
     precision = _precision(config["trainer"], kind)
     watch.quiet_libraries()
-    data.prepare_data()
-    data.setup("test")
+    with watch.on_stderr(), _named_as_typed():
+        module, data = restore(checkpoint, changes, compiled=True)
+        _look_at(data, split)
+        data.prepare_data()
+        data.setup("test")
     if split == "val":
         data.images["test"] = data.images["val"]
     with Count("images", len(data.images["test"][1]), silent=False) as count:
@@ -79,7 +81,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        trainer.test(module, datamodule=data, verbose=False)
+        _test(trainer, module, data)
     logits, labels = torch.cat(outputs.logits), torch.cat(outputs.labels)
     if not logits.isfinite().all():
         raise Mistake(f"{ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint")
@@ -98,6 +100,9 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
         changes["data.dir"] = dir
     elif "mirrors" in data and not Path(data["dir"]).expanduser().exists():
         changes["data.dir"] = compose("data=fashion_mnist").data.dir  # trained elsewhere: where a run here would look
+    if data.get("found") is not None:
+        # Of a folder that may be another one, or have changed. Nothing is trained on, and the classes are compared.
+        changes |= {"data.found": None, "data.train_size": None, "model.num_classes": None}
     if tta == "ten_crop" and data["augment"]["crop"] == 1:
         raise Mistake("--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin: use mirror")
     if tta is not None:
@@ -107,11 +112,27 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     return changes
 
 
+@contextmanager
+def _named_as_typed() -> Iterator[None]:
+    """In a mistake, call the folder of the data what it is called here."""
+    try:
+        yield
+    except Mistake as mistake:
+        raise Mistake(str(mistake).replace("data.dir=", "--dir=")) from mistake
+
+
+def _test(trainer: Trainer, module: LightningModule, data: ImageData) -> None:
+    try:
+        trainer.test(module, datamodule=data, verbose=False)
+    except SystemExit as error:  # what Lightning makes of Ctrl-C
+        raise KeyboardInterrupt from error
+
+
 def _look_at(data: ImageData, split: str) -> None:
     """Make sure that there are such images."""
     if not data.sizes["val" if split == "val" else "test"]:
         other = "test" if split == "val" else "val"
-        raise Mistake(f"--split={split}: the run's data has no such images: use --split {other}")
+        raise Mistake(f"--split={split}: the data has no such images: use --split {other}")
 
 
 def _precision(trainer: Mapping[str, Any], kind: str) -> Any:

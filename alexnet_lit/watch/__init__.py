@@ -7,7 +7,7 @@ imported when a name is first asked for: a command that only prints needs neithe
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from alexnet_lit.watch.console import close_log, console, log, open_log, show
+from alexnet_lit.watch.console import close_log, console, log, on_stderr, open_log, show
 
 if TYPE_CHECKING:
     from alexnet_lit.watch.csv_file import CSV
@@ -38,6 +38,7 @@ __all__ = [
     "draw",
     "layers",
     "log",
+    "on_stderr",
     "open_log",
     "quiet_libraries",
     "show",

@@ -2,6 +2,8 @@
 
 import io
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console, RenderableType
@@ -48,6 +50,19 @@ def open_log(path: Path | None, *, speak: bool) -> None:
     if _open_handlers:
         _library_warnings.propagate = False
         logging.captureWarnings(True)
+
+
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Print what `log` is told from INFO up on stderr meanwhile: stdout is for an answer."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(_Message(timed=False))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
 
 
 def close_log() -> None:

@@ -129,7 +129,7 @@ def test_data_is_found_where_a_run_here_would_find_it(
         (["--tta=five"], {}, "--tta=five: should be none, mirror or ten_crop"),
         (["--tta=ten_crop"], {}, "--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin"),
         (["--dir=data"], {}, "--dir=data: the images of this run are in no folder that could be named: leave it out"),
-        (["--split=val"], {"val_size": 0}, "--split=val: the run's data has no such images: use --split test"),
+        (["--split=val"], {"val_size": 0}, "--split=val: the data has no such images: use --split test"),
         (["--out=no/c.png"], {}, "no/c.png: there is no folder no: make it, or name another file with --out"),
     ],
 )
