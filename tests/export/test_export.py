@@ -22,6 +22,7 @@ from alexnet_lit.data import CLASSES
 from alexnet_lit.data.files import load_sample
 from alexnet_lit.export import export
 from tests.conftest import Train
+from tests.pictures import ready
 
 IMAGES = load_sample().test.images
 
@@ -77,6 +78,18 @@ def test_probabilities_are_those_of_predict(
     assert json.loads(metadata["classes"]) == list(CLASSES)
     assert json.loads(metadata["config"]) == module.hparams["config"]
     assert metadata["alexnet_lit"] == alexnet_lit.__version__
+
+
+def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
+    folder, pictures = rgb
+    outcome = verb("export", str(folder), "--format=torch", "--out=net.pt2")
+
+    assert outcome.status == 0, outcome.err
+    assert "takes  images: uint8 (B, 3, 32, 32), RGB, light and dark as in the training images\n" in outcome.out
+    net, metadata = from_torch(tmp_path / "net.pt2")
+    assert json.loads(metadata["classes"]) == ["bag", "boot", "shirt"]
+    images = ready(pictures).read()["test"][0][torch.arange(15)]
+    torch.testing.assert_close(net(images), alexnet_lit.load(folder).predict(images), rtol=0, atol=1e-5)
 
 
 def test_onnx_has_standard_operators_and_a_free_batch(exported: Exported) -> None:
