@@ -9,6 +9,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from alexnet_lit.watch.line import duration
+
 _LINE_SECONDS = 30.0  # off a terminal, a line so often instead of a bar
 
 
@@ -23,7 +25,7 @@ class Count:
         self.total = total
         self.silent = silent
         self.done = 0
-        self._said_at = time.monotonic()
+        self._began = self._said_at = time.monotonic()
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._bar = Progress(
             *columns,
@@ -48,9 +50,11 @@ class Count:
         """So many more are done."""
         self.done += number
         self._bar.advance(self._task, number)
-        if self._bar.disable and not self.silent and time.monotonic() - self._said_at >= _LINE_SECONDS:
-            self._said_at = time.monotonic()
-            self.say(f"{self.what}: {self.done:,} of {self.total:,}")
+        now, left = time.monotonic(), self.total - self.done
+        if self._bar.disable and not self.silent and left and now - self._said_at >= _LINE_SECONDS:
+            self._said_at = now
+            seconds = (now - self._began) / self.done * left
+            self.say(f"{self.what}: {self.done:,} of {self.total:,}, about {duration(seconds)} left")
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""

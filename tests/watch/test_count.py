@@ -12,12 +12,13 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
 
 def test_off_a_terminal_there_is_a_line_now_and_then(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
-    with Count("pictures", 5000, silent=False) as count:
+    with Count("pictures", 50_000, silent=False) as count:
         for second in range(70):
             clock[0] = second
             count.add(50)
     out, err = capsys.readouterr()
-    assert (out, err) == ("", "pictures: 1,550 of 5,000\npictures: 3,050 of 5,000\n")
+    lines = "pictures: 1,550 of 50,000, about 16 min left\npictures: 3,050 of 50,000, about 15 min left\n"
+    assert (out, err) == ("", lines)
 
 
 def test_silent_there_is_what_must_be_said(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
