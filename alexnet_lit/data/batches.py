@@ -130,7 +130,9 @@ class Batches:
             chosen = positions[number * share : (number + 1) * share]
             total = min(self.batch_size, self.sampler.size - number * self.batch_size)
             self._yielded = number + 1
-            yield Batch(self.images[chosen], self.labels[chosen], draws[chosen], total)
+            # Several times as fast as images[chosen].
+            images, labels, chances = (part.index_select(0, chosen) for part in (self.images, self.labels, draws))
+            yield Batch(images, labels, chances, total)
 
     def state_dict(self) -> dict[str, int]:
         """Which epoch this is, and how many of its batches have been handed out."""

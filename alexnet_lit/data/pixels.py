@@ -1,6 +1,6 @@
 """How a batch of small uint8 images becomes what the net sees: normalised and enlarged, on the device that trains."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -10,17 +10,29 @@ from torch import Tensor, nn
 Std = Annotated[float, Field(gt=0)]
 
 
-def resize_matrix(source: int, target: int) -> Tensor:
-    """Bilinear interpolation along one axis as a matrix: (target, source), each row sums to 1.
+class Axis(NamedTuple):
+    """How a side is enlarged: what each px of it is made of. Before the first and behind the last there is black.
+
+    matrix: (1 + enlarged + 1, source + 1), whose rows sum to 1; a px more behind the last of the source is the black.
+    weights, places: (1 + enlarged + 1, 2), the two numbers of each row that may differ from 0, and their columns.
+    """
+
+    matrix: Tensor
+    weights: Tensor
+    places: Tensor
+
+
+def resize_matrix(source: int, enlarged: int) -> Tensor:
+    """Bilinear interpolation along one axis as a matrix: (enlarged, source), each row sums to 1.
 
     It holds what torch's `interpolate(mode="bilinear", align_corners=False)` makes of the unit vectors, so that
     `rows @ image @ columns.T` equals that resize up to rounding.
     """
-    return F.interpolate(torch.eye(source)[None], size=target, mode="linear", align_corners=False)[0].T.contiguous()
+    return F.interpolate(torch.eye(source)[None], size=enlarged, mode="linear", align_corners=False)[0].T.contiguous()
 
 
 class Pixels(nn.Module):
-    """Normalise and enlarge whole batches by two matrix products, twice as fast as resizing image by image.
+    """Normalise and enlarge whole batches, several times as fast as resizing image by image.
 
     A pixel value v in 0..255 becomes (v / 255 - mean) / std, by one mean and std or by those of its channel. An image
     is enlarged to `enlarged` px, of which a window of `image_size` px is seen: the middle one, as torchvision's Resize
@@ -55,7 +67,7 @@ class Pixels(nn.Module):
             else:
                 setattr(self, name, values)
         self.register_buffer("matrix", resize_matrix(source_size, enlarged), persistent=False)
-        self._others: dict[Any, Tensor] = {}  # matrices of other sources, made once
+        self._axes: dict[Any, Axis] = {}  # made once
 
     def forward(
         self,
@@ -73,49 +85,50 @@ class Pixels(nn.Module):
         """
         if images.ndim == 3:
             images = images.unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
-        rows, columns = (self._matrix(side) for side in images.shape[-2:])
-        # One std for all channels is divided by before the products, those of channels between them.
-        scale = 255 if isinstance(self.std, Tensor) else 255 * self.std
-        shift = rows.new_zeros(1, 1) - self.mean / self.std  # (1, 1 or C)
+        # While they are small, and with the row and column of black that an Axis takes it from.
+        mean, std = (each[:, None, None] if isinstance(each, Tensor) else each for each in (self.mean, self.std))
+        values = F.pad(images, (0, 1, 0, 1)).to(self.matrix.dtype).div_(255 * std).sub_(mean / std)
         if color is not None:
-            shift = shift + color.to(rows.dtype) / self.std  # (B, C)
+            values += color.to(values.dtype)[..., None, None] / std
+        size = self.enlarged if whole else self.image_size
         if corners is None:
-            first, size = (0, self.enlarged) if whole else (self._middle, self.image_size)
-            rows, columns = (matrix[first : first + size] for matrix in (rows, columns))
-            x = self._by_channel((rows / scale) @ images.to(rows.dtype))  # (S, H) @ (B, C, H, W) -> (B, C, S, W)
-            if shift.numel() > 1:
-                shift = shift[..., None].expand(x.shape[:-1]).reshape(-1, 1)  # (B, C) -> (B*C*S, 1)
-            out = torch.addmm(shift, x.flatten(0, -2), columns.T)  # one product: (B*C*S, W) @ (W, S)
-            return out.view(*x.shape[:-1], size)
-        # A pair of matrices for each image: the rows of the two that its window shows.
-        rows, columns = self._seen(rows / scale, corners[:, 0]), self._seen(columns, corners[:, 1])
-        channels = images.shape[1]
-        x = self._by_channel(rows[:, None] @ images.to(rows.dtype))  # (B, 1, S, H) @ (B, C, H, W) -> (B, C, S, W)
-        if shift.numel() > 1:
-            shift = shift.expand(x.shape[:2])  # (B, C)
-        columns = columns.repeat_interleave(channels, 0) if channels > 1 else columns  # (B*C, S, W)
-        out = torch.baddbmm(shift.reshape(-1, 1, 1), x.flatten(0, 1), columns.mT)
-        return out.view(*x.shape[:-1], self.image_size)
+            first = 1 + round((self.enlarged - size) / 2)
+            down = across = torch.arange(first, first + size, device=images.device)[None]  # (1, S)
+        else:
+            shown = torch.arange(1, 1 + size, device=images.device)
+            down, across = (corners.T[..., None] + shown).clamp_(0, self.enlarged + 1)  # (B, S) each
+        height, width = (self._axis(side) for side in images.shape[-2:])
+        columns = _pick(width.matrix, across)  # (1 or B, S, W + 1)
+        # A product an image, so that it does not hang on the others: (B, C * (H + 1), W + 1) @ (W + 1, S).
+        x = values.flatten(1, 2) @ columns.mT
+        return _enlarge_rows(x.view(*values.shape[:-1], size), height, down)
 
-    @property
-    def _middle(self) -> int:
-        return round((self.enlarged - self.image_size) / 2)
-
-    def _by_channel(self, x: Tensor) -> Tensor:
-        """Divide (B, C, S, W) by the std of each channel, in place, where each has its own."""
-        return x.div_(self.std[:, None, None]) if isinstance(self.std, Tensor) else x
-
-    def _seen(self, matrix: Tensor, first: Tensor) -> Tensor:
-        """Rows first, first + 1, ... of a resize matrix (target, source) for each image: (B, image_size, source)."""
-        target = len(matrix)
-        index = first[:, None] + torch.arange(self.image_size, device=matrix.device)  # (B, image_size)
-        index = torch.where((index >= 0) & (index < target), index, target)
-        return F.pad(matrix, (0, 0, 0, 1))[index]  # behind the last row comes black
-
-    def _matrix(self, source: int) -> Tensor:
-        if source == self.source_size:
-            return self.matrix
+    def _axis(self, source: int) -> Axis:
         key = (source, self.matrix.dtype, self.matrix.device)
-        if key not in self._others:
-            self._others[key] = resize_matrix(source, self.enlarged).to(self.matrix, non_blocking=True)
-        return self._others[key]
+        if key not in self._axes:
+            matrix = self.matrix
+            if source != self.source_size:
+                matrix = resize_matrix(source, self.enlarged).to(matrix, non_blocking=True)
+            matrix = F.pad(matrix, (0, 1, 1, 1))
+            matrix[:: self.enlarged + 1, -1].fill_(1)  # the first and the last row are black
+            weights, places = matrix.topk(2)
+            self._axes[key] = Axis(matrix, weights, places.int())
+        return self._axes[key]
+
+
+def _enlarge_rows(x: Tensor, axis: Axis, index: Tensor) -> Tensor:
+    """The rows at `index` (1 or B, S) of what `axis` makes of x (B, C, H + 1, W): (B, C, S, W)."""
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
+        return _pick(axis.matrix, index)[:, None] @ x  # (S, H + 1) @ (H + 1, W) for each image and channel
+    # Each row is a weighted sum of two, and only these are read; a matrix product spends its time on the zeros.
+    batch, channels, height, width = x.shape
+    start = torch.arange(0, batch * channels * height, height, dtype=torch.int32).view(batch, channels, 1, 1)
+    rows = start + _pick(axis.places, index)[:, None]  # (B, C, S, 2)
+    weights = _pick(axis.weights, index)[:, None].expand(rows.shape)
+    out = F.embedding_bag(rows.view(-1, 2), x.view(-1, width), per_sample_weights=weights.reshape(-1, 2), mode="sum")
+    return out.view(batch, channels, index.shape[-1], width)
+
+
+def _pick(table: Tensor, index: Tensor) -> Tensor:
+    """Rows of a table (N, K): index (...) -> (..., K). Twice as fast as `table[index]`."""
+    return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])

@@ -26,6 +26,11 @@ class Rows:
         # Several times as fast as images[...] where each image is this large.
         return torch.index_select(self.images, 0, self.rows[index], out=batch)
 
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """The same, as a tensor's."""
+        assert dim == 0
+        return self[index]
+
     def take(self, index: Tensor) -> "Rows":
         """Choose those at index (M,), without reading them."""
         return Rows(self.images, self.rows[index])

@@ -3,10 +3,13 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 from torchvision.transforms import v2
 
 from alexnet_lit.data import Pixels
 from alexnet_lit.data.files import load_sample
+
+GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
 @pytest.mark.parametrize(
@@ -72,6 +75,37 @@ def test_one_std_may_be_that_of_all_channels() -> None:
     for mean, std in ((0.5, [0.2] * 3), ([0.5] * 3, 0.2), (0.5, 0.2)):
         mixed = Pixels(**size, mean=mean, std=std)(images)
         torch.testing.assert_close(mixed, same, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("windows", [False, True])
+def test_an_image_does_not_depend_on_its_batch_to_the_last_bit(dtype: torch.dtype, windows: bool) -> None:
+    images, corners = torch.randint(0, 256, (70, 28, 28), dtype=torch.uint8), torch.randint(-9, 40, (70, 2))
+    pixels = Pixels(source_size=28, image_size=224, enlarged=256, mean=0.2860, std=0.3530).to(dtype)
+
+    def enlarge(part: slice) -> Tensor:
+        large: Tensor = pixels(images[part], corners=corners[part] if windows else None)
+        return large
+
+    parts = [enlarge(slice(first, end)) for first, end in ((0, 1), (1, 7), (7, 35), (35, 70))]
+    assert torch.equal(torch.cat(parts), enlarge(slice(70)))
+
+
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=GPU)])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None:
+    images, corners = torch.randint(0, 256, (9, channels, 28, 40), dtype=torch.uint8), torch.randint(-9, 20, (9, 2))
+    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
+
+    def enlarge(device: str) -> list[Tensor]:
+        there, where = images.to(device), corners.to(device)
+        pixels.to(device)
+        return [pixels(there), pixels(there, corners=where), pixels(there, whole=True)]
+
+    for ours, theirs in zip(enlarge("cpu"), enlarge(device), strict=True):
+        assert (theirs.device.type, theirs.shape, theirs.dtype) == (device, ours.shape, ours.dtype)
+        if device != "meta":  # where there are shapes and no values
+            torch.testing.assert_close(theirs.cpu(), ours, rtol=0, atol=1e-5)
 
 
 def test_real_images_come_out_normalised() -> None:
