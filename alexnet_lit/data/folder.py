@@ -95,12 +95,20 @@ def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Itera
             yield entry.name
 
 
+def check_known(dir: Path, part: str, listing: Listing, classes: Sequence[str]) -> None:
+    """Refuse a class that training has not. Raises: Mistake that names it."""
+    unknown = [f"{part}/{name}/" for name in listing.classes if name not in classes]
+    if unknown:
+        only = several(classes)
+        raise Mistake(f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {only}: both need the same")
+
+
 def class_of(name: str) -> str:
     """The class of a picture by its name in a listing."""
     return name.partition("/")[0]
 
 
-def several(names: list[str]) -> str:
+def several(names: Sequence[str]) -> str:
     """Name a few of many: "a, b, c and 7 more"."""
     more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
     # A file may be called anything: what would break the line is written as Python writes it.
@@ -121,9 +129,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 def _check_folder(dir: Path, part: str) -> None:
     folder, what = dir / part, f"{part}/ in it" if part else "it"
+    way_out = f"name the folder that has {part or 'train'}/<class>/<picture>"
     if not folder.is_dir():
         wrong = "is no folder" if os.path.lexists(folder) else "is not there"
-        raise Mistake(f"data.dir={dir}: {what} {wrong}: name the folder that has train/<class>/<picture>")
+        raise Mistake(f"data.dir={dir}: {what} {wrong}: {way_out}")
     if not os.access(folder, os.R_OK | os.X_OK):
         raise Mistake(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
 
@@ -147,10 +156,7 @@ def _check_classes(dir: Path, listing: Listing, counts: dict[str, int]) -> None:
 def _count(dir: Path, part: str, classes: list[str]) -> int:
     """How many pictures val/ or test/ has. Raises: Mistake if there is none, or one of another class."""
     listing = scan(dir / part)
-    unknown = [f"{part}/{name}/" for name in listing.classes if name not in classes]
-    if unknown:
-        only = several(classes)
-        raise Mistake(f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {only}: both need the same")
+    check_known(dir, part, listing, classes)
     if not listing.names:
         raise Mistake(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
     return len(listing.names)

@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.data.augment import Augment
 from alexnet_lit.data.cache import Cache, Row, check_room
-from alexnet_lit.data.folder import Found, class_of, look, scan, several
+from alexnet_lit.data.folder import Found, check_known, class_of, look, scan, several
 from alexnet_lit.data.module import ImageData, Pair, Split
 from alexnet_lit.data.pixels import Std
 from alexnet_lit.data.rows import Rows
@@ -88,6 +88,8 @@ class ImageFolder(ImageData):
         if self._prepared:  # Lightning asks again
             return
         listings = {part: scan(self.dir / part) for part in self._parts()}
+        for part, listing in listings.items():
+            check_known(self.dir, part, listing, self.classes)
         check_room([(self._cache(part), listing.names) for part, listing in listings.items()])
         counts: dict[Split, int] = {}
         for part, listing in listings.items():

@@ -167,6 +167,17 @@ def test_a_mistake_is_one_line(typed: list[str], line: str, train: Train, tmp_pa
     assert not list(outcome.logs.glob("runs/*"))
 
 
+def test_another_folder_may_take_the_place_of_the_one_that_was_found_if_its_classes_are_known(tmp_path: Path) -> None:
+    given = (
+        "data.found={classes: [bag, boot, shirt], train: 6, val: 3, test: 3}"  # as a checkpoint of such a run has it
+    )
+    other = fill(tmp_path / "other", train=3, val=2, test=4)
+    assert ready(other, given).sizes == {"train": 9, "val": 6, "test": 12}
+    (other / "test" / "bag").rename(other / "test" / "box")
+    with pytest.raises(Mistake, match=r"test/box/: train/ has no such class, only bag, boot, shirt"):
+        ready(other, given)
+
+
 def test_folds_beside_val_are_refused(tmp_path: Path) -> None:
     with pytest.raises(Mistake, match=r"data\.folds=5: val/ in data\.dir=.* is for validation: use data\.folds=0"):
         build(fill(tmp_path, train=2, val=1), "data.folds=5")
