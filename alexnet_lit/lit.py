@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from alexnet_lit.data import Batch, Pixels, Views
+from alexnet_lit.data import Batch, Pixels, Views, share
 from alexnet_lit.schedules import Schedule
 
 Stage = Literal["train", "val", "test"]
@@ -138,16 +138,16 @@ class Classifier(LightningModule):
             self.train(training)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of (seed, step, batch, rank): a resumed run draws what it would have drawn."""
+        """Make dropout a function of (seed, step, batch, share): a resumed run draws what it would have drawn."""
         number = 0
-        for part in (self.seed, self.global_step, batch_idx, self.global_rank):
+        for part in (self.seed, self.global_step, batch_idx, share(self.trainer)[0]):
             number = (number * 0x9E3779B97F4A7C15 + part + 1) % 2**63
         torch.manual_seed(number)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the global batch: ranks are averaged, so each weighs its sum by its share."""
+        """Mean loss of the global batch: shares are averaged, so each weighs its sum by its size."""
         loss_sum = self._score("train", batch, self(batch.images))
-        return loss_sum * (self.trainer.world_size / batch.total)
+        return loss_sum * (share(self.trainer)[1] / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Count one batch of what is looked at after each epoch."""
@@ -241,4 +241,4 @@ class Classifier(LightningModule):
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # they are those of all ranks, and all ranks have to know that there are some
-                score.update(*(sums if self.global_rank == 0 else (0.0, 0, 0)))
+                score.update(*(sums if share(self.trainer)[0] == 0 else (0.0, 0, 0)))

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_lit.data.augment import Augment
-    from alexnet_lit.data.batches import Batch, Batches, Order
+    from alexnet_lit.data.batches import Batch, Batches, Order, share
     from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample
     from alexnet_lit.data.files import fetch
     from alexnet_lit.data.image_folder import ImageFolder
@@ -32,6 +32,7 @@ __all__ = [
     "Sample",
     "Views",
     "fetch",
+    "share",
     "square",
 ]
 
@@ -40,6 +41,7 @@ _HOMES = {
     "Batch": "batches",
     "Batches": "batches",
     "Order": "batches",
+    "share": "batches",
     "CLASSES": "fashion_mnist",
     "FashionMNIST": "fashion_mnist",
     "fetch": "files",

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from lightning import Trainer
 from torch import Tensor
 
 from alexnet_lit.data.rows import Images
@@ -79,6 +80,12 @@ class Order:
         # torch draws from a Beta by its global generator alone.
         shares = np.random.default_rng(chance.initial_seed()).beta(self.betas, self.betas, (self.size, len(self.betas)))
         return torch.cat([uniform, torch.from_numpy(shares).float()], 1)
+
+
+def share(trainer: Trainer | None) -> tuple[int, int]:
+    """Which share of each batch this rank takes, and of how many. Ranks that hold parts of one net take the same."""
+    told = trainer.distributed_sampler_kwargs if trainer is not None else None
+    return (told["rank"], told["num_replicas"]) if told is not None else (0, 1)
 
 
 class Batches:

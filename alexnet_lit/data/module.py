@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
 from alexnet_lit.data.augment import Augment
-from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order
+from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order, share
 from alexnet_lit.data.folder import Found
 from alexnet_lit.data.pixels import Pixels, Std
 from alexnet_lit.data.rows import Images, Rows
@@ -148,7 +148,7 @@ class ImageData(LightningDataModule):
         return self._batches(images, Order(len(images[0]), seed=self.seed, shuffle=False, draws=0))
 
     def _batches(self, images: Pair, order: Order, together: int = 1) -> Batches:
-        rank, world_size = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        rank, world_size = share(self.trainer)
         return Batches(*images, order, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size)
 
     def _on_device(self, split: Split) -> Pair:
