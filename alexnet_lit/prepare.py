@@ -52,7 +52,8 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     resume, saved = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    _check_pairs(data, ranks)
+    _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
+    distributed.check_split(module.net, config.trainer.strategy, ranks=ranks, precision=config.trainer.precision)
     config = follow(config, data)
     if saved is not None:
         _check_same_classes(module, saved, f"ckpt={config.ckpt}")
@@ -98,17 +99,18 @@ def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
     trainer.precision = distributed.resolve_precision(trainer.precision, kind)
     trainer.accelerator = kind
     ranks = place.ranks if place.starter else trainer.devices
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % ranks:
+    shares = distributed.shares(trainer.strategy, ranks)
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % shares:
         over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         raise Mistake(
-            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {ranks}"
+            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {shares}"
         )
     return kind, ranks
 
 
-def _check_pairs(data: ImageData, ranks: int) -> None:
+def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
     """Refuse batches in which images that are to be mixed would be torn apart, or ranks left without any."""
-    together = data.augment.mix.together * ranks
+    together = data.augment.mix.together * shares
     if data.batch_size % together:
         devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
         raise Mistake(

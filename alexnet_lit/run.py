@@ -160,7 +160,8 @@ def _ready(parts: Parts) -> Parts:
 def _announce(parts: Parts) -> None:
     """What is about to happen: device, data, net."""
     config = parts.config
-    log.info("device  %s, precision %s", parts.device, config.trainer.precision)
+    strategy = "" if config.trainer.strategy == "auto" else f", {config.trainer.strategy}"
+    log.info("device  %s, precision %s%s", parts.device, config.trainer.precision, strategy)
     if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
         log.warning("precision %s: a CPU without bf16 units takes many times as long", config.trainer.precision)
     _announce_data(parts)

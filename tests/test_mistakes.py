@@ -136,6 +136,37 @@ TYPED = [
     (["trainer.devices=none"], "trainer.devices=none: use a number of devices"),
     (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: use one of"),
     (["trainer.precision=7"], "trainer.precision=7"),
+    *(
+        (["data.image_size=65", "trainer.accelerator=cpu", *typed], line)
+        for typed, line in (
+            (["trainer.strategy=towers"], "trainer.devices=1: trainer.strategy=towers needs an even number of devices"),
+            (
+                ["trainer=towers", "trainer.devices=3"],
+                "trainer.devices=3: trainer.strategy=towers needs an even number",
+            ),
+            (["trainer=hybrid", "trainer.devices=1"], "trainer.devices=1: trainer.strategy=hybrid needs two devices"),
+            (
+                ["trainer=hybrid", "trainer.devices=3"],
+                "trainer.strategy=hybrid: linear6 with its 4096 outputs does not divide over 3 devices",
+            ),
+            (
+                ["trainer=towers", "trainer.devices=4", "data.batch_size=65"],
+                "data.batch_size=65 does not divide over trainer.devices=4: use a multiple of 2",
+            ),
+            (
+                ["trainer=towers", "model.compile=true"],
+                "towers: does not compile parts, as model.compile=true asks for: use model.compile=false, or trainer.",
+            ),
+            (
+                ["trainer=towers", "trainer.precision=16-mixed", "optimizer.fused=false"],
+                "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own",
+            ),
+            (
+                ["trainer=towers", "model.lrn=true", "model.lrn_size=101"],
+                "with model.lrn_size=101 windows of relu_lrn1 reach beyond the other tower: use trainer.strategy=auto",
+            ),
+        )
+    ),
     # Files
     (
         ["model=alexnet_owt", "model.weights={tmp}/none.pth"],

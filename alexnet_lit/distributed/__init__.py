@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from alexnet_lit.distributed.crew import Crew, join
     from alexnet_lit.distributed.devices import cores, describe, follow, resolve, resolve_precision
     from alexnet_lit.distributed.launcher import launch
+    from alexnet_lit.distributed.split import check_split, shares
     from alexnet_lit.distributed.strategy import Surroundings, arguments
 
 __all__ = [
@@ -16,6 +17,7 @@ __all__ = [
     "Place",
     "Surroundings",
     "arguments",
+    "check_split",
     "cores",
     "describe",
     "follow",
@@ -24,12 +26,14 @@ __all__ = [
     "launch",
     "resolve",
     "resolve_precision",
+    "shares",
 ]
 
 _HOMES = {
     "Crew": "crew",
     "Surroundings": "strategy",
     "arguments": "strategy",
+    "check_split": "split",
     "cores": "devices",
     "describe": "devices",
     "follow": "devices",
@@ -37,6 +41,7 @@ _HOMES = {
     "launch": "launcher",
     "resolve": "devices",
     "resolve_precision": "devices",
+    "shares": "split",
 }
 
 

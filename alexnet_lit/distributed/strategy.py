@@ -1,6 +1,7 @@
 """How Lightning is told of this process's place, and how gradients cross between the ranks."""
 
-from typing import Any
+from functools import partial
+from typing import Any, get_args
 
 import torch
 from lightning.fabric.plugins.environments.cluster_environment import ClusterEnvironment
@@ -9,7 +10,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
+from alexnet_lit.distributed.part import Way
 from alexnet_lit.distributed.place import Place
+from alexnet_lit.distributed.split import Split
 from alexnet_lit.errors import Mistake
 
 # What DistributedDataParallel is given. Gradients live in the buffers that are exchanged: no copy of 187 MB each step.
@@ -86,11 +89,13 @@ def arguments(place: Place, *, kind: str, strategy: str) -> dict[str, Any]:
 
     Raises: Mistake for a strategy that there is not.
     """
-    if strategy not in HOOKS:
-        raise Mistake(f"trainer.strategy={strategy}: should be one of {', '.join(HOOKS)}")
+    made: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
+    made |= {way: partial(Split, way=way, **DDP) for way in get_args(Way)}
+    if strategy not in made:
+        raise Mistake(f"trainer.strategy={strategy}: should be one of {', '.join(made)}")
     own = place.local_rank if torch.cuda.device_count() > 1 else 0
     return {
         "devices": [own] if kind == "cuda" else 1,
         "num_nodes": place.ranks,
-        "strategy": Parallel(ddp_comm_hook=HOOKS[strategy], **DDP) if place.ranks > 1 else "auto",
+        "strategy": made[strategy]() if place.ranks > 1 else "auto",
     }
