@@ -163,7 +163,7 @@ def export(
 @app.command()
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[lrn|step|profile|data|ddp]...", help="Without any: all.")
+        list[str] | None, typer.Argument(metavar="[lrn|step|profile|data|ddp|parallel]...", help="Without any: all.")
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
@@ -174,7 +174,8 @@ def bench(
 
     lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
     without LRN. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL.
-    ddp: a step on all devices against one. Each takes some minutes on two cores.
+    ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
+    of it. Each takes some minutes on two cores.
     """
     from alexnet_lit.bench import measure
 

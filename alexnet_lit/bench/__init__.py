@@ -7,6 +7,7 @@ import torch
 from alexnet_lit.bench.data import bench_data
 from alexnet_lit.bench.ddp import bench_ddp
 from alexnet_lit.bench.lrn import bench_lrn
+from alexnet_lit.bench.parallel import bench_parallel
 from alexnet_lit.bench.profile import bench_profile
 from alexnet_lit.bench.step import bench_step
 from alexnet_lit.bench.timing import Report
@@ -18,7 +19,9 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "profile": bench_profile,
     "data": bench_data,
     "ddp": bench_ddp,
+    "parallel": bench_parallel,
 }
+_SEVERAL = {"ddp", "parallel"}  # they take more than one device
 
 
 def measure(names: Sequence[str] | None, *, batch: int, repeats: int, device: str) -> Iterator[Report]:
@@ -34,7 +37,8 @@ def measure(names: Sequence[str] | None, *, batch: int, repeats: int, device: st
     if device == "cuda" and not torch.cuda.is_available():
         raise Mistake("--device=cuda: there is no such device here: use cpu")
     alone = device == "cuda" and torch.cuda.device_count() == 1
-    if alone and "ddp" in (names or ()):
-        raise Mistake("bench ddp --device=cuda: this machine has one GPU: use --device=cpu")
-    for name in names or [name for name in BENCHES if not (alone and name == "ddp")]:
+    for name in names or ():
+        if alone and name in _SEVERAL:
+            raise Mistake(f"bench {name} --device=cuda: this machine has one GPU: use --device=cpu")
+    for name in names or [name for name in BENCHES if not (alone and name in _SEVERAL)]:
         yield BENCHES[name](batch=batch, repeats=repeats, device=device)

@@ -31,7 +31,7 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         _PLAIN: _plain_step(small, labels, device),
         _OURS: our_step(small, labels, device),
         _LRN: our_step(small, labels, device, "model.lrn=true"),
-        _TORCHS: our_step(small, labels, device, "model.lrn=true", swap=True),
+        _TORCHS: our_step(small, labels, device, "model.lrn=true", wrap=_with_torchs_lrn),
     }
     seconds = alternate({_PRODUCT: lambda: a @ b} | cases, repeats=repeats, device=device)
     gemm = 2e-9 * _GEMM**3 / median(seconds[_PRODUCT])  # GFLOP/s
@@ -52,17 +52,13 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
     return Report("Training step", conditions(device, how), rows)
 
 
-def our_step(images: Tensor, labels: Tensor, device: str, *overrides: str, swap: bool = False) -> Callable[[], object]:
-    """A step of the net, pixels and optimizer of `experiment=d2l`. `swap`: put torch's LRN in the place of ours."""
+def our_step(
+    images: Tensor, labels: Tensor, device: str, *overrides: str, wrap: Callable[[nn.Module], nn.Module] | None = None
+) -> Callable[[], object]:
+    """A step of the net, pixels and optimizer of `experiment=d2l`. wrap: puts another net in the place of ours."""
     module, _ = build(compose("experiment=d2l", "data=sample", *overrides))
     module.to(device)
-    if swap:
-        features = module.net.features
-        assert isinstance(features, nn.Sequential)
-        for name, layer in features.named_children():
-            if isinstance(layer, LocalResponseNorm):
-                theirs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
-                setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), theirs))
+    module.net = module.net if wrap is None else wrap(module.net)
     optimizer = module.optimizer(module.net.parameters())
 
     def step() -> None:
@@ -71,6 +67,16 @@ def our_step(images: Tensor, labels: Tensor, device: str, *overrides: str, swap:
         optimizer.step()
 
     return step
+
+
+def _with_torchs_lrn(net: nn.Module) -> nn.Module:
+    features = net.features
+    assert isinstance(features, nn.Sequential)
+    for name, layer in features.named_children():
+        if isinstance(layer, LocalResponseNorm):
+            theirs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
+            setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), theirs))
+    return net
 
 
 def _plain_step(images: Tensor, labels: Tensor, device: str) -> Callable[[], object]:

@@ -52,11 +52,9 @@ def test_the_arithmetic_of_a_training_image() -> None:
     assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(name, marks=[pytest.mark.slow] if name == "ddp" else []) for name in BENCHES]
-)
-def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
-    file = tmp_path / "bench.json"
+def filled(name: str, folder: Path) -> list[dict[str, str]]:
+    """Rows of the table that a measurement prints."""
+    file = folder / "bench.json"
     arguments = ["bench", name, "--batch", "2", "--repeats", "1", "--json", str(file)]
 
     done = CliRunner().invoke(app, arguments)
@@ -71,6 +69,35 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
         assert all(
             float(value.split()[0]) > 0 for key, value in row.items() if key in ("torch / ours", "images/s", "s")
         )
+    rows: list[dict[str, str]] = table["rows"]
+    return rows
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] if name == "ddp" else []) for name in BENCHES if name != "parallel"],
+)
+def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
+    filled(name, tmp_path)
+
+
+@pytest.mark.slow
+def test_what_two_devices_send_and_hold(tmp_path: Path) -> None:
+    rows = {row["step"]: row for row in filled("parallel", tmp_path)}
+    memory = {name: float(row["peak memory a device, MB"]) for name, row in rows.items()}
+
+    # Of each of two images: channels at the border in both normalisations, then what conv3, linear6 and linear7 take.
+    tower = 2 * 55 * 55 + 2 * 27 * 27 + 128 * 13 * 13 + 128 * 6 * 6 + 2048
+    kernels = 56_885_962 - (9217 * 4096 + 4097 * 4096 + 4097 * 10)
+    numbers = {
+        "one device": 0,
+        "DDP": 56_885_962,
+        "towers": 2 * (2 * tower + 10),
+        "hybrid": kernels + 2 * 9216 + 2 * (2 * 2048 + 10),
+    }
+    for name, count in numbers.items():
+        assert float(rows[name]["MB sent a step and device"]) == pytest.approx(4e-6 * count, abs=0.051), name
+    assert memory["towers"] < 0.6 * memory["one device"] < memory["DDP"]
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
@@ -95,7 +122,11 @@ def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
 @pytest.mark.parametrize(
     ("names", "device", "line"),
     [
-        (["lnr"], "cpu", "bench lnr: there is no such measurement: use lrn, step, profile, data, ddp, or none for all"),
+        (
+            ["lnr"],
+            "cpu",
+            "bench lnr: there is no such measurement: use lrn, step, profile, data, ddp, parallel, or none for all",
+        ),
         (None, "gpu", "--device=gpu: should be cpu or cuda"),
         pytest.param(
             *(None, "cuda", "--device=cuda: there is no such device here"),
