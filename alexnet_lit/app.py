@@ -134,8 +134,7 @@ def _hydra() -> int:
                 failure.append(error)
                 return None
             results.append(result)
-        score: float | None = result.get(config.objective or "")
-        return score
+        return job.score(config, result)
 
     composition.forget_folders()
     sweep.Started.forget()
@@ -152,6 +151,8 @@ def _hydra() -> int:
             raise mistake from error
         raise
     finally:
+        if started := sweep.Started.folder():
+            sweep.unheed(started)
         sweep.let_go()
     if failure:
         raise failure[0]

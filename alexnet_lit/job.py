@@ -1,7 +1,9 @@
 """One job: what Hydra calls with a composed config, alone or as one of a sweep, in this process or another."""
 
+import math
 import sys
 import traceback
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +42,17 @@ def of_sweep(config: DictConfig, folder: Path) -> Result:
     if job.ended:
         print(f"job {job.number}  {folder.name}  {job.status} before", flush=True)
         return job.result
-    print(f"\njob {job.number}  {folder.name}", flush=True)
+    if sweep.stopping(folder.parent):
+        sweep.leave_out(folder)
+        return {"status": "unfinished"}
+    here = sweep.Started.folder() is not None
+    print(f"{chr(10) * here}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     try:
+        if not here:
+            return _elsewhere(config, folder, fresh=not job.can_go_on)
         with sweep.undisturbed():
             result = _guarded(config, folder, fresh=not job.can_go_on)
     finally:
@@ -52,6 +60,28 @@ def of_sweep(config: DictConfig, folder: Path) -> Result:
     if result["status"] == "interrupted":
         raise KeyboardInterrupt
     return result
+
+
+def _elsewhere(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
+    """Run it in a process that isn't the person's: to be interrupted is a result there, as others go on."""
+    result = {"status": "interrupted"}
+    with suppress(KeyboardInterrupt), sweep.at_work(), sweep.undisturbed():
+        result = _guarded(config, folder, fresh=fresh)
+    told = sweep.read_job(folder)
+    print(f"job {told.number}  {folder.name}  {told.status}{told.reason and ': '}{told.reason}", flush=True)
+    return result
+
+
+def score(config: DictConfig, result: Result) -> float | None:
+    """What a sweeper that searches is told: the objective where best.ckpt was chosen, else where the run ended. Of a
+    job that came to none, the worst that there is: a search goes on from there, and ends if it is told nothing.
+    """
+    if config.objective is None:
+        return None
+    value = result.get(f"{config.objective}_best", result.get(config.objective))
+    if value is None or result["status"] not in ("completed", "interrupted"):
+        return -math.inf if config.direction == "maximize" else math.inf
+    return float(value)
 
 
 def _guarded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:

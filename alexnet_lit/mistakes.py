@@ -15,6 +15,7 @@ _NO_CHOICE = re.compile(
     re.S,
 )
 _SWEEP = re.compile(r"Ambiguous value for argument '(?P<override>[^']+)'")
+_NO_PLUGIN = re.compile(r"Could not find '(?P<group>hydra/(launcher|sweeper))/(sampler/)?(?P<choice>\w+)")
 _TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 
 
@@ -30,6 +31,9 @@ def explain(error: Exception, suggest: Callable[[str], str]) -> Mistake:
         cause = str(error.__cause__ or "")
         if "is not in struct" in cause or "is not a valid" not in cause:
             return Mistake(f"{match['key']}: there is no such key: {suggest(match['key'])}")
+    if match := _NO_PLUGIN.search(text):
+        has = 'pip install "alexnet-lit[sweep]" brings joblib, submitit_local, submitit_slurm and optuna'
+        return Mistake(f"{match['group']}: {match['choice']} isn't there: {has}")
     if match := _NO_CHOICE.search(text):
         options = ", ".join(match["options"].split())
         return Mistake(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")

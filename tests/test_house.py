@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "factory": ("errors mistakes config data schedules lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
-        "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich"),
+        "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich optuna"),
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),
@@ -150,20 +151,22 @@ def test_every_choice_composes_and_builds(
     from alexnet_lit.prepare import prepare
     from tests.pictures import fill
 
+    if choice in ("hydra/sweeper=search", "sweep=optuna"):
+        pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     data = [] if choice.startswith("data=") else ["data=sample"]
     if choice == "data=image_folder":
         data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
     # On a CPU, as two devices are everywhere there.
     config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
     parts = prepare(config, tmp_path)
-    group = choice.partition("=")[0]
+    group = re.split("[/=]", choice)[0]
     assert group in ("experiment", "idea", "sweep", "hydra") or group in config
     assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
     assert not list(tmp_path.iterdir()), "building writes nothing"
 
 
 def test_every_group_has_a_choice() -> None:
-    groups = {choice.partition("=")[0] for choice in CHOICES}
+    groups = {re.split("[/=]", choice)[0] for choice in CHOICES}
     assert groups == {folder.name for folder in CONF.iterdir() if folder.is_dir()}
 
 
@@ -200,6 +203,6 @@ def test_an_answer_comes_without_noise(arguments: list[str]) -> None:
 
 def test_help_names_each_group_and_its_choices() -> None:
     lines = _python("train.py", "--help").stdout.splitlines()
-    for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra"}:
+    for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra", "hydra/sweeper"}:
         choices = sorted(choice.partition("=")[2] for choice in CHOICES if choice.startswith(f"{group}="))
         assert f"{group}: {', '.join(choices)}" in lines

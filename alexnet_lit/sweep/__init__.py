@@ -10,11 +10,14 @@ from alexnet_lit.sweep.jobs import left_to_run, read_job
 from alexnet_lit.sweep.lock import held, let_go
 from alexnet_lit.sweep.resume import named_sweep, resume_arguments, set_aside
 from alexnet_lit.sweep.summary import update
+from alexnet_lit.sweep.workers import at_work, leave_out, stopping, unheed
 
 __all__ = [
     "Started",
+    "at_work",
     "close",
     "held",
+    "leave_out",
     "left_to_run",
     "let_go",
     "named_sweep",
@@ -22,7 +25,9 @@ __all__ = [
     "refused",
     "resume_arguments",
     "set_aside",
+    "stopping",
     "sweep_arguments",
     "undisturbed",
+    "unheed",
     "update",
 ]

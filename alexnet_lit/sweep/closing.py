@@ -8,7 +8,7 @@ from rich.table import Table
 
 from alexnet_lit import watch
 from alexnet_lit.resume import program
-from alexnet_lit.sweep.jobs import Job, jobs_of, planned
+from alexnet_lit.sweep.jobs import Job, jobs_of, left_to_run, planned
 from alexnet_lit.sweep.summary import SCORES, count, fixed, varying
 from alexnet_lit.watch import log
 
@@ -25,7 +25,8 @@ def close(sweep: Path) -> list[str]:
         missing = 0 if plan is None else len(plan) - len(jobs)
         log.info("sweep       %s%s", count(jobs), f", {missing} not started" if missing > 0 else "")
         log.info("summary     %s", sweep / "summary.md")
-        if missing > 0 or not all(job.ended for job in jobs):
+        left = left_to_run(sweep)
+        if left or (left is None and not all(job.ended for job in jobs)):
             again = shlex.quote(f"resume_sweep={sweep}")
             log.info("go on with: %s train.py -m %s", program("python"), again)
     finally:

@@ -7,14 +7,17 @@ from typing import Any, ClassVar
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit.config import compose
 from alexnet_lit.errors import Mistake
 from alexnet_lit.resume import starts_sweep
-from alexnet_lit.sweep.jobs import planned
+from alexnet_lit.sweep.jobs import PLAN, planned
 from alexnet_lit.sweep.lock import hold
+from alexnet_lit.sweep.workers import heed, side_by_side
+
+_OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
 
 
 class Started(Callback):
@@ -27,6 +30,12 @@ class Started(Callback):
         with suppress(Mistake, OmegaConfBaseException):  # a folder that can't be made is told by Hydra's next step
             self._folders[:] = [Path(config.hydra.sweep.dir)]
             hold(self._folders[0])
+            if not (self._folders[0] / PLAN).exists():
+                OmegaConf.save(config, self._folders[0] / PLAN)  # only Hydra's own sweeper does so by itself
+            if side_by_side(config.hydra.launcher):
+                heed(self._folders[0])
+            if str(config.hydra.sweeper["_target_"]).endswith(".OptunaSweeper"):
+                _quiet_optuna()
 
     @classmethod
     def forget(cls) -> None:
@@ -35,8 +44,15 @@ class Started(Callback):
 
     @classmethod
     def folder(cls) -> Path | None:
-        """The folder of the sweep that was started since; None where there was none."""
+        """The folder of the sweep that was started since; None where there was none, and in processes of its jobs."""
         return cls._folders[0] if cls._folders else None
+
+
+def _quiet_optuna() -> None:
+    """It would tell of its study in a line of its own kind."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
 def sweep_arguments(arguments: Sequence[str]) -> list[str]:
@@ -47,6 +63,7 @@ def sweep_arguments(arguments: Sequence[str]) -> list[str]:
     """
     if not starts_sweep(arguments):
         return list(arguments)
+    arguments = [_OURS.get(argument, argument) for argument in arguments]
     parser = OverridesParser.create()
     places = [n for n, argument in enumerate(arguments) if "=" in argument and not argument.startswith("-")]
     overrides = [parser.parse_override(arguments[n]) for n in places]

@@ -40,6 +40,11 @@ class Job:
         return self.status in ("completed", "diverged")
 
     @property
+    def tried(self) -> bool:
+        """Whether a search has learned from it."""
+        return self.ended or self.status == "failed"
+
+    @property
     def can_go_on(self) -> bool:
         """Whether it was stopped in training, so that last.ckpt is to go on from."""
         saved = (self.folder / "checkpoints" / "last.ckpt").is_file()
@@ -72,17 +77,30 @@ def read_job(folder: Path) -> Job:
 
 def planned(sweep: Path) -> list[list[str]] | None:
     """What each job of the sweep is asked, in their order; None where a sweeper decides that as it goes."""
-    if not (sweep / PLAN).is_file():
-        return None
-    plan = OmegaConf.load(sweep / PLAN).hydra
-    if not plan.sweeper["_target_"].endswith(".BasicSweeper"):
+    plan = _plan(sweep)
+    if plan is None or not plan.sweeper["_target_"].endswith(".BasicSweeper"):
         return None
     arguments = [f"{key}={value}" for key, value in (plan.sweeper.params or {}).items()] + list(plan.overrides.task)
     (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
     return jobs
 
 
+def searches(sweep: Path) -> bool:
+    """Whether a sweeper decides on each job as it goes, for so many trials: one that fails is an answer too."""
+    plan = _plan(sweep)
+    return plan is not None and "n_trials" in plan.sweeper
+
+
 def left_to_run(sweep: Path) -> int | None:
-    """How many jobs of the sweep have come to no outcome yet; None where a sweeper decides that as it goes."""
+    """How many jobs of the sweep have come to no outcome yet; None where that can't be told."""
     jobs = planned(sweep)
-    return None if jobs is None else len(jobs) - sum(job.ended for job in jobs_of(sweep))
+    if jobs is not None:
+        return len(jobs) - sum(job.ended for job in jobs_of(sweep))
+    if searches(sweep):
+        return max(0, int(_plan(sweep).sweeper.n_trials) - sum(job.tried for job in jobs_of(sweep)))
+    return None
+
+
+def _plan(sweep: Path) -> Any:
+    """Hydra's own part of the config that the sweep was started with."""
+    return OmegaConf.load(sweep / PLAN).hydra if (sweep / PLAN).is_file() else None

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lit.errors import Mistake
 from alexnet_lit.resume import MULTIRUN
-from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of
+from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of, left_to_run, searches
 
 _KEY = "resume_sweep="
 
@@ -40,16 +40,32 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
         "--multirun",
         *saved.task,
         *(override for override in saved.hydra if not override.startswith(ours)),
+        *(_search(sweep) if searches(sweep) else []),
         *hydra,
         f"hydra.sweep.dir='{sweep}'",
         "hydra.output_subdir=${record:}",
     ]
 
 
+def _search(sweep: Path) -> list[str]:
+    """The trials that are left, with numbers of their own, and with other random values than the first had."""
+    first = 1 + max((job.number for job in jobs_of(sweep)), default=-1)
+    number = f"${{later:{first},${{hydra.job.num}}}}"
+    return [
+        f"hydra.sweeper.n_trials={left_to_run(sweep)}",
+        f"hydra.sweeper.sampler.seed={first}",
+        f"hydra.sweep.subdir='${{job_folder:{number},${{hydra.job.override_dirname}}}}'",
+    ]
+
+
 def set_aside(sweep: Path) -> None:
-    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier: it starts anew in a new folder."""
+    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier: it starts anew in a new folder.
+
+    Of a search what failed stays, and what was stopped goes: its trial isn't asked for again.
+    """
+    search = searches(sweep)
     for job in jobs_of(sweep):
-        if not job.ended and not job.can_go_on:
+        if not (job.tried if search else job.ended or job.can_go_on):
             _move(job, sweep / "earlier")
 
 
@@ -67,5 +83,6 @@ def record(folder: Path) -> str | None:
     return None if (folder / ".hydra").exists() else ".hydra"
 
 
+OmegaConf.register_new_resolver("later", lambda first, number: first + number, replace=True)
 # Hydra asks twice, before it writes the first of these files.
 OmegaConf.register_new_resolver("record", lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir)), replace=True)

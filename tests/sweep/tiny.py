@@ -48,7 +48,7 @@ def result_of(job: Path) -> dict[str, Any]:
 class Trouble(Callback):
     """In one job of a sweep something happens before the second step: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does), error or memory.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), error or memory.
     """
 
     def __init__(self, *, what: str, ahead: str, job: int) -> None:
@@ -65,6 +65,8 @@ class Trouble(Callback):
             raise torch.OutOfMemoryError("no room for\n3 GiB")
         if self.what == "error":
             raise RuntimeError("a bug")
+        if self.what == "all":
+            os.kill(os.getppid(), signal.SIGINT)
         os.kill(os.getpid(), signal.SIGINT)
 
 

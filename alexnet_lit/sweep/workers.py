@@ -1,0 +1,75 @@
+"""Jobs of a sweep in other processes than the person's: what they print, and how Ctrl-C ends them.
+
+A terminal sends Ctrl-C to all of its processes. joblib's would be killed as soon as the first of them tells of it; so
+the person's process only leaves a mark in the sweep's folder: what runs saves and ends, what waits isn't started.
+"""
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+
+_MARK = ".stop"
+
+
+def side_by_side(launcher: Any) -> bool:
+    """Whether jobs share the person's terminal."""
+    return str(launcher["_target_"]).endswith(".JoblibLauncher")
+
+
+def stopping(sweep: Path) -> bool:
+    """Whether no further job is to start."""
+    return (sweep / _MARK).exists()
+
+
+def leave_out(folder: Path) -> None:
+    """Remove what Hydra has made for a job that isn't started, unless an earlier start left something there."""
+    if {path.name for path in folder.iterdir()} <= {".hydra"}:
+        shutil.rmtree(folder)
+
+
+def heed(sweep: Path) -> None:
+    """Let Ctrl-C end the jobs instead of this process, until `unheed`; a second one ends all at once."""
+
+    def mark(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        (sweep / _MARK).touch()
+        print("SIGINT: the jobs that run save and end, no other starts; once more to stop at once", flush=True)
+
+    unheed(sweep)
+    if threading.current_thread() is threading.main_thread():  # Python lets no other thread do it
+        signal.signal(signal.SIGINT, mark)
+
+
+def unheed(sweep: Path) -> None:
+    """Let Ctrl-C be what it is, and forget the last one."""
+    with suppress(OSError):
+        (sweep / _MARK).unlink(missing_ok=True)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def at_work() -> Iterator[None]:
+    """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C: it would die
+    of it, and joblib would kill the others.
+
+    Beside others on one terminal it says nothing: train.log has all of it.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with ExitStack() as stack:
+            if side_by_side(HydraConfig.get().launcher):
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(redirect_stdout(nowhere))
+                stack.enter_context(redirect_stderr(nowhere))
+            yield
+    finally:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)

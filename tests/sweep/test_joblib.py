@@ -1,0 +1,52 @@
+"""Jobs of a sweep side by side, in joblib's processes."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def side_by_side() -> Iterator[tuple[str, ...]]:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs alexnet-lit[sweep]")
+    from joblib.externals.loky import get_reusable_executor
+
+    yield "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
+    get_reusable_executor().shutdown(wait=True)  # it would wait for more to do
+
+
+def test_two_at_a_time_with_a_failure_and_ctrl_c(train: Train, tmp_path: Path, side_by_side: tuple[str, ...]) -> None:
+    ahead = tmp_path / "ahead"
+    ask = [*TINY, *side_by_side, "seed=0", "optimizer.lr=0.01,-1", trouble("all", ahead, job=0)]
+
+    failed = train(*ask, logs=tmp_path / "failed")
+
+    rows = rows_of(sweep_of(failed))
+    assert failed.status == 1
+    assert [row["status"] for row in rows] == ["completed", "failed"]
+    assert "job 1  1_optimizer.lr--1  failed: optimizer: Invalid learning rate: -1\n" in failed.out
+    assert "epoch 1/1" not in failed.out, "jobs would talk at once"
+    assert "epoch 1/1" in (jobs_of(sweep_of(failed))[0] / "train.log").read_text()
+
+    ahead.touch()
+    ask[-3:] = [f"seed={','.join(map(str, range(7)))}", trouble("all", ahead, job=0)]
+    stopped = train(*ask, logs=tmp_path / "stopped")
+
+    sweep = sweep_of(stopped)
+    assert stopped.status == 130
+    assert result_of(jobs_of(sweep)[0])["status"] == "interrupted"
+    assert len(jobs_of(sweep)) < 7
+    assert " not started" in stopped.out
+    assert f"train.py -m resume_sweep={sweep}" in stopped.out
+
+    resumed = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
+
+    assert (resumed.status, resumed.err) == (0, "")
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 7
+    assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
+    assert not (sweep / ".stop").exists()
