@@ -12,7 +12,7 @@ SPREAD := --numprocesses=auto --maxprocesses=4 --dist=worksteal
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
-.PHONY: help setup ready quick train test test-fast bench board lint format browser clean distclean
+.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format browser clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -38,6 +38,10 @@ test: ready  ## The whole test suite (CPU, at most 15 minutes on 2 cores)
 
 test-fast: ready  ## The tests that answer within 2 minutes
 	@$(PY) -m pytest -m "not slow" $(SPREAD) $(ARGS)
+
+test-slurm: ready  ## The tests that need Slurm, beside one that is started for them (Debian, as root)
+	@$(SETUP) slurm
+	@bash .ci/slurm $(PY) -m pytest -m slurm $(ARGS)
 
 bench: ready  ## Measurements of speed, a table each (ARGS="lrn --batch 64"; half an hour on 2 cores)
 	@$(PY) -m alexnet_lit bench $(ARGS)
