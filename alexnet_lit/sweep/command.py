@@ -1,5 +1,6 @@
 """What is typed to start a sweep, as Hydra needs it; and what Hydra refuses of it, as a person needs it."""
 
+import logging
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -52,7 +53,7 @@ def _quiet_optuna() -> None:
     """It would tell of its study in a line of its own kind."""
     import optuna
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    optuna.logging.set_verbosity(logging.WARNING)
 
 
 def sweep_arguments(arguments: Sequence[str]) -> list[str]:
