@@ -72,7 +72,8 @@ def test_a_score_is_over_images_not_over_batches() -> None:
 def test_a_resumed_run_counts_an_epoch_once_and_its_ranks_publish_together(rank: int) -> None:
     """A rank that had nothing to publish would leave the others waiting for its sums."""
     module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "model=lenet"))
-    module._trainer = SimpleNamespace(global_rank=rank)  # type: ignore[assignment] # all that is asked of it
+    share = {"rank": rank, "num_replicas": 2}
+    module._trainer = SimpleNamespace(distributed_sampler_kwargs=share)  # type: ignore[assignment] # all that is asked
     sums = {"train": (12.0, 3, 6), "window": (4.0, 1, 2)}
 
     module.on_load_checkpoint({"val/acc_best": 0.5, "sums": sums})

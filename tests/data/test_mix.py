@@ -211,7 +211,8 @@ def test_evaluation_is_never_mixed() -> None:
 
 def test_the_loss_is_that_of_soft_labels_and_the_larger_share_is_right() -> None:
     module, _ = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=65"))
-    module._trainer = SimpleNamespace(world_size=2)  # type: ignore[assignment] # all that a step asks of it
+    two = {"rank": 0, "num_replicas": 2}
+    module._trainer = SimpleNamespace(distributed_sampler_kwargs=two)  # type: ignore[assignment] # all that is asked
     for parameter in module.net.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
     batches = epoch(data("model=lenet"), world_size=2)
