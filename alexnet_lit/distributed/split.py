@@ -145,7 +145,7 @@ class Split(DDPStrategy):
 
     def _whole(self, value: Tensor, parameter: Tensor) -> Tensor:
         if value.shape != parameter.shape:
-            raise mistake(self.way, f"the optimizer's state has the shape {tuple(value.shape)} for one of a weight")
+            raise mistake(self.way, f"the optimizer's state {tuple(value.shape)} has no number for each weight")
         # In the memory format of one device: fused optimizers take it to be the same for weights and momentum.
         whole = torch.empty_like(self._wholes[parameter], dtype=value.dtype, device=value.device)
         return whole.copy_(self._placed(value.detach(), parameter).full_tensor())
