@@ -133,6 +133,8 @@ TYPED = [
         "data.batch_size=65 does not divide over trainer.devices=2: use a multiple of 2",
     ),
     (["trainer.devices=64"], "trainer.devices=64: this machine has"),
+    (["trainer.num_nodes=2"], "trainer.num_nodes=2: a process can't start others on another machine: type on each"),
+    (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: should be one of auto, ddp, ddp_bf16"),
     (["trainer.devices=none"], "trainer.devices=none: use a number of devices"),
     (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: use one of"),
     (["trainer.precision=7"], "trainer.precision=7"),
