@@ -65,7 +65,8 @@ def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pyt
     assert len(jobs_of(sweep)) == 20
     second, last = held[1], held[19]
     assert last[0] - second[0] < 200e6
-    assert last[1:] == second[1:], "threads and open files"
+    threads, files = (late - early for late, early in zip(last[1:], second[1:], strict=True))
+    assert max(threads, files) <= 0  # of other tests some may have ended meanwhile
     assert logging.getLogger().handlers == handlers
 
 
@@ -74,7 +75,7 @@ def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pyt
 def test_a_job_on_two_devices_leaves_the_process_as_it_was(train: Train) -> None:
     assert train(*TINY).status == 0  # what is opened once and for all is open now
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    before = threading.active_count(), opened("socket:")
+    threads, sockets = set(threading.enumerate()), opened("socket:")
 
     outcome = train(*TINY, "-m", "trainer.devices=2,1")
 
@@ -85,5 +86,6 @@ def test_a_job_on_two_devices_leaves_the_process_as_it_was(train: Train) -> None
     assert len(list((outcome.logs / "runs").iterdir())) == 1, "no rank makes a folder of its own"
     assert dict(os.environ) == environment
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
-    assert (threading.active_count(), opened("socket:")) == before
+    assert not set(threading.enumerate()) - threads
+    assert opened("socket:") <= sockets
     assert subprocess.run(["pgrep", "-P", str(os.getpid()), "python"], capture_output=True, check=False).stdout == b""
