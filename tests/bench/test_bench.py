@@ -73,10 +73,8 @@ def filled(name: str, folder: Path) -> list[dict[str, str]]:
     return rows
 
 
-@pytest.mark.parametrize(
-    "name",
-    [pytest.param(name, marks=[pytest.mark.slow] if name == "ddp" else []) for name in BENCHES if name != "parallel"],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in BENCHES if name != "parallel"])
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
     filled(name, tmp_path)
 

@@ -50,6 +50,7 @@ def test_a_smaller_training_set_is_balanced_and_part_of_the_larger() -> None:
     assert {image.numpy().tobytes() for image in small} <= large
 
 
+@pytest.mark.slow
 def test_each_image_is_for_validation_in_one_fold() -> None:
     seen: list[bytes] = []
     for fold in range(7):
@@ -76,6 +77,7 @@ def test_folds_take_the_place_of_val_size_and_hang_on_split_seed_alone() -> None
     assert torch.bincount(small).tolist() == [25] * 10
 
 
+@pytest.mark.slow
 def test_a_sweep_over_folds_is_a_run_each(train: Train) -> None:
     outcome = train(
         *("-m", "data.fold=range(0,2)", "data.folds=2", "data=sample", "model=lenet", "data.image_size=28"),

@@ -58,6 +58,7 @@ def exported(lenet: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[
 Exported = Callable[[str, int | None], tuple[Path, str]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "read"), [("onnx", from_onnx), ("torch", from_torch)])
 @pytest.mark.parametrize("size", [None, 56])
 def test_probabilities_are_those_of_predict(
