@@ -84,6 +84,12 @@ def module(file: Path) -> str:
 
 MODULES = {module(file): file for file in FILES}
 
+# What lies beside each other in a checkout; names that begin with a dot are tools' own.
+TOP = {
+    *("alexnet_lit", "conf", "docs", "tests", "train.py", "Makefile", "pyproject.toml", "constraints.txt"),
+    *("README.md", "RESULTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"),
+}
+
 
 def room(name: str) -> str:
     """The room that a module of the house is in."""
@@ -104,6 +110,12 @@ def imports(file: Path) -> Iterator[str]:
             yield from inner
             if len(inner) < len(names):
                 yield name
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="no checkout that would say what belongs to it")
+def test_nothing_else_lies_at_the_top() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert {name for name in (line.partition("/")[0] for line in tracked.splitlines()) if name[0] != "."} == TOP
 
 
 def test_the_table_has_every_room_and_no_other() -> None:
