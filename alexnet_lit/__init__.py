@@ -8,8 +8,9 @@
 Importing the package imports no torch; the first use of a name does.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alexnet_lit.lazy import lazily
 
 if TYPE_CHECKING:
     from alexnet_lit.config import compose
@@ -21,8 +22,4 @@ __all__ = ["build", "build_net", "compose", "load"]
 
 _HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "saved"}
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

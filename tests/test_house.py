@@ -23,11 +23,12 @@ FILES = sorted([*PACKAGE.rglob("*.py"), REPOSITORY / "train.py"])
 HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "errors": ("", ""),
+        "lazy": ("", ""),
     },
     {
         "nets": ("", "torch pydantic triton"),
-        "data": ("errors", "torch pydantic lightning filelock numpy PIL"),
-        "watch": ("errors", "torch pydantic lightning rich matplotlib tensorboard"),
+        "data": ("errors lazy", "torch pydantic lightning filelock numpy PIL"),
+        "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
@@ -36,7 +37,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "schedules": ("", "torch pydantic"),
     },
     {
-        "distributed": ("errors nets", "torch lightning torchmetrics"),
+        "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
         "lit": ("data schedules", "torch lightning torchmetrics"),
         "config": ("errors mistakes", "hydra omegaconf"),
         "length": ("data", "omegaconf"),
@@ -50,7 +51,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "saved": ("errors ckpt data lit factory", "omegaconf"),
     },
     {
-        "facade": ("config factory saved", ""),
+        "facade": ("lazy config factory saved", ""),
         "bench": ("errors nets data distributed config factory", "torch torchvision PIL"),
         "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
         "evaluate": (

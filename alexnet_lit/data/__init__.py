@@ -3,8 +3,9 @@
 Names are imported when first asked for, so that looking for the files (`python -m alexnet_lit data`) needs no torch.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from alexnet_lit.lazy import lazily
 
 if TYPE_CHECKING:
     from alexnet_lit.data.augment import Augment
@@ -54,8 +55,4 @@ _HOMES = {
     "Views": "views",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

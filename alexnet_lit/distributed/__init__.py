@@ -1,9 +1,9 @@
 """How a run spreads over devices and machines. Where a process stands is told without torch, all else with it."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from alexnet_lit.distributed.place import Place, here
+from alexnet_lit.lazy import lazily
 
 if TYPE_CHECKING:
     from alexnet_lit.distributed.crew import Crew, join
@@ -44,8 +44,4 @@ _HOMES = {
     "shares": "split",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)

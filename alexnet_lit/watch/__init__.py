@@ -4,9 +4,9 @@ Knows torch, Lightning, rich, matplotlib and TensorBoard; nothing of how a run i
 imported when a name is first asked for: a command that only prints needs neither torch nor matplotlib.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from alexnet_lit.lazy import lazily
 from alexnet_lit.watch.console import close_log, console, log, on_stderr, open_log, show
 
 if TYPE_CHECKING:
@@ -61,8 +61,4 @@ _HOMES = {
     "tell_board": "hparams",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+__getattr__ = lazily(__name__, _HOMES)
