@@ -88,7 +88,7 @@ def _upright(image: Image.Image) -> Image.Image:
     """Turn it as the camera was held. A note about that which can't be read is none."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # as above
+    except Exception:  # a damaged note raises whatever its decoder stumbles over
         return image
 
 
