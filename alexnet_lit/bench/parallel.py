@@ -23,6 +23,7 @@ from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spre
 from alexnet_lit.distributed import cores
 from alexnet_lit.distributed.exchange import Group
 from alexnet_lit.distributed.part import Part
+from alexnet_lit.distributed.strategy import DDP
 
 Step = Callable[[], object]
 # The paper's net and optimizer.
@@ -86,7 +87,7 @@ def _step(name: str, batch: int, device: str, mesh: DeviceMesh) -> Step:
     def wrap(net: nn.Module) -> nn.Module:
         if name == "DDP":
             own = [rank] if device == "cuda" else None
-            return DistributedDataParallel(net, device_ids=own, gradient_as_bucket_view=True)
+            return DistributedDataParallel(net, device_ids=own, **DDP)
         return net if name == _ONE else Part(net, Group(2, rank, mesh), "towers" if name == "towers" else "hybrid")
 
     step = our_step(images.to(device), labels.to(device), device, *_PAPER, wrap=wrap)

@@ -12,7 +12,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # made at import time
 from tensorboard.plugins.hparams import metadata
-from tensorboard.plugins.hparams.api_pb2 import (  # type: ignore[attr-defined] # as well
+from tensorboard.plugins.hparams.api_pb2 import (  # type: ignore[attr-defined] # made at import time too
     DATA_TYPE_BOOL,
     DATA_TYPE_FLOAT64,
     DATA_TYPE_STRING,
@@ -23,7 +23,7 @@ from tensorboard.plugins.hparams.api_pb2 import (  # type: ignore[attr-defined] 
     MetricInfo,
     MetricName,
 )
-from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[attr-defined] # as well
+from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[attr-defined] # made at import time too
     HParamsPluginData,
     SessionEndInfo,
     SessionStartInfo,
