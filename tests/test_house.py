@@ -24,9 +24,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "errors": ("", ""),
         "lazy": ("", ""),
+        "native": ("", "torch"),
     },
     {
-        "nets": ("", "torch pydantic triton"),
+        "nets": ("native", "torch pydantic triton"),
         "data": ("errors lazy", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),

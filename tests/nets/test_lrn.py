@@ -170,7 +170,7 @@ def test_without_a_compiler_there_is_a_line_and_plain_operations(
     compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("CC", compiler)
-    lrn_cpu._library.cache_clear()
+    lrn_cpu._kernels.cache_clear()
     x = torch.randn(2, 7, 3, 5)
     layer = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
     try:
@@ -178,7 +178,7 @@ def test_without_a_compiler_there_is_a_line_and_plain_operations(
             torch.testing.assert_close(layer(x), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)(x))
             layer(x)
     finally:
-        lrn_cpu._library.cache_clear()
+        lrn_cpu._kernels.cache_clear()
     assert [record.message for record in caplog.records] == [
         "no C compiler with OpenMP here, so local response normalisation takes 7 to 8 times as long"
     ]

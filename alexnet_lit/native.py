@@ -1,0 +1,46 @@
+"""Files in C, each compiled by the process that needs it, where a C compiler with OpenMP is at hand."""
+
+import ctypes
+import logging
+import os
+import shlex
+import subprocess
+import tempfile
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+# The library is made for this machine by each process anew, in a third of a second: one kept on disk would have to be
+# known by compiler and processor, and machines that share a disk differ in those.
+# Not -ffast-math: linked into a library, it makes the whole process take denormal numbers for zero.
+_FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
+
+REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}  # what a C file takes for its REAL
+
+logger = logging.getLogger("alexnet_lit")
+
+
+def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
+    """`source` for numbers of `dtype`, one of REALS, or None where it can't be compiled or loaded."""
+    compiler = shlex.split(os.environ.get("CC", "cc"))
+    real = REALS[dtype].__name__.removeprefix("c_")
+    try:
+        with tempfile.TemporaryDirectory(prefix="alexnet_lit_") as folder:
+            target = Path(folder) / f"{source.stem}_{real}.so"
+            command = [*compiler, *_FLAGS, f"-DREAL={real}", str(source), "-o", str(target), "-lm"]
+            subprocess.run(command, capture_output=True, check=True, timeout=60)
+            return ctypes.CDLL(str(target))  # Python and the system keep it open when the file is gone
+    except (OSError, subprocess.SubprocessError) as error:
+        logger.debug("%s: %s", " ".join(compiler), getattr(error, "stderr", None) or error)
+        return None
+
+
+def pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
+    """Where C finds the numbers of each tensor."""
+    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
+
+
+def sizes(*numbers: int) -> list[ctypes.c_size_t]:
+    """Numbers as C counts."""
+    return [ctypes.c_size_t(number) for number in numbers]
