@@ -28,7 +28,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "nets": ("native", "torch pydantic triton"),
-        "data": ("errors lazy", "torch pydantic lightning filelock numpy PIL"),
+        "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),

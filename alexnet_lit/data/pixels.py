@@ -7,6 +7,8 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
+from alexnet_lit.data import pixels_cpu
+
 Std = Annotated[float, Field(gt=0)]
 
 
@@ -14,12 +16,16 @@ class Axis(NamedTuple):
     """How a side is enlarged: what each px of it is made of. Before the first and behind the last there is black.
 
     matrix: (1 + enlarged + 1, source + 1), whose rows sum to 1; a px more behind the last of the source is the black.
-    weights, places: (1 + enlarged + 1, 2), the two numbers of each row that may differ from 0, and their columns.
+    places, weights: (1 + enlarged + 1, 2), the two columns of each row that may differ from 0, and what is there.
     """
 
     matrix: Tensor
-    weights: Tensor
     places: Tensor
+    weights: Tensor
+
+    def taps(self, index: Tensor) -> tuple[Tensor, Tensor]:
+        """What the px at index (..., S) are made of: places and weights, (..., S, 2) each."""
+        return _pick(self.places, index), _pick(self.weights, index)
 
 
 def resize_matrix(source: int, enlarged: int) -> Tensor:
@@ -85,11 +91,10 @@ class Pixels(nn.Module):
         """
         if images.ndim == 3:
             images = images.unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
-        # While they are small, and with the row and column of black that an Axis takes it from.
-        mean, std = (each[:, None, None] if isinstance(each, Tensor) else each for each in (self.mean, self.std))
-        values = F.pad(images, (0, 1, 0, 1)).to(self.matrix.dtype).div_(255 * std).sub_(mean / std)
+        ones = self.matrix.new_ones(images.shape[:2])  # (B, C)
+        scale, shift = ones / (255 * self.std), ones * -self.mean / self.std
         if color is not None:
-            values += color.to(values.dtype)[..., None, None] / std
+            shift += color.to(shift.dtype) / self.std
         size = self.enlarged if whole else self.image_size
         if corners is None:
             first = 1 + round((self.enlarged - size) / 2)
@@ -98,10 +103,14 @@ class Pixels(nn.Module):
             shown = torch.arange(1, 1 + size, device=images.device)
             down, across = (corners.T[..., None] + shown).clamp_(0, self.enlarged + 1)  # (B, S) each
         height, width = (self._axis(side) for side in images.shape[-2:])
-        columns = _pick(width.matrix, across)  # (1 or B, S, W + 1)
+        if pixels_cpu.available(images, ones.dtype):
+            rows, columns = height.taps(down), width.taps(across)
+            return pixels_cpu.enlarge(images, scale, shift, rows, columns)
+        # While they are small, and with the row and column of black that an Axis takes it from.
+        values = F.pad(images, (0, 1, 0, 1)) * scale[..., None, None] + shift[..., None, None]
         # A product an image, so that it does not hang on the others: (B, C * (H + 1), W + 1) @ (W + 1, S).
-        x = values.flatten(1, 2) @ columns.mT
-        return _enlarge_rows(x.view(*values.shape[:-1], size), height, down)
+        x = values.flatten(1, 2) @ _pick(width.matrix, across).mT
+        return _pick(height.matrix, down)[:, None] @ x.view(*values.shape[:-1], size)  # (S, H + 1) @ (H + 1, S)
 
     def _axis(self, source: int) -> Axis:
         key = (source, self.matrix.dtype, self.matrix.device)
@@ -112,21 +121,8 @@ class Pixels(nn.Module):
             matrix = F.pad(matrix, (0, 1, 1, 1))
             matrix[:: self.enlarged + 1, -1].fill_(1)  # the first and the last row are black
             weights, places = matrix.topk(2)
-            self._axes[key] = Axis(matrix, weights, places.int())
+            self._axes[key] = Axis(matrix, places.int(), weights)
         return self._axes[key]
-
-
-def _enlarge_rows(x: Tensor, axis: Axis, index: Tensor) -> Tensor:
-    """The rows at `index` (1 or B, S) of what `axis` makes of x (B, C, H + 1, W): (B, C, S, W)."""
-    if x.device.type != "cpu" or torch.compiler.is_compiling():
-        return _pick(axis.matrix, index)[:, None] @ x  # (S, H + 1) @ (H + 1, W) for each image and channel
-    # Each row is a weighted sum of two, and only these are read; a matrix product spends its time on the zeros.
-    batch, channels, height, width = x.shape
-    start = torch.arange(0, batch * channels * height, height, dtype=torch.int32).view(batch, channels, 1, 1)
-    rows = start + _pick(axis.places, index)[:, None]  # (B, C, S, 2)
-    weights = _pick(axis.weights, index)[:, None].expand(rows.shape)
-    out = F.embedding_bag(rows.view(-1, 2), x.view(-1, width), per_sample_weights=weights.reshape(-1, 2), mode="sum")
-    return out.view(batch, channels, index.shape[-1], width)
 
 
 def _pick(table: Tensor, index: Tensor) -> Tensor:

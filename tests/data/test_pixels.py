@@ -1,12 +1,15 @@
 """A batch becomes what torch's own resize makes of it, image by image."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from alexnet_lit.data import Pixels
+from alexnet_lit.data import Pixels, pixels_cpu
 from alexnet_lit.data.files import load_sample
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
@@ -89,6 +92,65 @@ def test_an_image_does_not_depend_on_its_batch_to_the_last_bit(dtype: torch.dtyp
 
     parts = [enlarge(slice(first, end)) for first, end in ((0, 1), (1, 7), (7, 35), (35, 70))]
     assert torch.equal(torch.cat(parts), enlarge(slice(70)))
+
+
+@pytest.fixture
+def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine without a compiler."""
+    monkeypatch.setenv("CC", "false")
+    pixels_cpu._kernels.cache_clear()
+    yield
+    pixels_cpu._kernels.cache_clear()
+
+
+@pytest.mark.skipif(not pixels_cpu.available(torch.ones(1).byte(), torch.float32), reason="no C compiler with OpenMP")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(7, 28, 28), (7, 3, 40, 21), (1, 1, 1, 1), (7, 3, 300, 200)], ids=str)
+def test_the_compiled_kernel_equals_products(
+    dtype: torch.dtype, shape: tuple[int, ...], request: pytest.FixtureRequest
+) -> None:
+    images, corners = torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(-80, 80, (shape[0], 2))
+    color = torch.randn(shape[0], 1 if len(shape) == 3 else shape[1])
+    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530).to(dtype)
+    choices: list[dict[str, Any]] = [{}, {"whole": True}, {"color": color}, {"corners": corners, "color": color}]
+
+    compiled = [pixels(images, **choice) for choice in choices]
+    request.getfixturevalue("plain")
+
+    for mine, choice in zip(compiled, choices, strict=True):
+        torch.testing.assert_close(mine, pixels(images, **choice), rtol=0, atol=3e-6)
+
+
+def test_images_with_gaps_are_as_good() -> None:
+    images = torch.randint(0, 256, (9, 3, 40, 60), dtype=torch.uint8)
+    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    for part in (images[::2], images[..., ::2], images.mT, images[:1].expand(9, 3, 40, 60)):
+        assert torch.equal(pixels(part), pixels(part.contiguous()))
+
+
+def test_every_thread_count_gives_the_same_numbers() -> None:
+    images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
+    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
+    threads = torch.get_num_threads()
+    outcomes = []
+    try:
+        for count in (1, 2, 5):
+            torch.set_num_threads(count)
+            outcomes.append(pixels(images))
+    finally:
+        torch.set_num_threads(threads)
+    assert torch.equal(outcomes[0], outcomes[1])
+    assert torch.equal(outcomes[0], outcomes[2])
+
+
+def test_a_batch_is_not_written_over_while_it_is_held() -> None:
+    images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
+    pixels = Pixels(source_size=28, image_size=64, enlarged=64, mean=0.2860, std=0.3530)
+    held = pixels(images)
+    before = held.clone()
+    for _ in range(4):
+        pixels(255 - images)
+    assert torch.equal(held, before)
 
 
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=GPU)])
