@@ -1,76 +1,18 @@
 """A run as a person sees it: TensorBoard in a real browser."""
 
 import io
-import os
-import re
-import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 from matplotlib.image import imread
-from playwright.sync_api import Locator, Page, expect, sync_playwright
+from playwright.sync_api import Locator, expect
 
+from tests.browser import MARKS, browser, tensorboard
 from tests.conftest import SMALL, Train
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-# No sandbox, as in a container the tests run as root; nothing that would call home.
-SWITCHES = [
-    *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
 RECIPE = (*SMALL, "optimizer=adamw", "optimizer.lr=1e-4", "scheduler=constant", "trainer.log_every_n_steps=1")
 
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
-]
-
-
-@contextmanager
-def tensorboard(logs: Path, scratch: Path) -> Iterator[str]:
-    """TensorBoard's address while it serves `logs`, at a port that it finds itself. It and its helpers end with us."""
-    output = scratch / "tensorboard.log"
-    arguments = [sys.executable, "-m", "tensorboard.main", f"--logdir={logs}", "--host=127.0.0.1", "--port=0"]
-    with output.open("w") as file:
-        process = subprocess.Popen(
-            arguments, stdout=file, stderr=file, env={**os.environ, "TMPDIR": str(scratch)}, start_new_session=True
-        )
-    try:
-        yield _address(process, output)
-    finally:
-        process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(10)
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-
-
-def _address(process: "subprocess.Popen[bytes]", output: Path) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"http://127\.0\.0\.1:\d+/", output.read_text()):
-            return found[0]
-        time.sleep(0.1)
-    raise RuntimeError(f"TensorBoard does not answer: {output.read_text()}")
-
-
-@contextmanager
-def browser() -> Iterator[Page]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        page = chromium.new_page(viewport={"width": 1200, "height": 1060})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
-        yield page
-        chromium.close()
+pytestmark = MARKS
 
 
 def shows_a_curve(card: Locator) -> bool:
