@@ -97,13 +97,16 @@ def _hints(target: Any) -> dict[str, Any]:
 
 
 def check_root(config: DictConfig) -> None:
-    """Refuse what no constructor sees: a key at the top of the config that nothing reads, and a seed that is none."""
+    """Refuse what no constructor sees: a key at the top of the config that nothing reads, and wrong values there."""
     for path, node in (("", config), ("paths.", config.paths)):
         for key in map(str, node):
             if key not in OmegaConf.select(known(), path[:-1], default=known()):
                 raise Mistake(f"{path}{key}: there is no such key: {suggest(f'{path}{key}')}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise Mistake(f"seed={show(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
+    smoothing = config.get("label_smoothing", 0.0)
+    if not isinstance(smoothing, float | int) or isinstance(smoothing, bool) or not 0 <= smoothing < 1:
+        raise Mistake(f"label_smoothing={show(smoothing)}: should be a number from 0 to less than 1: 0.1 is usual")
 
 
 def follow(config: DictConfig, data: ImageData) -> DictConfig:
@@ -168,6 +171,7 @@ def assemble(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]
         channels=data.channels,
         optimizer=optimizer,
         schedule=schedule,
+        label_smoothing=config.get("label_smoothing", 0.0),  # runs of before there was such a key had none
         validate=config.data.validate,
         seed=config.seed,
         config=plain(config),

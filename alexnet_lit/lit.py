@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
@@ -64,12 +65,16 @@ class Scores(nn.ModuleDict):
         return score
 
 
-def _loss_sum(batch: Batch, logits: Tensor) -> Tensor:
-    """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares."""
+def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
+    """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares.
+
+    smoothing: the share of each label that all classes have alike (Szegedy et al. 2016, section 7).
+    """
+    entropy = partial(F.cross_entropy, logits, label_smoothing=smoothing)
     if batch.mixed_in is None:
-        return F.cross_entropy(logits, batch.labels, reduction="sum")
+        return entropy(batch.labels, reduction="sum")
     others, shares = batch.mixed_in
-    first, second = (F.cross_entropy(logits, labels, reduction="none") for labels in (batch.labels, others))
+    first, second = (entropy(labels, reduction="none") for labels in (batch.labels, others))
     return first.lerp(second, shares.to(first.dtype)).sum()
 
 
@@ -77,9 +82,10 @@ class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
     net: images (B, C, S, S) -> logits (B, classes). pixels: small uint8 images -> what the net sees.
-    views: what of an image `test` averages over. classes: their names, in the order of the logits. channels: of images.
-    optimizer: parameters -> Optimizer. config: the run's whole config in plain values; with the names of the classes it
-    goes into each checkpoint, so that a checkpoint alone is enough to load the net again and say what it sees.
+    views: what of an image `test` averages over. label_smoothing: of the training loss, 0..1. classes: their names, in
+    the order of the logits. channels: of images. optimizer: parameters -> Optimizer. config: the run's whole config in
+    plain values; with the names of the classes it goes into each checkpoint, so that a checkpoint alone is enough to
+    load the net again and say what it sees.
     """
 
     def __init__(
@@ -92,6 +98,7 @@ class Classifier(LightningModule):
         channels: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
         schedule: Schedule,
+        label_smoothing: float,
         validate: Literal["val", "test"],
         seed: int,
         config: dict[str, Any],
@@ -104,6 +111,7 @@ class Classifier(LightningModule):
         self.channels = channels
         self.optimizer = optimizer
         self.schedule = schedule
+        self.label_smoothing = label_smoothing
         self.validate: Stage = validate
         self.seed = seed
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
@@ -161,7 +169,7 @@ class Classifier(LightningModule):
 
     def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
         """The sum of losses, taken into the scores. Of a mixed image, the class with the larger share is right."""
-        loss_sum = _loss_sum(batch, logits)
+        loss_sum = _loss_sum(batch, logits, self.label_smoothing if stage == "train" else 0.0)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         for score in (self.scores[stage], *([self.window] if stage == "train" else [])):
             score.update(loss_sum.detach(), correct, len(batch.labels))

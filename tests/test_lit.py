@@ -5,9 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 import alexnet_lit
-from alexnet_lit.data import CLASSES
+from alexnet_lit.data import CLASSES, Batch
 from alexnet_lit.data.files import load_sample
 from alexnet_lit.lit import Classifier, Score
 
@@ -81,3 +82,25 @@ def test_a_resumed_run_counts_an_epoch_once_and_its_ranks_publish_together(rank:
     for name, score in (("train", module.scores["train"]), ("window", module.window)):
         assert score.update_called
         assert score.sums() == ((0.0, 0, 0) if rank else sums[name])
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_labels_are_smoothed_in_training_alone(mixed: bool) -> None:
+    module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "model=lenet", "label_smoothing=0.3"))
+    share = {"rank": 0, "num_replicas": 1}
+    module._trainer = SimpleNamespace(distributed_sampler_kwargs=share)  # type: ignore[assignment] # all that is asked
+    sample = load_sample().test
+    images, labels = module.pixels(sample.images[:6]), sample.labels[:6].long()
+    others, shares = labels.flip(0), torch.full((6,), 0.25)
+    batch = Batch(images, labels, torch.empty(6, 0), 6, (others, shares) if mixed else None)
+
+    def smooth(labels: Tensor) -> Tensor:  # in words: 0.7 of it to the label, 0.3 to all ten alike
+        return 0.7 * F.one_hot(labels, 10) + 0.03
+
+    target = smooth(labels).lerp(smooth(others), 0.25) if mixed else smooth(labels)
+    torch.testing.assert_close(module.training_step(batch, 0), F.cross_entropy(module(images), target))
+
+    plain = Batch(images, labels, torch.empty(6, 0), 6)
+    module.validation_step(plain, 0)
+    loss = module.scores["val"].compute()["loss"]
+    assert loss == pytest.approx(F.cross_entropy(module(images), labels).item(), rel=1e-6)

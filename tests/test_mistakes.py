@@ -72,6 +72,8 @@ TYPED = [
     ),
     (["model.weights=imagenet"], "model: weights=imagenet: there are none for design=course: use model=alexnet_owt"),
     (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
+    (["label_smoothing=1"], "label_smoothing=1: should be a number from 0 to less than 1: 0.1 is usual"),
+    (["label_smoothing=true"], "label_smoothing=true: should be a number from 0 to less than 1"),
     (["seed=-1"], "seed=-1: should be a whole number from 0"),
     (["data.batch_size=0"], "data.batch_size=0: should be greater than or equal to 1"),
     (["data.val_size=60000"], "data.val_size=60000 leaves none of the 60000 images for training: use at most 59999"),
