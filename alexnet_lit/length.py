@@ -5,6 +5,12 @@ from omegaconf import DictConfig
 from alexnet_lit.data import ImageData
 
 
+def limited(images: int, limit: float | int, batch_size: int) -> int:
+    """How many of the images lightning's limit_*_batches lets through: so many batches, or such a share of them."""
+    batches = -(-images // batch_size)
+    return min(images, (limit if isinstance(limit, int) else int(batches * limit)) * batch_size)
+
+
 def epoch_batches(trainer: DictConfig, data: ImageData) -> int:
     """Training batches of an epoch."""
     batches = -(-data.sizes["train"] // data.batch_size)

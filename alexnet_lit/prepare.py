@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
+from alexnet_lit.config import plain
 from alexnet_lit.data import ImageData
 from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import Mistake
@@ -89,6 +90,20 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     )
     device = distributed.describe(kind, ranks, config.trainer.num_nodes)
     return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks)
+
+
+def ready(parts: Parts) -> Parts:
+    """Have the data ready to be read. Where that leaves fewer images, all is built anew: the schedule is as long."""
+    before = parts.data.found
+    parts.data.prepare_data()
+    return parts if parts.data.found == before else prepare(follow(parts.config, parts.data), parts.folder)
+
+
+def job(config: DictConfig, folder: Path) -> dict[str, Any]:
+    """What a rank is told: the config as it was composed, so that each finds out for itself what `auto` stands for."""
+    told = config.copy()
+    told.paths.run = str(folder)
+    return {"config": plain(told), "folder": str(folder)}
 
 
 def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:

@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit import distributed, watch
+from alexnet_lit import budget, distributed, watch
 from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
-from alexnet_lit.prepare import Parts, prepare
+from alexnet_lit.prepare import Parts, job, prepare, ready
 from alexnet_lit.result import Result, collect, write_result
 from alexnet_lit.resume import program
 from alexnet_lit.watch import log
@@ -30,23 +30,19 @@ def run(config: DictConfig, folder: Path) -> Result:
     """
     crew = distributed.join()
     with _telling(folder):
+        config = budget.sized(config, folder)
         parts = prepare(config, folder)
         _announce(parts)
-        parts = _ready(parts)  # a missing or broken file is told before anything starts
+        before, parts = parts, ready(parts)  # a missing or broken file is told before anything starts
+        if parts is not before:
+            _announce_data(parts)
         log.info("images from %s", parts.data.origin)
-        job = _job(follow(config, parts.data), folder)
+        told = job(follow(config, parts.data), folder)
         if crew is None:
-            return _spread(parts, job) if parts.ranks > 1 else _train(parts)
-        crew.tell(job)
+            return _spread(parts, told) if parts.ranks > 1 else _train(parts)
+        crew.tell(told)
         crew.settle()
         return _train(parts)
-
-
-def _job(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What a rank is told: the config as it was composed, so that each finds out for itself what `auto` stands for."""
-    told = config.copy()
-    told.paths.run = str(folder)
-    return {"config": plain(told), "folder": str(folder)}
 
 
 def take_part() -> Result:
@@ -56,16 +52,19 @@ def take_part() -> Result:
     """
     crew = distributed.join()
     assert crew is not None
-    job = crew.receive()
-    folder = Path(job["folder"])
+    told = crew.receive()
+    folder = Path(told["folder"])
     with _telling(folder):
         try:
-            parts = prepare(OmegaConf.create(job["config"]), folder)
+            parts = prepare(OmegaConf.create(told["config"]), folder)
             if crew.place.local_rank == 0 and not crew.place.led:
                 parts.data.prepare_data()  # are the images on this machine too?
         except Mistake as mistake:
             crew.settle(mistake)
         crew.settle()
+        if "trial" in told:
+            budget.try_out(parts, told["trial"])
+            return {"status": "completed"}
         return _train(parts)
 
 
@@ -146,17 +145,6 @@ def _test(parts: Parts) -> None:
     parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
 
 
-def _ready(parts: Parts) -> Parts:
-    """Have the data ready to be read. Where that leaves fewer images, all is built anew: the schedule is as long."""
-    before = parts.data.found
-    parts.data.prepare_data()
-    if parts.data.found == before:
-        return parts
-    parts = prepare(follow(parts.config, parts.data), parts.folder)
-    _announce_data(parts)
-    return parts
-
-
 def _announce(parts: Parts) -> None:
     """What is about to happen: device, data, net."""
     config = parts.config
@@ -198,12 +186,12 @@ def _conclude(parts: Parts, result: Result) -> None:
         log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
 
 
-def _spread(parts: Parts, job: dict[str, Any]) -> Result:
+def _spread(parts: Parts, told: dict[str, Any]) -> Result:
     """Do the job in one process a device, and wait."""
     answer = parts.folder / "result.json"
     answer.unlink(missing_ok=True)
     watch.close_log()  # rank 0 writes train.log from here on
-    ended = distributed.launch(job, ranks=parts.ranks, name=str(parts.folder))
+    ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
     watch.open_log(parts.folder / "train.log", speak=True)
     if ended.mistake:
         raise Mistake(ended.mistake)

@@ -59,11 +59,17 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "errors ckpt output config data distributed watch factory saved",
             "torch lightning torchmetrics rich",
         ),
-        "prepare": ("errors mistakes data distributed watch checkpoints lit length factory", "lightning omegaconf"),
+        "prepare": (
+            "errors mistakes config data distributed watch checkpoints lit length factory",
+            "lightning omegaconf",
+        ),
     },
     {
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
-        "run": ("errors resume config distributed watch checkpoints factory result prepare", "omegaconf"),
+        "budget": ("errors mistakes data distributed watch length prepare", "torch lightning omegaconf"),
+    },
+    {
+        "run": ("errors resume config distributed watch checkpoints factory result prepare budget", "omegaconf"),
     },
     {
         "job": ("errors mistakes config result sweep run", "hydra omegaconf"),

@@ -23,6 +23,11 @@ class Views:
         self.whole = tta == "ten_crop"  # the images that come in are whole, not their middle alone
         self.size = enlarged if self.whole else image_size  # px of them
 
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return {"none": 1, "mirror": 2, "ten_crop": 10}[self.tta]
+
     def __call__(self, images: Tensor) -> Iterator[Tensor]:
         """The views (B, C, image_size, image_size) of images (B, C, size, size), one after the other."""
         most = self.size - self.image_size
