@@ -32,6 +32,17 @@ DESIGNS = {
             Conv(256, 3, padding=1, groups=2, pooled=True),
         )
     ),
+    # The net on one device that section 3.5 compares the two towers with: half as many kernels, but in the last
+    # convolution, so that the parameters are about as many.
+    "half": Design(
+        (
+            Conv(48, 11, stride=4, padding=2, normalised=True, pooled=True),
+            Conv(128, 5, padding=2, normalised=True, pooled=True),
+            Conv(192, 3, padding=1),
+            Conv(192, 3, padding=1),
+            Conv(256, 3, padding=1, pooled=True),
+        )
+    ),
     # Krizhevsky 2014, "One weird trick", as torchvision builds it.
     "owt": Design(
         (
@@ -48,7 +59,7 @@ DESIGNS = {
 
 
 class AlexNet(ConvNet):
-    """A member of the AlexNet family, by its design: "course", "paper" (2012) or "owt" (2014).
+    """A member of the AlexNet family, by its design: "course", "paper" (2012), "half" of that or "owt" (2014).
 
     Parameters, ungrouped unless said: course 46,764,746 (1 channel, 10 classes, 224 px); paper, in two groups,
     60,965,224 and owt 61,100,840 (3 channels, 1000 classes, 224 px). Departure from Krizhevsky et al. 2012 in all of
@@ -70,7 +81,7 @@ class AlexNet(ConvNet):
     def __init__(
         self,
         *,
-        design: Literal["course", "paper", "owt"],
+        design: Literal["course", "paper", "half", "owt"],
         in_channels: Count,
         num_classes: Classes,
         image_size: Count,

@@ -20,6 +20,7 @@ IMAGENET = {"in_channels": 3, "num_classes": 1000, "dropout": 0.5}
         ({"design": "course"}, 46_764_746),
         ({"design": "paper"} | IMAGENET, 60_965_224),
         ({"design": "paper"}, 56_885_962),
+        ({"design": "half"}, 55_730_666),
         ({"design": "owt"} | IMAGENET, 61_100_840),
     ],
 )
@@ -52,7 +53,7 @@ def test_owt_pools_to_six_px_where_the_map_has_another_size(image_size: int, lay
 
 
 @pytest.mark.parametrize("switches", [{}, {"lrn": True, "dropout": 0.0, "activation": "tanh"}])
-@pytest.mark.parametrize("design", ["course", "paper", "owt"])
+@pytest.mark.parametrize("design", ["course", "paper", "half", "owt"])
 def test_weights_have_the_same_names_in_every_member(design: str, switches: dict[str, Any]) -> None:
     with torch.device("meta"):
         net = AlexNet(**COURSE | {"design": design, "image_size": 96} | switches)

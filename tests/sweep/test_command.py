@@ -5,13 +5,29 @@ from typing import Any
 
 import pytest
 
+from alexnet_lit import build
 from alexnet_lit.config import compose, job_folder, plain
 from tests.conftest import REPOSITORY, Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
 # Refused as soon as the net is to be built: what is of interest here happens before.
 REFUSED = ("data=sample", "data.image_size=96", "model.num_classes=5")
-IDEAS = ("base", "lrn", "tanh", "no_overlap", "no_dropout", "no_mirror", "crop", "color", "towers")
+IDEAS = {  # and the keys that each switches over
+    "base": set(),
+    "lrn": {"model.lrn"},
+    "tanh": {"model.activation"},
+    "sigmoid": {"model.activation"},
+    "no_overlap": {"model.overlapping_pool"},
+    "no_dropout": {"model.dropout"},
+    "no_mirror": {"data.augment.mirror"},
+    "crop": {"data.augment.crop"},
+    "color": {"data.augment.color"},
+    "towers": {"model.design"},
+    "half": {"model.design"},
+    "no_momentum": {"optimizer.momentum", "optimizer.nesterov"},  # torch has no Nesterov's without momentum
+    "no_weight_decay": {"optimizer.weight_decay"},
+}
+WHOLE_NET = "lenet"  # the idea that is another net
 
 
 def names(train: Train, *typed: str) -> list[str]:
@@ -82,8 +98,8 @@ def test_a_job_that_can_not_be_composed_is_told_before_any_is_started(train: Tra
 
 @pytest.mark.slow
 def test_a_ready_sweep_needs_no_more_than_its_name(train: Train) -> None:
-    assert names(train, "sweep=ideas") == [f"{number}_idea-{name}" for number, name in enumerate(IDEAS)]
-    assert set(IDEAS) == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
+    assert names(train, "sweep=ideas") == [f"{number}_idea-{name}" for number, name in enumerate([*IDEAS, WHOLE_NET])]
+    assert {*IDEAS, WHOLE_NET} == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
 
 
 def test_a_ready_sweep_takes_other_values(train: Train) -> None:
@@ -92,9 +108,15 @@ def test_a_ready_sweep_takes_other_values(train: Train) -> None:
 
 @pytest.mark.parametrize("recipe", ["experiment=quick", "experiment=d2l", "model=lenet"])
 def test_ideas_are_switched_over_one_at_a_time(recipe: str) -> None:
-    base, *others = (leaves(plain(compose(recipe, "sweep=ideas", f"idea={name}"))) for name in IDEAS)
-    for name, other in zip(IDEAS[1:], others, strict=True):
-        assert len({key for key in {*base, *other} if base.get(key) != other.get(key)}) == 1, name
+    configs = {name: leaves(plain(compose(recipe, "sweep=ideas", f"idea={name}"))) for name in IDEAS}
+    base = configs["base"]
+    for name, other in configs.items():
+        assert {key for key in {*base, *other} if base.get(key) != other.get(key)} == IDEAS[name], name
+
+
+@pytest.mark.parametrize("idea", [*IDEAS, WHOLE_NET])
+def test_every_idea_can_be_run(idea: str) -> None:
+    build(compose("experiment=quick", "sweep=ideas", f"idea={idea}", "data.image_size=67"))
 
 
 def leaves(node: dict[str, Any], path: str = "") -> dict[str, Any]:
