@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Trainer, seed_everything
 from lightning.pytorch.callbacks import Callback
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
+from torch import nn
 
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
@@ -54,7 +56,13 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
-    distributed.check_split(module.net, config.trainer.strategy, ranks=ranks, precision=config.trainer.precision)
+    distributed.check_split(
+        module.net,
+        config.trainer.strategy,
+        ranks=ranks,
+        precision=config.trainer.precision,
+        optimizer=module.optimizer([nn.Parameter(torch.zeros(1))]),  # of its kind
+    )
     config = follow(config, data)
     if saved is not None:
         _check_same_classes(module, saved, f"ckpt={config.ckpt}")

@@ -36,6 +36,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "ckpt": ("errors", ""),
         "output": ("errors", ""),
         "schedules": ("", "torch pydantic"),
+        "muon": ("", "torch pydantic"),
     },
     {
         "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
@@ -61,7 +62,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
         "prepare": (
             "errors mistakes config data distributed watch checkpoints lit length factory",
-            "lightning omegaconf",
+            "torch lightning omegaconf",
         ),
     },
     {

@@ -25,7 +25,7 @@ TYPED = [
     # Choices
     (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
     (["experiment=quik"], "experiment=quik: there is no such choice: use one of d2l, quick"),
-    (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, sgd"),
+    (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, muon, sgd"),
     (["+experiment=quick"], "experiment has a place already: leave out the +"),
     # Form
     (["model.lrn"], "model.lrn: not of the form key=value"),
@@ -41,7 +41,10 @@ TYPED = [
     (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
     # Sweeps
     (["-m", "model.lnr=true,false"], "error: model.lnr: there is no such key: did you mean model.lrn? (no job was"),
-    (["-m", "optimizer=sgd,adm"], "error: optimizer=adm: there is no such choice: use one of adamw, sgd (no job was"),
+    (
+        ["-m", "optimizer=sgd,adm"],
+        "error: optimizer=adm: there is no such choice: use one of adamw, muon, sgd (no job was",
+    ),
     (["-m", "sweep=lrn,seeds"], "sweep=lrn,seeds: a ready sweep is several runs already: name one of them"),
     (["sweep=lrn", "ckpt={tmp}"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
     (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
@@ -164,6 +167,10 @@ TYPED = [
             (
                 ["trainer=towers", "trainer.precision=16-mixed", "optimizer.fused=false"],
                 "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own",
+            ),
+            (
+                ["trainer=towers", "optimizer=muon"],
+                "trainer.strategy=towers: Muon has to see whole matrices of weights: use optimizer=adamw or sgd, or tr",
             ),
             (
                 ["trainer=towers", "model.lrn=true", "model.lrn_size=101"],

@@ -180,8 +180,10 @@ def shares(strategy: str, ranks: int) -> int:
     return {"towers": ranks // TOWERS or 1, "hybrid": 1}.get(strategy, ranks)
 
 
-def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | int) -> None:
-    """Raises: Mistake if the strategy is one that splits the net, and that can't be."""
+def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | int, optimizer: Optimizer) -> None:
+    """Raises: Mistake if the strategy is one that splits the net, and that can't be; or not with such an optimizer, as
+    it says by an attribute `whole_matrices`.
+    """
     if strategy not in get_args(Way):
         return
     way: Way = "towers" if strategy == "towers" else "hybrid"
@@ -192,6 +194,8 @@ def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | i
     if precision == "16-mixed":
         reason = f"with trainer.precision={precision} each part would leave out steps of its own"
         raise mistake(way, reason, "trainer.precision=32-true")
+    if getattr(optimizer, "whole_matrices", False):
+        raise mistake(way, f"{type(optimizer).__name__} has to see whole matrices of weights", "optimizer=adamw or sgd")
     if net._compiled_call_impl is not None:
         raise mistake(way, "does not compile parts, as model.compile=true asks for", "model.compile=false")
     Part(net, Group(size=TOWERS if way == "towers" else ranks, part=0), way)

@@ -1,0 +1,113 @@
+"""Muon against torch's own, where that takes the matrices; AdamW elsewhere."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import alexnet_lit
+from alexnet_lit.muon import Muon, orthogonal
+
+SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "fused": True}
+
+
+def net() -> nn.Sequential:
+    torch.manual_seed(0)
+    layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 16), nn.ReLU(), nn.Linear(16, 4)
+    return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def train(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer], steps: range = range(6)) -> None:
+    for step in steps:
+        generator = torch.Generator().manual_seed(step)
+        images = torch.randn(64, 3, 5, 5, generator=generator)
+        loss = module(images).square().mean()
+        for optimizer in optimizers:
+            optimizer.zero_grad()
+        loss.backward()
+        for optimizer in optimizers:
+            optimizer.step()
+
+
+@pytest.mark.parametrize("shape", [(8, 27), (27, 8), (96, 121), (384, 2304)])
+def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, int]) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
+    values = left.mT @ orthogonal(matrix) @ right.mT  # diagonal, in exact arithmetic
+    torch.testing.assert_close(values, values.diag().diag(), atol=1e-4, rtol=0)
+    assert 0.6 < values.diag().min() < values.diag().max() < 1.25
+
+
+@pytest.mark.parametrize("linear", [False, True])
+def test_the_first_step_is_that_of_torchs_muon_and_adamw(linear: bool) -> None:
+    ours, theirs = net(), net()
+    mine = dict(ours.named_parameters())
+    for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        one.grad = torch.randn_like(one)
+        other.grad = one.grad.clone()
+    Muon(ours.parameters(), momentum=0.95, linear=linear, **SETTINGS).step()
+    torch.optim.AdamW(theirs.parameters(), **SETTINGS).step()
+    for (name, before), after in zip(net().named_parameters(), theirs.parameters(), strict=True):
+        assert after.grad is not None
+        wanted = after.detach()
+        if name == "0.weight" or (linear and name == "3.weight"):
+            view = nn.Parameter(before.detach().flatten(1).clone())  # torch's takes matrices alone
+            view.grad = after.grad.contiguous().flatten(1)
+            muon: Any = torch.optim.Muon([view], lr=0.02, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+            muon.step()
+            wanted = view.detach().view(before.shape)
+        # torch's iterates in bfloat16, which has 8 bits of each number: 3% of the largest step here.
+        torch.testing.assert_close(mine[name].detach(), wanted, atol=4e-4, rtol=0, msg=name)
+        assert (mine[name] - before).abs().max() > 2e-3, name
+
+
+def test_later_steps_have_momentum_and_look_ahead() -> None:
+    module = net()
+    kernel = module.get_parameter("0.weight")
+    wanted, momentum = kernel.detach().clone(), torch.zeros_like(kernel)
+    optimizer = Muon(module.parameters(), momentum=0.95, linear=False, **SETTINGS)
+    for step in range(4):
+        train(module, [optimizer], range(step, step + 1))
+        assert kernel.grad is not None
+        momentum = 0.95 * momentum + 0.05 * kernel.grad
+        direction = orthogonal((0.95 * momentum + 0.05 * kernel.grad).flatten(1)).view(kernel.shape)
+        wanted = wanted * (1 - 0.02 * 0.1) - 0.02 * 0.2 * 27**0.5 * direction
+        torch.testing.assert_close(kernel.detach(), wanted, atol=1e-5, rtol=0)
+
+
+def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
+    whole, half, rest = net(), net(), net()
+    optimizer = Muon(half.parameters(), momentum=0.95, linear=True, **SETTINGS)
+    train(whole, [Muon(whole.parameters(), momentum=0.95, linear=True, **SETTINGS)])
+    train(half, [optimizer], range(3))
+    rest.load_state_dict(half.state_dict())
+    resumed = Muon(rest.parameters(), momentum=0.95, linear=True, **SETTINGS)
+    resumed.load_state_dict(optimizer.state_dict())
+    train(rest, [resumed], range(3, 6))
+    for mine, other in zip(rest.parameters(), whole.parameters(), strict=True):
+        assert torch.equal(mine, other)
+
+
+def test_gradients_and_the_closures_answer_are_still_there_after_a_step() -> None:
+    module = net()
+    optimizer = Muon(module.parameters(), momentum=0.95, linear=False, **SETTINGS)
+
+    def closure() -> Tensor:
+        loss: Tensor = module(torch.ones(2, 3, 5, 5)).square().mean()
+        loss.backward()
+        return loss
+
+    assert optimizer.step(closure).item() > 0
+    assert all(parameter.grad is not None for parameter in module.parameters())
+
+
+def test_of_alexnet_it_takes_the_convolutions() -> None:
+    module, _ = alexnet_lit.build(alexnet_lit.compose("data=sample", "data.image_size=67", "optimizer=muon"))
+    optimizer = module.optimizer(module.net.parameters())
+    assert isinstance(optimizer, Muon)
+    assert [tuple(kernel.shape) for kernel in optimizer.kernels] == [
+        tuple(weight.shape) for name, weight in module.net.named_parameters() if "conv" in name and weight.ndim == 4
+    ]
+    assert len(optimizer.kernels) == 5
