@@ -25,6 +25,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "errors": ("", ""),
         "lazy": ("", ""),
         "native": ("", "torch"),
+        "groups": ("", ""),
     },
     {
         "nets": ("native", "torch pydantic triton"),
@@ -47,7 +48,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "factory": ("errors mistakes config data schedules lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
-        "sweep": ("errors resume config watch", "torch hydra omegaconf filelock rich optuna"),
+        "sweep": ("errors groups resume config watch", "torch hydra omegaconf filelock rich optuna"),
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),

@@ -7,9 +7,10 @@ from rich import box
 from rich.table import Table
 
 from alexnet_lit import watch
+from alexnet_lit.groups import varying
 from alexnet_lit.resume import program
 from alexnet_lit.sweep.jobs import Job, jobs_of, left_to_run, planned
-from alexnet_lit.sweep.summary import SCORES, count, fixed, varying
+from alexnet_lit.sweep.summary import SCORES, count, fixed
 from alexnet_lit.watch import log
 
 

@@ -10,9 +10,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from alexnet_lit.config import typed_overrides
+from alexnet_lit.groups import key_by_key
 
 PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder when it starts: the whole config and what was typed
-_PYTHON = {"True": "true", "False": "false", "None": "null"}  # how Hydra writes the values of a sweep
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,11 @@ def _number(folder: Path) -> str:
 
 def read_job(folder: Path) -> Job:
     """The job whose folder this is."""
-    typed = [override.lstrip("+").partition("=") for override in typed_overrides(folder)]
     result = folder / "result.json"
     return Job(
         number=int(_number(folder) or 0),
         folder=folder,
-        overrides={key: _PYTHON.get(value, value) for key, _, value in typed},
+        overrides=key_by_key(typed_overrides(folder)),
         result=json.loads(result.read_text()) if result.is_file() else {},
     )
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from alexnet_lit.groups import REPEATS, grouped, keys_of, varying
 from alexnet_lit.sweep.jobs import Job, jobs_of
 
 SCORES = ("test/acc", "val/acc_best")
-REPEATS = ("seed", "data.fold")  # jobs that differ in nothing else are the same experiment, done again
 
 
 def update(sweep: Path) -> None:
@@ -40,16 +40,6 @@ def _write(path: Path, text: str) -> None:
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", newline="")
     part.replace(path)
-
-
-def keys_of(jobs: Iterable[Job]) -> list[str]:
-    """The keys of all overrides, in the order in which they were typed."""
-    return list(dict.fromkeys(key for job in jobs for key in job.overrides))
-
-
-def varying(jobs: Sequence[Job]) -> list[str]:
-    """The keys in which jobs differ."""
-    return [key for key in keys_of(jobs) if len({job.overrides.get(key) for job in jobs}) > 1]
 
 
 def count(jobs: Sequence[Job]) -> str:
@@ -98,11 +88,8 @@ def _markdown(name: str, jobs: Sequence[Job]) -> str:
 
 def _over_repeats(jobs: Sequence[Job], keys: Sequence[str]) -> str:
     """A row for each combination of overrides, whatever the seed."""
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
     rows = []
-    for values, group in groups.items():
+    for values, group in grouped(jobs, keys).items():
         done = [job.result for job in group if job.status == "completed"]
         cells = [str(len(done))]
         for score in SCORES:
