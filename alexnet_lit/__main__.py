@@ -161,6 +161,32 @@ def export(
 
 
 @app.command()
+def report(
+    folders: Annotated[
+        list[str], typer.Argument(metavar="FOLDER...", help="A sweep, runs, or folders that have some below them.")
+    ],
+    lang: Annotated[str, typer.Option(metavar="en|zh", help="English or Chinese.")] = "en",
+    baseline: Annotated[
+        str | None,
+        typer.Option(help="Compare with this experiment, as model.lrn=false; else with idea=base, or the first."),
+    ] = None,
+    accuracy: Annotated[
+        float | None, typer.Option(help="How soon is it reached? Else a multiple of 0.05 that half of the runs reach.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report; else the first FOLDER.")] = None,
+) -> None:
+    """Report on runs: report.html, one file with all inside, and report.md with report.png.
+
+    Means and standard deviations over seeds, differences and their significance, learning curves, time and images to an
+    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
+    files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
+    """
+    from alexnet_lit.report import report as answer
+
+    answer(folders, lang=lang, baseline=baseline, accuracy=accuracy, out=out)
+
+
+@app.command()
 def bench(
     what: Annotated[
         list[str] | None, typer.Argument(metavar="[lrn|step|profile|data|ddp|parallel]...", help="Without any: all.")

@@ -68,6 +68,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
+        "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
         "budget": ("errors mistakes data distributed watch length prepare", "torch lightning omegaconf"),
     },
     {
@@ -81,7 +82,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data watch factory bench predict evaluate export app", "typer"),
+        "__main__": ("errors config data watch factory bench predict evaluate export report app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
