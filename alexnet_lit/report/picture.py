@@ -45,13 +45,14 @@ class Picture:
     """The panels of a study: each alone as SVG, all together as PNG."""
 
     def __init__(self, study: Study, text: Words) -> None:
-        """`text`: the language of what is written in the panels; all of its characters should be drawable."""
+        """`text`: the language of what is written in the panels."""
         self.study = study
         self.text = text
         self.scale = images_a_step(study.runs)
         self.chosen = _chosen(study)
         self.panels = [panel for tag in self._tags() if (panel := self._curves(tag))]
         effects = _effects(study, text)
+        self.rows = len(effects.names)
         self.panels += [lambda axes: _forest(axes, effects, text)] if effects.names else []
 
     def colour(self, experiment: int | None) -> int | None:
@@ -62,7 +63,10 @@ class Picture:
         """A picture a panel, its words as text: the reader's own fonts draw them."""
         with fonts(), rc_context({"svg.fonttype": "none"}), warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Glyph .* missing from")  # they are not drawn here
-            return [_svg(panel, n) for n, panel in enumerate(self.panels)]
+            heights = [3.4] * len(self.panels)
+            if self.rows:
+                heights[-1] = max(3.4, 1 + 0.42 * self.rows)
+            return [_svg(panel, n, height) for n, (panel, height) in enumerate(zip(self.panels, heights, strict=True))]
 
     def png(self, title: str) -> bytes:
         """All panels on one sheet, with a legend below."""
@@ -170,7 +174,7 @@ def _forest(axes: Axes, effects: Effects, text: Words) -> None:
             axes.plot(claim, n, "D", color=diamond, markersize=6, markerfacecolor="none", markeredgewidth=1.5)
     claimed = any(claim is not None for claim in effects.claims)
     axes.set(yticks=[], ylim=(len(effects.names) - 0.5 + claimed, -0.9))  # below, room for a legend
-    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("-", MINUS)))
     if claimed:
         handles = [
@@ -180,9 +184,9 @@ def _forest(axes: Axes, effects: Effects, text: Words) -> None:
         axes.legend(handles=handles, loc="lower left", ncols=2, fontsize=8, labelcolor=INK, frameon=False)
 
 
-def _svg(panel: Callable[[Axes], None], number: int) -> str:
+def _svg(panel: Callable[[Axes], None], number: int, height: float) -> str:
     """For a page that has light and dark colours of these names: --ink, --grey, --rule, --c0 to --c9."""
-    figure = Figure(figsize=(5, 3.4), layout="constrained")
+    figure = Figure(figsize=(5, height), layout="constrained")
     FigureCanvasAgg(figure)
     panel(figure.add_subplot())
     page = io.StringIO()

@@ -11,6 +11,7 @@ from alexnet_lit.report.runs import Run
 from alexnet_lit.report.significance import Spread, spread
 
 _STEP = 0.05
+_ROUNDING = 1e-6  # event files have values in float32: 0.7 comes back as 0.69999999
 
 
 class Reached(NamedTuple):
@@ -37,9 +38,9 @@ def usual_accuracy(experiments: Sequence[Experiment], tag: str) -> float | None:
         for run in experiment.completed
         if tag in run.curves
     ]
-    steps = math.floor(statistics.median_low(best) / _STEP + 1e-6) if best else 0
+    steps = math.floor(statistics.median_low(best) / _STEP + _ROUNDING) if best else 0
     return round(steps * _STEP, 2) or None
 
 
 def _first(run: Run, tag: str, accuracy: float) -> Point | None:
-    return next((point for point in run.curves.get(tag, ()) if point.value >= accuracy), None)
+    return next((point for point in run.curves.get(tag, ()) if point.value >= accuracy - _ROUNDING), None)

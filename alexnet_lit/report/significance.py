@@ -1,6 +1,7 @@
 """How far apart two experiments are, and how sure one can be of that."""
 
 import statistics
+import warnings
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -52,7 +53,9 @@ def difference(values: Sequence[float], base: Sequence[float]) -> Difference | N
     value = statistics.fmean(values) - statistics.fmean(base)
     if min(len(values), len(base)) < 2 or len(set(values)) == len(set(base)) == 1:
         return Difference(value)
-    test = ttest_ind(values, base, equal_var=False)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss")  # one of the two may well have no spread
+        test = ttest_ind(values, base, equal_var=False)
     low, high = test.confidence_interval(CONFIDENCE)
     return Difference(value, float(low), float(high), float(test.pvalue))
 

@@ -1,0 +1,61 @@
+"""Folders as runs leave them, and a report as its reader sees it."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
+from tensorboard.summary.writer.record_writer import RecordWriter
+
+BEGAN = 1_700_000_000.0
+RENAMED = {"test": "test/acc", "best": "val/acc_best"}
+
+
+def run(folder: Path, *overrides: str, curve: Sequence[float] = (), **result: Any) -> Path:
+    """A run that completed, unless `result` has another status, or the status None: then it has no result.json.
+
+    curve: val/acc after every tenth step, ten seconds apart; train/loss is at the same steps.
+    """
+    folder.mkdir(parents=True)
+    steps = 10 * len(curve)
+    content = {"status": "completed", "steps": steps, "images": 32 * steps, "seconds": float(steps), "seed": 0}
+    content |= {"overrides": list(overrides), **{RENAMED.get(key, key): value for key, value in result.items()}}
+    if content["status"] is not None:
+        (folder / "result.json").write_text(json.dumps(content))
+    if curve:
+        values = [({"val/acc": acc, "train/loss": 1 - acc}, 10 * n, 10.0 * n) for n, acc in enumerate(curve, start=1)]
+        events(folder / "events.out.tfevents.1", values)
+    return folder
+
+
+def events(
+    file: Path, values: Iterable[tuple[dict[str, float], int, float]], *, restart: int | None = None, began: float = 0
+) -> Path:
+    """An event file of (values by tag, step, seconds since BEGAN), the first event being at `began`.
+
+    restart: hide what was written before from that step on.
+    """
+    with file.open("wb") as stream:
+        writer = RecordWriter(stream)
+        writer.write(Event(wall_time=BEGAN + began, file_version="brain.Event:2").SerializeToString())
+        if restart is not None:
+            log = SessionLog(status=SessionLog.START)
+            writer.write(Event(wall_time=BEGAN + began, step=restart, session_log=log).SerializeToString())
+        for scalars, step, seconds in values:
+            summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
+            writer.write(Event(wall_time=BEGAN + seconds, step=step, summary=summary).SerializeToString())
+        writer.flush()
+    return file
+
+
+def table(markdown: Path, title: str) -> list[dict[str, str]]:
+    """The rows of the table below a heading that begins with `title`."""
+    (part,) = [part for part in markdown.read_text().split("\n## ")[1:] if part.startswith(title)]
+    header, _, *rows = [cells(line) for line in part.splitlines() if line.startswith("|")]
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def cells(line: str) -> list[str]:
+    return [cell.strip().strip("*").replace("/", "|") for cell in line.replace("\\|", "/").strip("|").split("|")]

@@ -1,0 +1,216 @@
+"""`report`: what a person types, and what they get."""
+
+import json
+import re
+import shutil
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from alexnet_lit.watch import fonts
+from tests.conftest import Train
+from tests.report.made import events, run, table
+from tests.sweep.tiny import TINY, jobs_of, sweep_of
+
+NASTY = "<script>alert(1)</script>|`*x*`$a$"
+
+
+@pytest.fixture
+def sweep(tmp_path: Path) -> Path:
+    """Three seeds with local response normalisation and three without; a killed one, a failed one."""
+    sweep = tmp_path / "sweep"
+    for n, (idea, test) in enumerate((idea, test) for idea, test in (("base", 0.80), ("lrn", 0.85)) for _ in range(3)):
+        seed, folder = n % 3, sweep / f"{n}_idea-{idea}_seed-{n % 3}"
+        score = test + 0.01 * seed
+        curve = (0.5, 0.7, score)
+        run(folder, "data=sample", f"idea={idea}", f"seed={seed}", seed=seed, test=score, best=score, curve=curve)
+    run(sweep / "6_idea-lrn_seed-3", status=None, curve=(0.5, 0.6))
+    run(sweep / "7_idea-tanh_seed-0", "data=sample", "idea=tanh", status="failed", reason=f"ValueError: {NASTY}")
+    return sweep
+
+
+@pytest.mark.slow
+def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> None:
+    outcome = train("-m", *TINY, "idea=base,lrn", "seed=0,1")
+    assert outcome.status == 0, outcome.err
+    sweep = sweep_of(outcome)
+    scores = [json.loads((job / "result.json").read_text())["test/acc"] for job in jobs_of(sweep)]
+    killed = jobs_of(sweep)[3]
+    (killed / "result.json").unlink()
+    (file,) = killed.glob("events.out.*")
+    file.write_bytes(file.read_bytes()[:-200])
+    shutil.rmtree(killed / ".hydra")
+    for job in jobs_of(sweep)[:3]:  # nothing else is read
+        for path in job.iterdir():
+            if path.name != "result.json" and not path.name.startswith("events"):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    done = verb("report", str(sweep))
+    assert (done.status, done.err) == (0, "")
+    assert done.out.splitlines() == [str(sweep / f"report.{kind}") for kind in ("html", "md", "png")]
+    base, lrn = table(sweep / "report.md", "Experiments")
+    assert (base["experiment"], base["n"], base["difference, points"]) == ("idea=base", "2", "baseline")
+    mean, std = statistics.mean(scores[:2]), statistics.stdev(scores[:2])
+    assert base["test accuracy"] == f"{mean:.4f} ± {std:.4f}"
+    assert (lrn["n"], lrn["test accuracy"], lrn["95% interval"]) == ("1 of 2", f"{scores[2]:.4f}", "n too small")
+    last = table(sweep / "report.md", "Runs")[-1]
+    assert (last["run"], last["status"], last["remark"]) == (killed.name, "killed or still running", "no result.json")
+
+
+def test_figures_of_a_sweep(sweep: Path, verb: Train) -> None:
+    assert verb("report", str(sweep)).status == 0
+    page = sweep / "report.md"
+    assert "8 runs in 3 experiments: 6 completed, 1 killed or still running, 1 failed." in page.read_text()
+    base, lrn, tanh = table(page, "Experiments")
+    assert (lrn["n"], lrn["test accuracy"], lrn["difference, points"]) == ("3 of 4", "0.8600 ± 0.0100", "+5.00")
+    # Standard error 0.01 * sqrt(2/3), 4 degrees of freedom: t(0.975) = 2.776; t = 6.124, p = 0.0036.
+    assert (lrn["95% interval"], lrn["p"], lrn["p, corrected"]) == ("+2.73 … +7.27", "0.004", "0.004")
+    assert (base["95% interval"], tanh["n"]) == ("\N{EN DASH}", "0 of 1")
+    (idea,) = table(page, "The paper's ideas")
+    assert (idea["idea"], idea["section"]) == ("local response normalisation", "3.3")
+    assert (idea["with \N{MINUS SIGN} without, points"], idea["n with, without"]) == ("+5.00", "3, 3")
+    assert "1.4 points" in idea["in the paper"]
+    rows = {row["run"]: row for row in table(page, "Runs")}
+    killed, failed = rows["6_idea-lrn_seed-3"], rows["7_idea-tanh_seed-0"]
+    assert (killed["steps"], killed["best validation accuracy"]) == ("20", "0.6000")
+    assert (failed["status"], failed["remark"].startswith("ValueError: ")) == ("failed", True)
+
+
+def test_images_and_time_to_an_accuracy(sweep: Path, verb: Train) -> None:
+    verb("report", str(sweep), "--accuracy", "0.82")
+    base, lrn = table(sweep / "report.md", "To a validation accuracy of 0.82")
+    assert (base["got there"], base["training images"], base["seconds"]) == ("1 of 3", "960", "30.0")
+    assert (lrn["got there"], lrn["training images"]) == ("3 of 3", "960 ± 0")
+    verb("report", str(sweep))
+    assert table(sweep / "report.md", "To a validation accuracy of 0.8"), "half of the runs come to 0.82"
+
+
+def test_the_picture_and_the_page_stand_alone(sweep: Path, verb: Train) -> None:
+    verb("report", str(sweep))
+    with Image.open(sweep / "report.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
+    page = (sweep / "report.html").read_text()
+    assert page.count("<svg") == 3, "accuracy, training loss, ideas"
+    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", page)
+    assert "var(--c1)" in page
+
+
+def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> None:
+    for seed in range(2):
+        run(tmp_path / "x" / f"{seed}", f"note={NASTY}", seed=seed, test=0.5, curve=(0.25, 0.5))
+        run(tmp_path / "x" / f"2{seed}", "note=_x_", seed=seed, test=0.5, curve=(0.25, 0.5))
+    assert verb("report", str(tmp_path / "x")).status == 0
+    page = (tmp_path / "x" / "report.html").read_text()
+    assert "<script" not in page
+    assert "&lt;script&gt;alert(1)" in page
+    text = (tmp_path / "x" / "report.md").read_text()
+    assert "<script" not in text
+    assert "note=&lt;script>alert(1)&lt;/script>\\|\\`\\*x\\*\\`$a$" in text
+
+
+def test_in_chinese(sweep: Path, verb: Train) -> None:
+    done = verb("report", str(sweep), "--lang", "zh")
+    assert (done.status, done.err) == (0, "")
+    page = (sweep / "report.html").read_text()
+    assert '<html lang="zh-Hans">' in page
+    for word in ("测试精度", "学习曲线", "局部响应归一化", "T恤、裤子", "训练损失", "被终止或仍在运行"):
+        assert word in page
+    _, lrn, _ = table(sweep / "report.md", "各组实验")
+    assert (lrn["实验"], lrn["测试精度"], lrn["差值（百分点）"]) == ("idea=lrn", "0.8600 ± 0.0100", "+5.00")  # noqa: RUF001
+
+
+def test_without_a_chinese_font_the_picture_is_english(
+    sweep: Path, verb: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fonts, "chinese", lambda: None)
+    fonts._characters.cache_clear()
+    assert fonts.drawable("a 图 \N{MINUS SIGN}1") == "a ? \N{MINUS SIGN}1"
+    run(sweep / "8_图", "data=sample", "idea=图", test=0.5, curve=(0.25, 0.5))
+    done = verb("report", str(sweep), "--lang", "zh")  # a missing character is a warning, and so an error here
+    fonts._characters.cache_clear()
+    assert (done.status, done.err) == (0, "")
+    assert "fonts-wqy-microhei" in (sweep / "report.md").read_text()
+    assert "验证精度" in (sweep / "report.html").read_text()
+
+
+@pytest.mark.skipif(fonts.chinese() is None, reason="this machine has no Chinese font")
+def test_with_a_chinese_font_chinese_is_drawn(sweep: Path, verb: Train) -> None:
+    assert fonts.drawable("验证精度 \N{MINUS SIGN}1") == "验证精度 \N{MINUS SIGN}1"
+    verb("report", str(sweep), "--lang", "zh")
+    assert "fonts-wqy-microhei" not in (sweep / "report.md").read_text()
+
+
+def test_one_run_alone(lenet: Path, tmp_path: Path, verb: Train) -> None:
+    assert verb("report", str(lenet), "--out", str(tmp_path / "new" / "out")).status == 0
+    (row,) = table(tmp_path / "new" / "out" / "report.md", "Experiments")
+    assert "difference, points" not in row
+    assert float(row["test accuracy"]) == json.loads((lenet / "result.json").read_text())["test/acc"]
+    assert not (tmp_path / "new" / "out" / "report.png").exists(), "it was run with logger=none"
+    assert "nothing to draw" in (tmp_path / "new" / "out" / "report.html").read_text()
+
+
+def test_killed_runs_alone(tmp_path: Path, verb: Train) -> None:
+    run(tmp_path / "a" / "one", status=None, curve=(0.5, 0.6))
+    (tmp_path / "a" / "two" / ".hydra").mkdir(parents=True)
+    assert verb("report", str(tmp_path / "a")).status == 0
+    one, two = table(tmp_path / "a" / "report.md", "Runs")
+    assert (one["status"], one["steps"]) == ("killed or still running", "20")
+    assert "nothing recorded yet" in two["remark"]
+    assert "Drawn against steps" in (tmp_path / "a" / "report.md").read_text()
+
+
+def test_a_run_of_300_000_steps_and_one_of_three(tmp_path: Path, verb: Train) -> None:
+    folder = run(tmp_path / "a" / "long", "x=1", test=0.5, steps=300_000, images=300_000)
+    points = [({"train/loss": 1 / step}, step, float(step)) for step in range(20, 300_001, 20)]
+    events(folder / "events.out.tfevents.1", points)
+    run(tmp_path / "a" / "short", "x=2", test=0.5, steps=3, images=3)
+    events(tmp_path / "a" / "short" / "events.out.tfevents.1", [({"train/loss": 1.0}, 3, 1.0)])
+    began = time.monotonic()
+    assert verb("report", str(tmp_path / "a")).status == 0
+    assert time.monotonic() - began < 30
+    assert (tmp_path / "a" / "report.html").stat().st_size < 200_000
+
+
+def test_many_experiments_are_all_told_and_ten_are_drawn(tmp_path: Path, verb: Train) -> None:
+    for n in range(14):
+        run(tmp_path / "a" / f"{n}", f"lr={n}", test=n / 20, curve=(0.25, n / 20))
+    verb("report", str(tmp_path / "a"))
+    page = (tmp_path / "a" / "report.html").read_text()
+    assert len(table(tmp_path / "a" / "report.md", "Experiments")) == 14
+    (legend,) = re.findall(r'<ul class="legend">.*?</ul>', page)
+    assert re.findall(r"lr=\d+", legend) == ["lr=0", *(f"lr={n}" for n in range(5, 14))], "the baseline and the best"
+
+
+def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, verb: Train) -> None:
+    for _ in range(2):
+        assert verb("report", str(sweep)).status == 0
+    (sweep / "report.md").write_text("my own")
+    done = verb("report", str(sweep))
+    assert (done.status, (sweep / "report.md").read_text()) == (2, "my own")
+    reason = "is there already and is no report of ours: name another folder with --out"
+    assert done.err == f"error: {sweep}/report.md: {reason}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>"),
+        (["."], ".: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
+        ([".", "--lang", "fr"], "--lang=fr: should be en or zh"),
+        ([".", "--accuracy", "80"], "--accuracy=80: should be above 0 and at most 1, as 0.8 for 80%"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments: list[str], message: str, verb: Train) -> None:
+    done = verb("report", *arguments)
+    assert (done.status, done.out, done.err) == (2, "", f"error: {message}\n")
+
+
+def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -> None:
+    done = verb("report", str(sweep), "--baseline", "idea=x")
+    assert done.status == 2
+    assert "there are idea=base, idea=lrn, idea=tanh" in done.err
+    assert not (sweep / "report.md").exists()
