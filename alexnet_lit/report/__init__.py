@@ -43,7 +43,8 @@ def report(folders: list[str], *, lang: str, baseline: str | None, accuracy: flo
     page = Picture(found, text)
     no_font = lang == "zh" and chinese() is None
     drawn = Picture(found, words("en")) if no_font else page
-    name = ", ".join(Path(folder).resolve().name for folder in folders)
+    names = [Path(folder).expanduser().resolve().name for folder in folders]
+    name = ", ".join(names[:3] + ["…"] * (len(names) > 3))
     content = content_of(found, name, text, notes_of(page, text) + [text("no_font")] * no_font)
     picture = drawn.png(name) if drawn.panels else None
     pages = {

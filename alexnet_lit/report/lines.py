@@ -1,7 +1,7 @@
 """Curves of experiments, ready to be drawn: a mean and a band over runs, and the runs that did not complete."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy
@@ -27,13 +27,22 @@ class Line(NamedTuple):
     broken: list[tuple[Numbers, Numbers]]
 
 
-def images_a_step(runs: Sequence[Run]) -> dict[Run, float] | None:
-    """Of each run; one that does not tell has what all others agree on. None if there is no telling."""
-    told = {run: run.images_a_step for run in runs}
-    sizes = {round(size) for size in told.values() if size}
-    common = next(iter(sizes)) if len(sizes) == 1 else None
-    scales = {run: told[run] or common for run in runs}
-    return {run: size for run, size in scales.items() if size} if all(scales.values()) else None
+def images_a_step(experiments: Sequence[Experiment]) -> dict[Run, float] | None:
+    """Of each run. One that does not tell has what the others of its experiment agree on, or else all others do; None
+    if there is no telling.
+    """
+    common = _agreed(run for experiment in experiments for run in experiment.runs)
+    sizes = {
+        run: run.images_a_step or _agreed(experiment.runs) or common
+        for experiment in experiments
+        for run in experiment.runs
+    }
+    return {run: size for run, size in sizes.items() if size} if all(sizes.values()) else None
+
+
+def _agreed(runs: Iterable[Run]) -> float | None:
+    sizes = {round(run.images_a_step) for run in runs if run.images_a_step}
+    return sizes.pop() if len(sizes) == 1 else None
 
 
 def line_of(experiment: Experiment, tag: str, scale: dict[Run, float] | None) -> Line:

@@ -33,10 +33,12 @@ def runs_section(study: Study, text: Words) -> Section:
 
 
 def _run(run: Run, above: str, folds: bool, n: int, text: Words, *, counts: bool) -> Row:
-    steps = run.figure("steps") if run.status != "unfinished" else run.last_step
-    best = max((point.value for point in run.curves.get("val/acc", ())), default=None)
-    figures = [fixed(steps, 0), fixed(run.figure("images"), 0), fixed(run.figure("test/acc"))]
-    figures += [fixed(run.figure("val/acc_best") or best), fixed(run.figure("seconds"), 1)]
+    if run.status == "unfinished":  # what an earlier result says is old
+        best = max((point.value for point in run.curves.get("val/acc", ())), default=None)
+        figures = [fixed(run.last_step, 0), NONE, NONE, fixed(best), NONE]
+    else:
+        digits = {"steps": 0, "images": 0, "test/acc": 4, "val/acc_best": 4, "seconds": 1}
+        figures = [fixed(run.figure(key), n) for key, n in digits.items()]
     cells = [Path(os.path.relpath(run.folder, above)).as_posix(), status_of(run.status, text), run.repeat[0] or NONE]
     cells += [run.repeat[1] or NONE] * folds
     return Row([*cells, *figures, _remark(run, text, counts=counts)], n, ended=run.status == "completed")

@@ -48,7 +48,7 @@ class Picture:
         """`text`: the language of what is written in the panels."""
         self.study = study
         self.text = text
-        self.scale = images_a_step(study.runs)
+        self.scale = images_a_step(study.experiments)
         self.chosen = _chosen(study)
         self.panels = [panel for tag in self._tags() if (panel := self._curves(tag))]
         effects = _effects(study, text)
@@ -154,6 +154,9 @@ def _panel(axes: Axes, lines: Sequence[Line], title: str, along: str) -> None:
             axes.plot(x, y, color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
             axes.plot(x[-1], y[-1], color=colour, marker="x", markersize=6, linestyle="none")
     axes.set_xlim(left=0)
+    if ends := [end for line in lines if line.x.size for end in (line.low.min(), line.high.max())]:
+        margin = 0.05 * (max(ends) - min(ends)) or 0.05
+        axes.set_ylim(min(ends) - margin, max(ends) + margin)  # one that diverged has no say
     axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
 

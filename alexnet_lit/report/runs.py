@@ -1,6 +1,7 @@
 """Runs, as their folders tell of them: result.json and event files, nothing else."""
 
 import json
+import math
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,6 +16,7 @@ from alexnet_lit.report.events import PATTERN, Curves, read_curves
 
 RESULT = "result.json"
 _PASSED_OVER = ("earlier", "checkpoints")  # first attempts of a sweep's jobs; they count no more
+_NAMED = re.compile(r"(?:^|_)(seed|data\.fold)-(\d+)(?=_|$)")  # as a job's folder tells its seed and fold
 
 
 @dataclass(frozen=True, eq=False)  # each run is itself alone
@@ -41,9 +43,10 @@ class Run:
 
     @property
     def repeat(self) -> tuple[str, str]:
-        """The seed and the fold: what tells a run from others of its experiment."""
-        seed = self.result.get("seed", self.overrides.get("seed"))
-        return "" if seed is None else str(seed), self.overrides.get("data.fold", "")
+        """The seed and the fold: what tells a run from others of its experiment. Without a result its name may say."""
+        named: dict[str, str] = {} if self.result else dict(_NAMED.findall(self.folder.name))
+        seed = self.result.get("seed", self.overrides.get("seed", named.get("seed", "")))
+        return str(seed), self.overrides.get("data.fold", named.get("data.fold", ""))
 
     @property
     def last_step(self) -> int:
@@ -59,13 +62,12 @@ class Run:
     @property
     def stem(self) -> str:
         """The folder's name without the number of the job, the seed and the fold."""
-        name = re.sub(r"^\d+_(?=\D)", "", self.folder.name)
-        return re.sub(r"(?:^|_)(?:seed|data\.fold)-\d+(?=_|$)", "", name).strip("_")
+        return _NAMED.sub("", re.sub(r"^\d+_(?=\D)", "", self.folder.name)).strip("_")
 
     def figure(self, key: str) -> float | None:
         """A number of the result, None where there is none."""
         value = self.result.get(key)
-        return float(value) if isinstance(value, int | float) else None
+        return float(value) if isinstance(value, int | float) and math.isfinite(value) else None
 
 
 def read_runs(folders: Sequence[str]) -> list[Run]:

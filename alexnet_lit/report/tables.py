@@ -29,7 +29,8 @@ def experiments_section(study: Study, text: Words) -> Section:
     if compared:
         names = {"score": text(study.score), "baseline": label_of(study.baseline, text)}
         tests = sum(p is not None for p in study.corrected)
-        notes += [text("about_test", tests=tests, **names), text("spread_only")]
+        notes.append(text("about_difference", **names))
+        notes += [text("about_test", tests=tests), text("spread_only")] if tests else []
     return Section(text("experiments"), Table(header, rows), notes)
 
 

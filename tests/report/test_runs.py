@@ -76,3 +76,8 @@ def test_a_folder_that_is_not_there_or_has_no_run(tmp_path: Path) -> None:
         read_runs([str(tmp_path / "nowhere")])
     with pytest.raises(Mistake, match="no run in it"):
         read_runs([str(tmp_path)])
+
+
+def test_without_a_result_the_name_tells_the_seed(tmp_path: Path) -> None:
+    assert Run(tmp_path / "3_idea-lrn_data.fold-4_seed-12", {}, {}, "").repeat == ("12", "4")
+    assert Run(tmp_path / "3_idea-lrn_seed-12", {"seed": 0, "overrides": []}, {}, "").repeat == ("0", "")
