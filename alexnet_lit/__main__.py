@@ -163,7 +163,7 @@ def export(
 @app.command()
 def report(
     folders: Annotated[
-        list[str], typer.Argument(metavar="FOLDER...", help="A sweep, runs, or folders that have some below them.")
+        list[str], typer.Argument(metavar="FOLDER", help="A sweep, runs, or folders that have some below them.")
     ],
     lang: Annotated[str, typer.Option(metavar="en|zh", help="English or Chinese.")] = "en",
     baseline: Annotated[
