@@ -35,7 +35,7 @@ def report(folders: list[str], *, lang: str, baseline: str | None, accuracy: flo
     from alexnet_lit.report.content import content_of
     from alexnet_lit.report.markdown import markdown
     from alexnet_lit.report.page import html
-    from alexnet_lit.report.picture import Picture, notes_of
+    from alexnet_lit.report.picture import Picture
     from alexnet_lit.report.study import study
     from alexnet_lit.watch.fonts import chinese
 
@@ -45,7 +45,7 @@ def report(folders: list[str], *, lang: str, baseline: str | None, accuracy: flo
     drawn = Picture(found, words("en")) if no_font else page
     names = [Path(folder).expanduser().resolve().name for folder in folders]
     name = ", ".join(names[:3] + ["…"] * (len(names) > 3))
-    content = content_of(found, name, text, notes_of(page, text) + [text("no_font")] * no_font)
+    content = content_of(found, name, text, page.notes(text) + [text("no_font")] * no_font)
     picture = drawn.png(name) if drawn.panels else None
     pages = {
         "report.html": html(content, page, lang, text).encode(),

@@ -5,7 +5,8 @@ from pathlib import Path
 from jinja2 import Environment, StrictUndefined
 
 from alexnet_lit.report.content import Content
-from alexnet_lit.report.picture import COLOURS, Picture
+from alexnet_lit.report.panels import COLOURS
+from alexnet_lit.report.picture import Picture
 from alexnet_lit.report.section import label_of
 from alexnet_lit.report.words import Words
 
