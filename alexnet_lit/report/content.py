@@ -31,7 +31,8 @@ def content_of(study: Study, name: str, text: Words, curve_notes: list[str]) -> 
     counts = [text("status_count", n=n, status=status_of(status, text)) for status, n in statuses.items()]
     lead = [text("count", n=len(study.runs), experiments=len(study.experiments), statuses=text("comma").join(counts))]
     asked = shared(study.runs)
-    if asked.get("data", "fashion_mnist") in ("fashion_mnist", "sample") and any(run.result for run in study.runs):
+    data = {run.overrides.get("data", "fashion_mnist") for run in study.runs if run.result}
+    if data and data <= {"fashion_mnist", "sample"}:
         lead.append(text("classes", names=text("fashion")))
     sections = [
         experiments_section(study, text),

@@ -52,7 +52,6 @@ def _interval(found: Difference, n: int, text: Words) -> str:
 
 def reached_section(study: Study, text: Words) -> Section:
     """A row an experiment: how soon it comes to an accuracy."""
-    tag = text(study.tag if study.stage == "val" else f"curve {study.tag}").lower()
     if study.accuracy is None:
         return Section(text("reached_none"), None, [text("no_accuracy")])
     rows = []
@@ -62,13 +61,17 @@ def reached_section(study: Study, text: Words) -> Section:
             there = text("n_of", n=found.seconds.n, runs=found.runs)
             rows.append(Row([label_of(each, text), there, mean(found.images, 0), mean(found.seconds, 1)], n))
     header = [text("experiment"), text("got_there"), text("images"), text("seconds")]
-    title = text("reached", tag=tag, accuracy=study.accuracy)
+    title = text("reached", tag=_accuracy(study, text), accuracy=study.accuracy)
     return Section(title, Table(header, rows), [text("about_reached"), text("usual")])
+
+
+def _accuracy(study: Study, text: Words) -> str:
+    """What the curve of accuracy is called, within a sentence."""
+    return text(study.tag if study.stage == "val" else f"curve {study.tag}").lower()
 
 
 def ideas_section(study: Study, text: Words) -> Section:
     """A row for each two experiments that an idea tells apart, beside the paper's claim."""
-    tag = text(study.tag if study.stage == "val" else f"curve {study.tag}").lower()
     keys = ("idea", "section", "worth", "interval", "n_both", "sooner", "claim")
     rows = []
     for effect in study.effects:
@@ -86,7 +89,7 @@ def ideas_section(study: Study, text: Words) -> Section:
         rows.append(Row(cells))
     notes = [text("about_ideas", score=text(study.score))]
     if study.accuracy is not None:
-        notes.append(text("about_sooner", tag=tag, accuracy=study.accuracy))
+        notes.append(text("about_sooner", tag=_accuracy(study, text), accuracy=study.accuracy))
     return Section(text("ideas"), Table([text(key) for key in keys], rows, words=2, remarks=True), notes)
 
 
