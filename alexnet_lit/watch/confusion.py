@@ -6,10 +6,13 @@ from pathlib import Path
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from alexnet_lit.watch.fonts import drawable, fonts
+
 _INK, _GREY = "#262626", "#8c8c8c"
 _NAMED = 30  # classes up to which there is room for names and numbers
 
 
+@fonts()
 def draw(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
     """Write the PNG: true classes by row, answers by column; the colour is the share of the row, the number the count.
 
@@ -21,15 +24,16 @@ def draw(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, ti
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(title, loc="left", fontsize=10, fontweight="bold", color=_INK)
+    axes.set_title(drawable(title), loc="left", fontsize=10, fontweight="bold", color=_INK)
     axes.set_xlabel("answer", fontsize=9, color=_INK)
     axes.set_ylabel("true class", fontsize=9, color=_INK)
     axes.spines[:].set_color(_GREY)
-    if len(classes) > _NAMED:
+    names = [drawable(name) for name in classes]
+    if len(names) > _NAMED:
         axes.set(xticks=[], yticks=[])
     else:
-        axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right", fontsize=9)
-        axes.set_yticks(range(len(classes)), classes, fontsize=9)
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=9)
+        axes.set_yticks(range(len(names)), names, fontsize=9)
         axes.tick_params(colors=_INK, length=0)
         for row, counts in enumerate(matrix):
             for column, count in enumerate(counts):

@@ -35,3 +35,8 @@ def test_any_number_of_classes_has_a_picture(count: int, tmp_path: Path) -> None
 def test_a_class_without_images_is_blank(tmp_path: Path) -> None:
     draw([[0, 0], [1, 3]], ["a", "b"], tmp_path / "c.png", "title")
     assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_chinese_classes_leave_no_empty_boxes(tmp_path: Path) -> None:
+    draw([[2, 1], [1, 3]], ["短靴", "连衣裙"], tmp_path / "c.png", "图")  # matplotlib warns of such a box
+    assert (tmp_path / "c.png").stat().st_size > 1000
