@@ -31,7 +31,7 @@ class Run:
     @cached_property
     def overrides(self) -> dict[str, str]:
         """What was typed, key by key. Without a result nobody knows."""
-        return key_by_key(self.result.get("overrides") or ())
+        return key_by_key(map(str, self.result.get("overrides") or ()))
 
     @property
     def status(self) -> str:
