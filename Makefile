@@ -9,6 +9,8 @@ SHELL := bash
 PY := .venv/bin/python
 # Tests run side by side, a process a core; more than four would want more memory than they save time.
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=worksteal
+# What TensorBoard says of itself each time it starts.
+BOARD_NOISE := -e '^TensorFlow installation not found' -e '^NOTE: Using' -e '--load_fast=false' -e 'issues/4784$$' -e '^$$'
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
@@ -46,8 +48,9 @@ test-slurm: ready  ## The tests that need Slurm, beside one that is started for 
 bench: ready  ## Measurements of speed, a table each (ARGS="lrn --batch 64"; half an hour on 2 cores)
 	@$(PY) -m alexnet_lit bench $(ARGS)
 
-board: ready  ## TensorBoard on logs/
-	@$(PY) -m tensorboard.main --logdir logs $(ARGS)
+board: ready  ## TensorBoard on logs/, at a free port, whose address it prints (ARGS="--port=6006")
+	@[ -n "$$(ls -A logs 2>/dev/null)" ] || echo 'board: nothing is in logs/ yet; runs show up as they are made (`make quick`)'
+	@$(PY) -m tensorboard.main --logdir logs --port=0 $(ARGS) 2> >(grep --line-buffered -v $(BOARD_NOISE) >&2)
 
 lint: ready  ## Check style (ruff), format (ruff) and types (mypy)
 	$(PY) -m ruff check .
