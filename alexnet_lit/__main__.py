@@ -116,6 +116,22 @@ def predict(
 
 
 @app.command()
+def demo(
+    ckpt: Checkpoint,
+    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the page; without it a free one.")] = None,
+    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser too.")] = False,
+    device: Device = "auto",
+) -> None:
+    """Serve a page on which a picture is dropped or drawn: its classes, how the net sees it, its first layer's answer.
+
+    It is for the browser of this machine alone, and asks nothing of any other. Needs alexnet-lit[demo].
+    """
+    from alexnet_lit.demo import demo as answer
+
+    raise typer.Exit(answer(ckpt, port=port, device=device, browse=browse))
+
+
+@app.command()
 def evaluate(
     ckpt: Checkpoint,
     split: Annotated[

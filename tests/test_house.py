@@ -67,6 +67,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
+        "demo": ("errors ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
         "budget": ("errors mistakes data distributed watch length prepare", "torch lightning omegaconf"),
@@ -82,7 +83,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "door": ("app", ""),
-        "__main__": ("errors config data watch factory bench predict evaluate export report app", "typer"),
+        "__main__": ("errors config data watch factory bench predict evaluate demo export report app", "typer"),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}

@@ -38,30 +38,52 @@ class Failure(NamedTuple):
     reason: str
 
 
+class Guesser:
+    """The net of a checkpoint, and how a picture becomes one of those that it was trained on.
+
+    read: a file or its content -> the picture; raises Broken. background, device: as of `predict`.
+    Raises: Mistake before a picture is read.
+    """
+
+    def __init__(self, ckpt: Path, *, background: str, device: str) -> None:
+        kind = pick(device)
+        warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file that can be read all the same
+        self.module, self.data = restore(read_checkpoint(ckpt), {}, compiled=False)
+        self.module.to(kind)
+        self.read = _preparation(self.data, background)
+
+    def probabilities(self, pictures: Sequence[Picture]) -> Tensor:
+        """Of each class for each picture: (B, classes), on the CPU."""
+        images = [_pixels(picture.image) for picture in pictures]
+        return self.module.predict(torch.stack(images)).cpu() if images else torch.empty(0)
+
+    def ranked(self, probabilities: Tensor, top: int) -> list[tuple[str, float]]:
+        """The likeliest `top` classes by name, from the probabilities (classes,) of one picture."""
+        best = probabilities.topk(min(top, len(self.data.classes)))
+        return [
+            (self.data.classes[index], value)
+            for index, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        ]
+
+
 def guesses(ckpt: Path, sources: Sequence[str], *, top: int, background: str, device: str) -> Iterator[Guess | Failure]:
     """What the net of the checkpoint file `ckpt` says of each source, in their order, a batch at a time.
 
     top: so many classes of each. Raises: Mistake before a picture is read.
     """
-    kind = pick(device)
-    warnings.filterwarnings("ignore", module="PIL")  # of what is odd in a file that can be read all the same
-    module, data = restore(read_checkpoint(ckpt), {}, compiled=False)
-    module.to(kind)
-    read = partial(_read, prepare=_preparation(data, background))
+    guesser = Guesser(ckpt, background=background, device=device)
+    read = partial(_read, prepare=guesser.read)
     with ThreadPoolExecutor(cores()) as pool:
-        for start in range(0, len(sources), data.batch_size):
-            part = sources[start : start + data.batch_size]
+        for start in range(0, len(sources), guesser.data.batch_size):
+            part = sources[start : start + guesser.data.batch_size]
             results = list(pool.map(read, part))
             pictures = [result for result in results if isinstance(result, Picture)]
-            images = [_pixels(picture.image) for picture in pictures]
-            probabilities = iter(module.predict(torch.stack(images)).cpu() if images else torch.empty(0))
+            probabilities = iter(guesser.probabilities(pictures))
             for name, result in zip(part, results, strict=True):
                 if isinstance(result, Broken):
                     yield Failure(name, str(result))
                 else:
-                    best = next(probabilities).topk(min(top, len(data.classes)))
-                    ranked = zip(best.indices.tolist(), best.values.tolist(), strict=True)
-                    yield Guess(name, [(data.classes[index], value) for index, value in ranked], result.done)
+                    yield Guess(name, guesser.ranked(next(probabilities), top), result.done)
 
 
 def _preparation(data: ImageData, background: str) -> Callable[[str | BytesIO], Picture]:

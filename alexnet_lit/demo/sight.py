@@ -1,0 +1,71 @@
+"""What a net makes of one picture: how it sees it, what its first layer answers, and which class it takes it for."""
+
+from io import BytesIO
+from typing import NamedTuple
+
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from alexnet_lit.predict.guess import Guesser
+
+_COLUMNS, _WIDTH, _GAP = 16, 960, 2  # of the first layer's maps in a row at most; px of all, and between them
+_WEAK, _HALF, _STRONG = "#eef2f5", "#56b4e9", "#00344f"
+_MIDDLE = 100  # of 0..255: the value that gets the colour in the middle; most are weak
+
+
+class Sight(NamedTuple):
+    """probabilities: of all classes, by name. done: to the picture, in words. seen: "L" or "RGB". maps: see `grid`."""
+
+    probabilities: dict[str, float]
+    done: str
+    seen: Image.Image
+    maps: Image.Image
+
+
+def look(guesser: Guesser, source: str | BytesIO) -> Sight:
+    """The picture in a file, or in memory, through the eyes of the net. Raises: alexnet_lit.data.picture.Broken."""
+    picture = guesser.read(source)
+    first = guesser.module.net.get_submodule("features.conv1")
+    passed: list[Tensor] = []
+
+    def keep(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor) -> None:
+        passed.extend((taken[0][0].clone(), given[0].clone()))  # what comes next may be in place
+
+    with first.register_forward_hook(keep):
+        probabilities = guesser.probabilities([picture])[0]
+    image, answers = passed
+    ranked = guesser.ranked(probabilities, len(probabilities))
+    return Sight(dict(ranked), picture.done, _seen(guesser, image), grid(_activated(guesser, answers)))
+
+
+def grid(maps: Tensor) -> Image.Image:
+    """Maps (N, H, W) side by side, 16 in a row at most, 960 px all together: the stronger, the darker.
+
+    They share one scale, from the least value of all to the greatest.
+    """
+    columns = min(_COLUMNS, len(maps))
+    cell = _WIDTH // columns
+    low, high = maps.aminmax()
+    values = (255 * (maps - low) / (high - low).clamp(min=1e-12)).round().byte().cpu()
+    page = Image.new("RGB", (columns * cell - _GAP, -(-len(maps) // columns) * cell - _GAP), "white")
+    for number, one in enumerate(values):
+        grey = Image.fromarray(one.numpy()).resize((cell - _GAP, cell - _GAP), Image.Resampling.BICUBIC)
+        tinted = ImageOps.colorize(grey, _WEAK, _STRONG, _HALF, midpoint=_MIDDLE)
+        page.paste(tinted, (number % columns * cell, number // columns * cell))
+    return page
+
+
+def _seen(guesser: Guesser, image: Tensor) -> Image.Image:
+    """What goes into the net (C, S, S) as a picture: enlarged and cut to size, its normalising taken back."""
+    pixels = guesser.module.pixels
+    mean, std = (torch.as_tensor(value, device=image.device).view(-1, 1, 1) for value in (pixels.mean, pixels.std))
+    values = (255 * (image * std + mean)).round().clamp(0, 255).byte().cpu()
+    return Image.fromarray(values[0].numpy() if len(values) == 1 else values.permute(1, 2, 0).contiguous().numpy())
+
+
+def _activated(guesser: Guesser, answers: Tensor) -> Tensor:
+    """The first convolution's output (N, H, W) after the activation of the run."""
+    name = guesser.module.hparams["config"]["model"]["activation"]
+    activated: Tensor = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[name](answers.float())
+    return activated
