@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+# Shells complete behind a file that says that it is an application of Hydra: @hydra.main is in alexnet_lit/app.py.
 sys.path.insert(0, str(Path(__file__).resolve().parent))  # the package lies beside this file, installed or not
 
 try:

@@ -13,21 +13,27 @@ from alexnet_lit.errors import Mistake
 app = typer.Typer(
     help="AlexNet (2012) as a laboratory.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=Path(sys.argv[0]).name != "__main__.py",  # a shell completes behind a program's name alone
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 
+def _complete(incomplete: str) -> list[str]:
+    from alexnet_lit.complete import overrides
+
+    return overrides(incomplete)
+
+
 @app.command(
-    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+    context_settings={"ignore_unknown_options": True, "help_option_names": []},
     help="Train: the same as `python train.py`, with the same arguments; --help lists groups and keys.",
 )
-def train(context: typer.Context) -> None:
+def train(arguments: Annotated[list[str] | None, typer.Argument(autocompletion=_complete)] = None) -> None:
     """Hand over to the door."""
     from alexnet_lit.app import main as door
 
-    sys.argv = [f"{Path(sys.argv[0]).name} train", *context.args]
+    sys.argv = [f"{Path(sys.argv[0]).name} train", *(arguments or ())]
     raise typer.Exit(door())
 
 
@@ -57,7 +63,9 @@ def summary(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="OVERRIDES", help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96."
+            metavar="OVERRIDES",
+            help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96.",
+            autocompletion=_complete,
         ),
     ] = None,
 ) -> None:

@@ -1,8 +1,10 @@
 """The command line of training: from what a person typed to a run, and from what went wrong to one readable line."""
 
+import io
 import os
 import sys
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +76,7 @@ def _command(place: Place) -> int:
         if sweep_folder := sweep.named_sweep(arguments):
             return _resume(sweep_folder, arguments)
         sys.argv = [typed[0], *sweep.sweep_arguments(resume_arguments(arguments))]
-        return _hydra()
+        return _installed() if "install=bash" in arguments else _hydra()
     except BrokenPipeError:  # the reader of `--help | head` has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
@@ -157,6 +159,15 @@ def _hydra() -> int:
     if failure:
         raise failure[0]
     return _worst(_close_sweep() or [result["status"] for result in results])
+
+
+def _installed() -> int:
+    """Print Hydra's completion for bash, mended: on TAB it would run any Python file, and show what goes wrong."""
+    with redirect_stdout(io.StringIO()) as script:
+        status = _hydra()
+    mended = script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n")
+    print(mended.replace("query=bash)", "query=bash 2>/dev/null)"), end="")
+    return status
 
 
 def _close_sweep() -> list[str]:
