@@ -27,7 +27,7 @@ def _complete(incomplete: str) -> list[str]:
 
 @app.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
-    help="Train: the same as `python train.py`, with the same arguments; --help lists groups and keys.",
+    help="Train: the same as `python train.py`, with the same arguments; --help has examples, groups and keys.",
 )
 def train(arguments: Annotated[list[str] | None, typer.Argument(autocompletion=_complete)] = None) -> None:
     """Hand over to the door."""

@@ -233,3 +233,15 @@ def test_help_names_each_group_and_its_choices() -> None:
     for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra", "hydra/sweeper"}:
         choices = sorted(choice.partition("=")[2] for choice in CHOICES if choice.startswith(f"{group}="))
         assert f"{group}: {', '.join(choices)}" in lines
+
+
+def test_help_names_keys_that_there_are() -> None:
+    text = _python("train.py", "--help").stdout
+    lines = text.partition("== Keys")[2].partition("\n\n")[0].splitlines()[1:]
+    keys = []
+    for first, *others in (line.partition("  ")[0].split(", ") for line in lines):
+        group = first.rpartition(".")[0]
+        keys += [first, *(f"{group}{other}" if other.startswith(".") else other for other in others)]
+    assert len(keys) > 10
+    alexnet_lit.compose(*(f"{key}=1" for key in keys))  # which refuses what isn't there
+    assert len(text.splitlines()) <= 45, "a screen"
