@@ -43,7 +43,7 @@ def test_a_person_drops_and_draws_pictures(lenet: Path, tmp_path: Path) -> None:
         expect(best).to_have_text("Ankle boot")
         expect(done).to_have_value("28x28, inverted")
         for name in ("seen", "maps"):
-            assert page.locator(f"#{name} img").evaluate("image => image.naturalWidth") > 0
+            page.wait_for_function(f"document.querySelector('#{name} img')?.naturalWidth > 0")
         page.screenshot(path=tmp_path / "dropped.png", full_page=True)
 
         page.get_by_role("button", name="Remove Image").click()
