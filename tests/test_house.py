@@ -86,7 +86,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "complete": ("app", ""),
     },
     {
-        "__main__": ("errors config data watch factory bench predict evaluate demo export report app complete", "typer"),
+        "__main__": (
+            "errors config data watch factory bench predict evaluate demo export report app complete",
+            "typer",
+        ),
     },
 ]
 ROOMS = {room: columns for floor in HOUSE for room, columns in floor.items()}
