@@ -213,7 +213,8 @@ def report(
 @app.command()
 def bench(
     what: Annotated[
-        list[str] | None, typer.Argument(metavar="[lrn|step|profile|data|ddp|parallel]...", help="Without any: all.")
+        list[str] | None,
+        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|ddp|parallel]...", help="Without any: all."),
     ] = None,
     batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
@@ -223,7 +224,9 @@ def bench(
     """Measure things beside each other, in turn, and print tables in Markdown.
 
     lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
-    without LRN. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL.
+    without LRN, and against torchvision's net. profile: where its time goes. data: images/s of the input pipeline
+    against a DataLoader with PIL. epoch: training and evaluation as a whole against the course's program. start: what
+    a command takes until its first step is done, in seconds and memory.
     ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
     of it. Each takes some minutes on two cores.
     """

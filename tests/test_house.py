@@ -55,7 +55,6 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "facade": ("lazy config factory saved", ""),
-        "bench": ("errors nets data distributed config factory", "torch torchvision PIL"),
         "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
         "evaluate": (
             "errors ckpt output config data distributed watch factory saved",
@@ -70,6 +69,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "demo": ("errors ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
+        "bench": (
+            "errors nets data distributed watch config factory prepare",
+            "torch torchvision lightning omegaconf PIL",
+        ),
         "budget": ("errors mistakes data distributed watch length prepare", "torch lightning omegaconf"),
     },
     {

@@ -6,9 +6,11 @@ import torch
 
 from alexnet_lit.bench.data import bench_data
 from alexnet_lit.bench.ddp import bench_ddp
+from alexnet_lit.bench.epoch import bench_epoch
 from alexnet_lit.bench.lrn import bench_lrn
 from alexnet_lit.bench.parallel import bench_parallel
 from alexnet_lit.bench.profile import bench_profile
+from alexnet_lit.bench.start import bench_start
 from alexnet_lit.bench.step import bench_step
 from alexnet_lit.bench.timing import Report
 from alexnet_lit.errors import Mistake
@@ -18,6 +20,8 @@ BENCHES: dict[str, Callable[..., Report]] = {
     "step": bench_step,
     "profile": bench_profile,
     "data": bench_data,
+    "epoch": bench_epoch,
+    "start": bench_start,
     "ddp": bench_ddp,
     "parallel": bench_parallel,
 }

@@ -5,6 +5,7 @@ from statistics import median
 
 import torch
 import torch.nn.functional as F
+import torchvision
 from torch import Tensor, nn
 
 from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
@@ -17,6 +18,7 @@ GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
 _GEMM = 4096  # rows and columns of the matrices that tell the machine's speed
 _PRODUCT, _PLAIN, _OURS = "product", "plain torch loop", "this project"
 _LRN, _TORCHS = "this project, LRN", "this project, torch's LRN"
+_OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
@@ -32,20 +34,26 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         _OURS: our_step(small, labels, device),
         _LRN: our_step(small, labels, device, "model.lrn=true"),
         _TORCHS: our_step(small, labels, device, "model.lrn=true", wrap=_with_torchs_lrn),
+        _OWT: our_step(small, labels, device, "model=alexnet_owt"),
+        _VISION: our_step(small, labels, device, "model=alexnet_owt", wrap=_torchvisions),
     }
     seconds = alternate({_PRODUCT: lambda: a @ b} | cases, repeats=repeats, device=device)
     gemm = 2e-9 * _GEMM**3 / median(seconds[_PRODUCT])  # GFLOP/s
     rows = []
     for name in cases:
         step = median(seconds[name])
-        more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[_OURS])]
+        base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT}.get(name)
+        more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
+        same = name not in (_OWT, _VISION)  # the course's net
         rows.append(
             {
                 "step": name,
                 "images/s": f"{batch / step:.1f}",
-                "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])),
-                f"% of a matrix product's {gemm:.0f} GFLOP/s": f"{100 * GFLOP * batch / step / gemm:.0f}",
-                "% more time than without LRN": spread(more, 0) if name in (_LRN, _TORCHS) else "",
+                "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if same else "",
+                f"% of a matrix product's {gemm:.0f} GFLOP/s": f"{100 * GFLOP * batch / step / gemm:.0f}"
+                if same
+                else "",
+                "% more time": f"{spread(more, 0)} than {base}" if base else "",
             }
         )
     how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
@@ -69,6 +77,13 @@ def our_step(
     return step
 
 
+def _torchvisions(net: nn.Module) -> nn.Module:
+    theirs = torchvision.models.AlexNet(num_classes=10)
+    theirs.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
+    assert isinstance(theirs, nn.Module)
+    return theirs
+
+
 def _with_torchs_lrn(net: nn.Module) -> nn.Module:
     features = net.features
     assert isinstance(features, nn.Sequential)
@@ -80,16 +95,8 @@ def _with_torchs_lrn(net: nn.Module) -> nn.Module:
 
 
 def _plain_step(images: Tensor, labels: Tensor, device: str) -> Callable[[], object]:
-    """The loop that the course writes, around its net layer by layer."""
-    net = nn.Sequential(
-        *(nn.Conv2d(1, 96, kernel_size=11, stride=4, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
-        *(nn.Conv2d(96, 256, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
-        *(nn.Conv2d(256, 384, kernel_size=3, padding=1), nn.ReLU()),
-        *(nn.Conv2d(384, 384, kernel_size=3, padding=1), nn.ReLU()),
-        *(nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
-        *(nn.Flatten(), nn.Linear(6400, 4096), nn.ReLU(), nn.Dropout(0.5)),
-        *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 10)),
-    ).to(device)
+    """The loop that the course writes, around its net."""
+    net = course_net().to(device)
     large = F.interpolate(images[:, None] / 255, size=224, mode="bilinear")
     optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
 
@@ -99,3 +106,16 @@ def _plain_step(images: Tensor, labels: Tensor, device: str) -> Callable[[], obj
         optimizer.step()
 
     return step
+
+
+def course_net() -> nn.Sequential:
+    """The course's net as it writes it, layer by layer."""
+    return nn.Sequential(
+        *(nn.Conv2d(1, 96, kernel_size=11, stride=4, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Conv2d(96, 256, kernel_size=5, padding=2), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Conv2d(256, 384, kernel_size=3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 384, kernel_size=3, padding=1), nn.ReLU()),
+        *(nn.Conv2d(384, 256, kernel_size=3, padding=1), nn.ReLU(), nn.MaxPool2d(kernel_size=3, stride=2)),
+        *(nn.Flatten(), nn.Linear(6400, 4096), nn.ReLU(), nn.Dropout(0.5)),
+        *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 10)),
+    )

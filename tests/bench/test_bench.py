@@ -123,7 +123,7 @@ def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
         (
             ["lnr"],
             "cpu",
-            "bench lnr: there is no such measurement: use lrn, step, profile, data, ddp, parallel, or none for all",
+            "bench lnr: there is no such measurement: use lrn, step, profile, data, epoch, start, ddp, parallel",
         ),
         (None, "gpu", "--device=gpu: should be cpu or cuda"),
         pytest.param(
