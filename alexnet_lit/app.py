@@ -145,7 +145,7 @@ def _hydra() -> int:
     except KeyboardInterrupt:
         _close_sweep()
         raise
-    except (HydraException, OmegaConfBaseException) as error:
+    except (Mistake, HydraException, OmegaConfBaseException) as error:
         folder = sweep.Started.folder()
         mistake = folder and sweep.refused(folder)
         _close_sweep()
@@ -175,7 +175,10 @@ def _close_sweep() -> list[str]:
     folder = sweep.Started.folder()
     if folder:
         composition.discard_folder(folder)
-    return sweep.close(folder) if folder and folder.exists() else []
+    if not folder or not folder.exists():
+        return []
+    sweep.update(folder)  # a job that was killed has not done so
+    return sweep.close(folder)
 
 
 def _worst(statuses: Iterable[str]) -> int:

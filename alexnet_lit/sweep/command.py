@@ -84,6 +84,13 @@ def _wait(argument: str) -> str:
     return f"{key}=choice({value})" if value and not key.startswith("~") else argument
 
 
+def aim(objective: str | None, direction: str) -> str:
+    """The direction of a search. Raises: Mistake if it has nothing to go by."""
+    if objective is None:
+        raise Mistake("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
+    return direction
+
+
 def refused(sweep: Path) -> Mistake | None:
     """The first job that can't be composed, and why; None where all can."""
     jobs = planned(sweep) or []
@@ -98,3 +105,6 @@ def refused(sweep: Path) -> Mistake | None:
             which = f"{' '.join(differs)}: " if differs and not named else ""
             return Mistake(f"{which}{mistake} (no job was started)")
     return None
+
+
+OmegaConf.register_new_resolver("aim", aim, replace=True)

@@ -9,6 +9,18 @@ from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
 
+def test_it_has_to_have_an_objective(train: Train) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
+    for ask in (["-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0.001,0.1)"], ["sweep=optuna"]):
+        outcome = train(*TINY, *ask, "objective=null")
+        assert outcome.status == 2
+        assert outcome.err.startswith(
+            "error: objective=null: a search needs one: use objective=val/acc, or a sweep that"
+        )
+        assert outcome.err.count("\n") == 1
+        assert not list((outcome.logs / "sweeps").iterdir())
+
+
 @pytest.mark.slow
 def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
