@@ -18,7 +18,8 @@ from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, Mistake
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # before the time limit: of sbatch --signal=USR1@120, and of submitit
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -48,8 +49,8 @@ class Checkpoints(Checkpoint):
     bests stay. A value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
-    waits for its end. The second acts at once, as ever. SIGUSR1, which clusters send before the time limit, does what
-    the first does, however often it comes: the launcher of several ranks may hand on what they got themselves.
+    waits for its end. The second acts at once, as ever. SIGUSR1 and SIGUSR2, which clusters send before the time limit,
+    do what the first does, however often they come: the launcher of several ranks may hand on what they got themselves.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -72,7 +73,7 @@ class Checkpoints(Checkpoint):
         self.keep = keep
         self.say = say
         self.best_score = -math.inf  # in the direction that is better
-        self._stop_asked = False
+        self._stop_asked = 0  # the signal that did
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
@@ -103,9 +104,9 @@ class Checkpoints(Checkpoint):
         self._handlers = {}
 
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
-        self._stop_asked = True
+        self._stop_asked = number
         name = signal.Signals(number).name
-        if number == signal.SIGUSR1:
+        if number in WARNINGS:
             self.say(f"{name}: finishing this step, then saving")
             signal.signal(number, signal.SIG_IGN)
             return
@@ -123,7 +124,7 @@ class Checkpoints(Checkpoint):
         if stop or due or trainer.is_last_batch or run_ends or trainer.global_step % self.every_steps == 0:
             self._save_last(trainer)
         if stop:
-            raise Interrupted
+            raise Interrupted(stop)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the best if this is it, and the last."""
@@ -133,15 +134,15 @@ class Checkpoints(Checkpoint):
         stop, _ = self._agree(trainer)
         self._save_last(trainer)
         if stop:
-            raise Interrupted
+            raise Interrupted(stop)
 
-    def _agree(self, trainer: Trainer) -> tuple[bool, bool]:
-        """Whether any rank was asked to stop or finds it time to save: all ranks must do the same."""
+    def _agree(self, trainer: Trainer) -> tuple[str, bool]:
+        """By which signal any rank was asked to stop, and whether any finds it time to save: all must do the same."""
         wishes = torch.tensor([self._stop_asked, time.monotonic() - self._saved_at > self.every_seconds])
         if trainer.world_size > 1:
-            wishes = trainer.strategy.reduce(wishes.float().to(trainer.strategy.root_device), reduce_op="sum") > 0
+            wishes = trainer.strategy.reduce(wishes.to(trainer.strategy.root_device), reduce_op="max")
         stop, due = wishes.tolist()
-        return stop, due
+        return signal.Signals(stop).name if stop else "", bool(due)
 
     def _save_last(self, trainer: Trainer) -> None:
         trainer.save_checkpoint(self.last)

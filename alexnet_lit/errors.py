@@ -24,7 +24,7 @@ def reason_of(error: BaseException) -> str:
 
 
 class Interrupted(Exception):
-    """Training stopped after a finished step as a person or the machine asked for it (Ctrl-C, SIGTERM, SIGUSR1)."""
+    """Training stopped after a finished step, as a person or the machine asked for it by the signal that it names."""
 
 
 class Diverged(Exception):

@@ -76,7 +76,7 @@ def _telling(folder: Path) -> Iterator[None]:
     watch.quiet_libraries()
     watch.open_log(folder / "train.log" if first else None, speak=first)
     if crew is not None:
-        crew.last_words = partial(_write_failed, folder, crew.place.ranks)
+        crew.last_words = partial(_last_words, folder, crew.place.ranks)
     try:
         yield
     except Exception as error:
@@ -102,8 +102,8 @@ def _train(parts: Parts) -> Result:
         trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
         _test(parts)
         status = "completed"
-    except Interrupted:
-        status = "interrupted"
+    except Interrupted as outcome:
+        status, reason = "interrupted", str(outcome)
     except Diverged as outcome:
         status, reason = "diverged", str(outcome)
         log.warning("%s", outcome)
@@ -199,12 +199,16 @@ def _spread(parts: Parts, told: dict[str, Any]) -> Result:
         log.info("interrupted")
     elif ended.failure:
         log.error("failed: %s", ended.failure)
-    _write_failed(parts.folder, parts.ranks, "interrupted" if ended.asked else "failed", ended.failure or "")
-    return Result(json.loads(answer.read_text()))
+    return _last_words(parts.folder, parts.ranks, ended.failure or "", "interrupted" if ended.asked else "failed")
 
 
-def _write_failed(folder: Path, ranks: int, status: str = "failed", reason: str = "") -> None:
-    """What is left to say of a run that was ended before it could tell."""
-    if not (folder / "result.json").exists():
-        why = {} if status == "interrupted" else {"reason": reason or "one of its processes failed: see train.log"}
-        write_result({"status": status, "world_size": ranks, **why}, folder)
+def _last_words(folder: Path, ranks: int, killed: str, status: str = "failed") -> Result:
+    """What is left to say of a run that was ended before it could tell. `killed`: which process was, if any."""
+    answer = folder / "result.json"
+    result = Result(json.loads(answer.read_text()) if answer.exists() else {"status": status, "world_size": ranks})
+    if killed and result["status"] == "failed":
+        result |= {"reason": killed, "killed": True}  # what the others lost by that is no news
+    elif result["status"] == "failed":
+        result.setdefault("reason", "one of its processes failed: see train.log")
+    write_result(result, folder)
+    return result

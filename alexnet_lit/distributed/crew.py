@@ -20,6 +20,7 @@ from alexnet_lit.distributed.store import LONG, MEET, Store, at, held, meet, our
 from alexnet_lit.errors import Mistake
 
 _LOOK = 1.0  # seconds between looks at whether a rank has failed
+_GONE = "the process that led it was killed"  # it held the store, which is gone: there is nobody to report to
 _GRACE = 4.0  # seconds that a rank has to come to an end by itself once another has failed
 
 
@@ -33,7 +34,8 @@ class Crew:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        self.last_words: Callable[[], None] = lambda: None  # said where this process is ended in the middle of a wait
+        # Said where this process is ended in the middle of a wait; told who was killed, if that is why.
+        self.last_words: Callable[[str], object] = lambda killed: None
         store = meet(place)
         self._store = ours(store)
         self._store.set(f"here/{place.rank}", "")
@@ -82,7 +84,8 @@ class Crew:
                 self._await_news()  # a lost connection is seldom the reason, but what follows from another's failure
             first = self._store.compare_set("failed", "", mine).decode() == mine
         except dist.DistError:
-            first = False  # the store is gone, and with it whoever held it
+            first = False
+            self.last_words(_GONE)
         self._over.set()
         return first
 
@@ -140,16 +143,18 @@ class Crew:
             time.sleep(0.1)
 
     def _watch(self, store: Store) -> None:
-        failed, grace = False, _GRACE
+        failed, grace, killed = False, _GRACE, ""
         while not failed and not self._over.wait(_LOOK):
             try:
                 failed = store.check(["failed"])
             except dist.DistError:
-                failed, grace = True, 0.0  # whoever held the store has been killed: there is nobody to report to
+                failed, grace, killed = True, 0.0, _GONE
         if failed and not self._over.wait(grace):
             # The main thread waits for a rank that will never answer.
-            self.last_words()
-            os._exit(_status(store))
+            try:
+                self.last_words(killed)
+            finally:
+                os._exit(_status(store))
 
 
 @functools.cache

@@ -21,7 +21,7 @@ from typing import Any
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.store import Store, hold, ours
 
-HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _GRACE = 8.0  # seconds that ranks have to end by themselves once one has failed, or a person has asked twice
 _LOOK = 0.1
 
@@ -38,8 +38,8 @@ class Ended:
 def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
     """Start `ranks` processes, which are told `job`, and wait for all of them. `name` is what `ps` shows beside them.
 
-    A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM and
-    SIGUSR1 are handed on to the ranks, which finish their step and save.
+    A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM,
+    SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
     """
     store = hold()
     crew = ours(store)
@@ -73,7 +73,7 @@ def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], crew:
         if killed is not None:
             name = signal.Signals(-(statuses[killed] or 0)).name
             crew.compare_set("failed", "", json.dumps({"rank": killed, "killed": f"rank {killed} was ended by {name}"}))
-        if any(statuses) or sum(number != signal.SIGUSR1 for number in received) > 1:
+        if any(statuses) or sum(number in (signal.SIGINT, signal.SIGTERM) for number in received) > 1:
             deadline = min(deadline, time.monotonic() + _GRACE)
         time.sleep(_LOOK)
 

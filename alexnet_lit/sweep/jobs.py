@@ -46,9 +46,9 @@ class Job:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it was stopped in training, so that last.ckpt is to go on from."""
+        """Whether it was stopped in training, or a process of it was killed, so that last.ckpt is to go on from."""
         saved = (self.folder / "checkpoints" / "last.ckpt").is_file()
-        return saved and self.status in ("interrupted", "unfinished")
+        return saved and (self.status in ("interrupted", "unfinished") or bool(self.result.get("killed")))
 
 
 def jobs_of(sweep: Path) -> list[Job]:

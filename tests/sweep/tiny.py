@@ -4,6 +4,8 @@ import csv
 import json
 import os
 import signal
+import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -46,30 +48,56 @@ def result_of(job: Path) -> dict[str, Any]:
 
 
 class Trouble(Callback):
-    """In one job of a sweep something happens before the second step: once, as long as the file `ahead` is there.
+    """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), error or memory.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), error, memory; kill (of a rank) or
+    orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for any run.
     """
 
-    def __init__(self, *, what: str, ahead: str, job: int) -> None:
+    def __init__(self, *, what: str, ahead: str, job: int | None, rank: int, at: int) -> None:
         self.what = what
         self.ahead = Path(ahead)
         self.job = job
+        self.rank = rank
+        self.at = at
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         here = Path(trainer.default_root_dir)
-        if trainer.global_step != 1 or number(here) != self.job or not self.ahead.exists():
+        mine = trainer.global_rank == self.rank and (self.job is None or number(here) == self.job)
+        if trainer.global_step != self.at or not mine or not self.ahead.exists():
             return
         self.ahead.unlink()
-        if self.what == "memory":
-            raise torch.OutOfMemoryError("no room for\n3 GiB")
-        if self.what == "error":
-            raise RuntimeError("a bug")
-        if self.what == "all":
-            os.kill(os.getppid(), signal.SIGINT)
-        os.kill(os.getpid(), signal.SIGINT)
+        match self.what:
+            case "memory":
+                raise torch.OutOfMemoryError("no room for\n3 GiB")
+            case "error":
+                raise RuntimeError("a bug")
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "orphan":
+                os.kill(os.getppid(), signal.SIGKILL)
+                time.sleep(60)  # it is ended long before
+            case "USR1" | "USR2" as name:
+                _until(signal.Signals[f"SIG{name}"], "scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"])
+            case "wait":
+                _until(signal.SIGINT, "true")
+            case _:
+                if self.what == "all":
+                    os.kill(os.getppid(), signal.SIGINT)
+                os.kill(os.getpid(), signal.SIGINT)
 
 
-def trouble(what: str, ahead: Path, job: int) -> str:
+def _until(number: signal.Signals, *command: str) -> None:
+    """Run a command, and wait for a signal: for the first one another handler takes the place of the run's own."""
+    listening = signal.getsignal(number)
+    subprocess.run(command, check=False)  # Slurm signals all processes of a job, this one too
+    deadline = time.monotonic() + 100
+    while signal.getsignal(number) is listening and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def trouble(what: str, ahead: Path, job: int | None = None, *, rank: int = 0, at: int = 1) -> str:
     """As an override."""
-    return f"+callbacks.trouble={{_target_: tests.sweep.tiny.Trouble, what: {what}, ahead: '{ahead}', job: {job}}}"
+    number = "null" if job is None else job
+    told = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
+    return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {told}}}"
