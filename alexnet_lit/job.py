@@ -1,6 +1,5 @@
 """One job: what Hydra calls with a composed config, alone or as one of a sweep, in this process or another."""
 
-import math
 import sys
 import traceback
 from contextlib import suppress
@@ -13,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
 from alexnet_lit import sweep
+from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake, reason_of
 from alexnet_lit.mistakes import explain
 
@@ -36,8 +36,25 @@ def alone(config: DictConfig, folder: Path) -> Result:
 def of_sweep(config: DictConfig, folder: Path) -> Result:
     """One run of a sweep: what goes wrong is its own affair, and the next one starts all the same; Ctrl-C ends both.
 
-    In a sweep that goes on, what has ended is left as it is, and what was stopped goes on as it was started.
+    In a sweep that goes on, what has ended is left as it is, and what was stopped goes on as it was started. Where
+    srun has started several processes for it, all of them come here.
     """
+    if here().ranks == 1:
+        return _of_sweep(config, folder)
+    from alexnet_lit.distributed import join
+    from alexnet_lit.run import take_part
+
+    crew = join()
+    assert crew is not None
+    result: Result = {"status": "failed"}
+    try:
+        result = _of_sweep(config, folder) if crew.place.leads else take_part()
+    finally:
+        crew.leave(0 if result["status"] == "completed" else 1)
+    return result
+
+
+def _of_sweep(config: DictConfig, folder: Path) -> Result:
     job = sweep.read_job(folder)
     if job.ended:
         print(f"job {job.number}  {folder.name}  {job.status} before", flush=True)
@@ -45,13 +62,13 @@ def of_sweep(config: DictConfig, folder: Path) -> Result:
     if sweep.stopping(folder.parent):
         sweep.leave_out(folder)
         return {"status": "unfinished"}
-    here = sweep.Started.folder() is not None
-    print(f"{chr(10) * here}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
+    ours = sweep.Started.folder() is not None  # the process that the person started
+    print(f"{chr(10) * ours}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     try:
-        if not here:
+        if not ours:
             return _elsewhere(config, folder, fresh=not job.can_go_on)
         with sweep.undisturbed():
             result = _guarded(config, folder, fresh=not job.can_go_on)
@@ -74,13 +91,13 @@ def _elsewhere(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
 
 def score(config: DictConfig, result: Result) -> float | None:
     """What a sweeper that searches is told: the objective where best.ckpt was chosen, else where the run ended. Of a
-    job that came to none, the worst that there is: a search goes on from there, and ends if it is told nothing.
+    job that came to none, the worst that there is.
     """
     if config.objective is None:
         return None
     value = result.get(f"{config.objective}_best", result.get(config.objective))
     if value is None or result["status"] not in ("completed", "interrupted"):
-        return -math.inf if config.direction == "maximize" else math.inf
+        return sweep.worst(config.direction)
     return float(value)
 
 

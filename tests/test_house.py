@@ -48,7 +48,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "factory": ("errors mistakes config data schedules lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
-        "sweep": ("errors groups resume config watch", "torch hydra omegaconf filelock rich optuna"),
+        "sweep": (
+            "errors groups resume config distributed watch",
+            "torch hydra omegaconf filelock rich optuna submitit hydra_plugins",
+        ),
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),
@@ -79,7 +82,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "run": ("errors resume config distributed watch checkpoints factory result prepare budget", "omegaconf"),
     },
     {
-        "job": ("errors mistakes config result sweep run", "hydra omegaconf"),
+        "job": ("errors mistakes config distributed result sweep run", "hydra omegaconf"),
     },
     {
         "app": ("errors mistakes resume config distributed sweep job run", "hydra omegaconf"),

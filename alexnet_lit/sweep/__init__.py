@@ -6,7 +6,7 @@ Everything is read from the jobs' folders, so it holds whichever process ran a j
 from alexnet_lit.sweep.clean import undisturbed
 from alexnet_lit.sweep.closing import close
 from alexnet_lit.sweep.command import Started, refused, sweep_arguments
-from alexnet_lit.sweep.jobs import left_to_run, read_job
+from alexnet_lit.sweep.jobs import left_to_run, read_job, worst
 from alexnet_lit.sweep.lock import held, let_go
 from alexnet_lit.sweep.resume import named_sweep, resume_arguments, set_aside
 from alexnet_lit.sweep.summary import update
@@ -30,4 +30,5 @@ __all__ = [
     "undisturbed",
     "unheed",
     "update",
+    "worst",
 ]

@@ -16,7 +16,7 @@ from alexnet_lit.errors import Mistake
 from alexnet_lit.resume import starts_sweep
 from alexnet_lit.sweep.jobs import PLAN, planned
 from alexnet_lit.sweep.lock import hold
-from alexnet_lit.sweep.workers import heed, side_by_side
+from alexnet_lit.sweep.workers import heed, on_this_machine
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
 
@@ -33,7 +33,11 @@ class Started(Callback):
             hold(self._folders[0])
             if not (self._folders[0] / PLAN).exists():
                 OmegaConf.save(config, self._folders[0] / PLAN)  # only Hydra's own sweeper does so by itself
-            if side_by_side(config.hydra.launcher):
+            if ".hydra_submitit_launcher." in str(config.hydra.launcher["_target_"]):
+                from alexnet_lit.sweep import queue  # the plugin is there only with alexnet-lit[sweep]
+
+                queue.stand_in()
+            if on_this_machine(config.hydra.launcher):
                 heed(self._folders[0])
             if str(config.hydra.sweeper["_target_"]).endswith(".OptunaSweeper"):
                 _quiet_optuna()

@@ -1,6 +1,7 @@
 """The jobs of a sweep: those that its folder tells of, and those that it was to have."""
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,6 +89,11 @@ def searches(sweep: Path) -> bool:
     """Whether a sweeper decides on each job as it goes, for so many trials: one that fails is an answer too."""
     plan = _plan(sweep)
     return plan is not None and "n_trials" in plan.sweeper
+
+
+def worst(direction: str) -> float:
+    """What a search is told of a job that came to nothing: it goes on from there, and ends if it is told nothing."""
+    return -math.inf if direction == "maximize" else math.inf
 
 
 def left_to_run(sweep: Path) -> int | None:

@@ -8,6 +8,7 @@ from filelock import FileLock, Timeout
 
 from alexnet_lit.errors import Mistake
 from alexnet_lit.sweep.jobs import PLAN
+from alexnet_lit.sweep.slurm import queued_of
 
 _held: list[FileLock] = []
 
@@ -32,7 +33,13 @@ def let_go() -> None:
 
 @contextmanager
 def held(sweep: Path) -> Iterator[None]:
-    """Go on with a sweep: it is held, and Hydra, which saves the plan again, finds it back as it was at its start."""
+    """Go on with a sweep: it is held, and Hydra, which saves the plan again, finds it back as it was at its start.
+
+    Raises: Mistake while another process has it, or jobs of it are in Slurm's queue.
+    """
+    if jobs := queued_of(sweep):
+        way_out = f"wait for their end, or scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
+        raise Mistake(f"{sweep}: {len(jobs)} of its jobs are in Slurm's queue: {way_out}")
     hold(sweep)
     plan = (sweep / PLAN).read_bytes()
     try:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake
 from alexnet_lit.resume import MULTIRUN
 from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of, left_to_run, searches
@@ -35,7 +36,7 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
         if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
             raise Mistake(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
     saved = OmegaConf.load(sweep / PLAN).hydra.overrides
-    ours = ("hydra.sweep.dir=", "hydra.output_subdir=", "hydra.mode=")
+    ours = ("hydra.sweep.dir=", "hydra.mode=")
     return [
         "--multirun",
         *saved.task,
@@ -43,7 +44,6 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
         *(_search(sweep) if searches(sweep) else []),
         *hydra,
         f"hydra.sweep.dir='{sweep}'",
-        "hydra.output_subdir=${record:}",
     ]
 
 
@@ -79,8 +79,10 @@ def _move(job: Job, to: Path) -> None:
 
 
 def record(folder: Path) -> str | None:
-    """Where Hydra keeps a job's config, below its folder: nowhere if it has one, as a job goes on with that."""
-    return None if (folder / ".hydra").exists() else ".hydra"
+    """Where Hydra keeps a run's config, below its folder: nowhere if it has one, as a job goes on with that. Of several
+    processes of a job rank 0 keeps it.
+    """
+    return None if here().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
 OmegaConf.register_new_resolver("later", lambda first, number: first + number, replace=True)

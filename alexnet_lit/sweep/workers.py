@@ -1,7 +1,8 @@
 """Jobs of a sweep in other processes than the person's: what they print, and how Ctrl-C ends them.
 
-A terminal sends Ctrl-C to all of its processes. joblib's would be killed as soon as the first of them tells of it; so
-the person's process only leaves a mark in the sweep's folder: what runs saves and ends, what waits isn't started.
+A terminal sends Ctrl-C to all of its processes. joblib's would be killed as soon as the first of them tells of it, and
+submitit's a second later; so the person's process only leaves a mark in the sweep's folder and waits: what runs saves
+and ends, what waits isn't started.
 """
 
 import os
@@ -19,9 +20,9 @@ from hydra.core.hydra_config import HydraConfig
 _MARK = ".stop"
 
 
-def side_by_side(launcher: Any) -> bool:
-    """Whether jobs share the person's terminal."""
-    return str(launcher["_target_"]).endswith(".JoblibLauncher")
+def on_this_machine(launcher: Any) -> bool:
+    """Whether jobs are processes of the person's terminal."""
+    return str(launcher["_target_"]).endswith((".JoblibLauncher", ".LocalLauncher"))
 
 
 def stopping(sweep: Path) -> bool:
@@ -61,12 +62,12 @@ def at_work() -> Iterator[None]:
     """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C: it would die
     of it, and joblib would kill the others.
 
-    Beside others on one terminal it says nothing: train.log has all of it.
+    Beside joblib's others on one screen it says nothing: train.log has all of it.
     """
     signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         with ExitStack() as stack:
-            if side_by_side(HydraConfig.get().launcher):
+            if str(HydraConfig.get().launcher["_target_"]).endswith(".JoblibLauncher"):
                 nowhere = stack.enter_context(open(os.devnull, "w"))
                 stack.enter_context(redirect_stdout(nowhere))
                 stack.enter_context(redirect_stderr(nowhere))

@@ -1,40 +1,74 @@
-"""Jobs of a sweep that submitit starts: as processes of this machine, and on a real Slurm."""
+"""Jobs of a sweep that submitit starts as processes of this machine: what Slurm will do, tried out."""
 
 import os
-import shutil
+import signal
 import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from tests.conftest import Train
-from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
+from tests.conftest import REPOSITORY, Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, trouble
 
-pytestmark = pytest.mark.slow
-
-
-def check(command: Train, launcher: str) -> None:
-    """Two jobs, of which one fails."""
-    pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs alexnet-lit[sweep]")
-    outcome = command(*TINY, "logger=none", "-m", f"hydra/launcher={launcher}", "optimizer.lr=0.01,-1")
-    assert outcome.status == 1, outcome.err
-    sweep = sweep_of(outcome)
-    assert [row["status"] for row in rows_of(sweep)] == ["completed", "failed"]
-    assert result_of(jobs_of(sweep)[0])["world_size"] == 1
-    logs = [path.read_text() for path in sweep.rglob("*_log.*")]
-    assert not any("Traceback" in text or "warning: " in text for text in logs)
-    assert "Traceback" not in outcome.err
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs alexnet-lit[sweep]")
 
 
-def test_on_this_machine(command: Train) -> None:
-    check(command, "submitit_local")
-
-
-@pytest.mark.slurm
-def test_on_slurm(command: Train) -> None:
-    if shutil.which("sinfo") is None or "SLURM_CONF" not in os.environ:
-        pytest.skip("no Slurm: make test-slurm starts one")
-    check(command, "submitit_slurm")
-    assert (
-        "JobName=alexnet_lit"
-        in subprocess.run(["scontrol", "show", "jobs"], capture_output=True, text=True, check=True).stdout
+@pytest.mark.slow
+def test_one_is_done_one_fails_one_is_killed_and_ctrl_c_lets_the_last_one_save(train: Train, tmp_path: Path) -> None:
+    killed, waiting = tmp_path / "killed", tmp_path / "waiting"
+    killed.touch()
+    waiting.touch()
+    logs = tmp_path / "logs"
+    ask = [*TINY, "-m", "hydra/launcher=submitit_local", "optimizer.lr=0.01,-1,0.02,0.03", "checkpoint.every_steps=1"]
+    ask += [trouble("kill", killed, job=2), trouble("wait", waiting, job=3), f"paths.logs={logs}"]
+    process = subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *ask],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        start_new_session=True,  # a terminal of its own, as it were
     )
+    deadline = time.monotonic() + 100
+    while killed.exists() or waiting.exists() or len(list(logs.rglob("result.json"))) < 2:
+        assert time.monotonic() < deadline
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.1)
+
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all of its processes
+    out, err = process.communicate(timeout=60)
+
+    (sweep,) = (logs / "sweeps").iterdir()
+    assert (process.returncode, err) == (130, "")
+    assert "SIGINT: the jobs that run save and end" in out
+    assert [row["status"] for row in rows_of(sweep)] == ["completed", "failed", "unfinished", "interrupted"]
+    assert [row["reason"] for row in rows_of(sweep)[2:]] == ["no result.json: at work still, or killed", "SIGINT"]
+    assert f"train.py -m resume_sweep={sweep}" in out
+    assert result_of(jobs_of(sweep)[0])["world_size"] == 1
+    notes = [path.read_text() for path in sweep.rglob("*_log.*")]
+    assert not any("Traceback" in text or "warning: " in text for text in notes)
+
+    resumed = train("-m", f"resume_sweep={sweep}", "hydra/launcher=basic", logs=logs)
+
+    assert resumed.status == 1
+    assert [row["status"] for row in rows_of(sweep)] == ["completed", "failed", "completed", "completed"]
+    assert all("resume  " in (jobs_of(sweep)[number] / "train.log").read_text() for number in (2, 3))
+
+
+def test_what_only_slurm_can_do_is_refused(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    for launcher, line in (
+        (
+            ["submitit_local", "hydra.launcher.tasks_per_node=2"],
+            "error: hydra.launcher.tasks_per_node=2: hydra/launcher=",
+        ),
+        (["submitit_slurm"], "error: hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): "),
+    ):
+        outcome = train(*TINY, "-m", f"hydra/launcher={launcher[0]}", *launcher[1:], "seed=0,1")
+        assert outcome.status == 2
+        assert outcome.err.startswith(line)
+        assert outcome.err.count("\n") == 1
+        assert not list((outcome.logs / "sweeps").iterdir())
