@@ -1,6 +1,5 @@
 """`trainer.devices=2` without torchrun: one run from one folder, and nothing left when it ends, however it ends."""
 
-import json
 import os
 import signal
 import subprocess
@@ -9,12 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import Train
 from tests.processes import LENET, Runs, crew
 
 pytestmark = pytest.mark.slow
 
-TWO = (*LENET, "trainer.devices=2", "trainer.max_epochs=1")
 LONG = (*LENET, "trainer.devices=2", "trainer.max_epochs=500", "callbacks.progress.line_seconds=0.5")
 
 
@@ -30,26 +27,6 @@ def gone(folder: Path, seconds: float) -> bool:
     while ranks_of(folder) and time.monotonic() < deadline:
         time.sleep(0.1)
     return not ranks_of(folder)
-
-
-def test_ranks_in_a_sweep_are_jobs_of_their_own(train: Train) -> None:
-    outcome = train(*TWO, "-m", "trainer.devices=1,2", "trainer.limit_train_batches=2")
-
-    assert (outcome.status, outcome.err) == (0, "")
-    (sweep,) = (outcome.logs / "sweeps").iterdir()
-    one, two = sorted(path for path in sweep.iterdir() if path.is_dir())
-    assert [json.loads((job / "result.json").read_text())["world_size"] for job in (one, two)] == [1, 2]
-    assert not (outcome.logs / "runs").exists()
-    for job in (one, two):
-        files = sorted(path.name for path in job.rglob("*") if path.is_file())
-        assert len([name for name in files if name.startswith("events.out.")]) == 1
-        assert [name for name in files if name.endswith(".log")] == ["train.log"]
-    log = (two / "train.log").read_text()
-    for text in ("features.conv1", "images from", "test accuracy"):
-        assert outcome.out.count(text) == 2, "the console speaks once a job"
-        assert log.count(text) == 1
-    assert not ranks_of(outcome.logs)
-    assert "WORLD_SIZE" not in os.environ
 
 
 def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:

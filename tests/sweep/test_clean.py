@@ -72,18 +72,24 @@ def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pyt
 
 @pytest.mark.slow
 @linux
-def test_a_job_on_two_devices_leaves_the_process_as_it_was(train: Train) -> None:
+def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Train) -> None:
     assert train(*TINY).status == 0  # what is opened once and for all is open now
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     threads, sockets = set(threading.enumerate()), opened("socket:")
 
     outcome = train(*TINY, "-m", "trainer.devices=2,1")
 
-    assert outcome.status == 0, outcome.err
-    sweep = sweep_of(outcome)
-    assert [result_of(job)["world_size"] for job in jobs_of(sweep)] == [2, 1]
-    assert all(len(list(job.glob("events.out.*"))) == 1 for job in jobs_of(sweep))
+    assert (outcome.status, outcome.err) == (0, "")
+    jobs = jobs_of(sweep_of(outcome))
+    assert [result_of(job)["world_size"] for job in jobs] == [2, 1]
     assert len(list((outcome.logs / "runs").iterdir())) == 1, "no rank makes a folder of its own"
+    for job in jobs:
+        files = sorted(path.name for path in job.rglob("*") if path.is_file())
+        assert len([name for name in files if name.startswith("events.out.")]) == 1
+        assert [name for name in files if name.endswith(".log")] == ["train.log"]
+    for text in ("features.conv1", "images from", "test accuracy"):
+        assert outcome.out.count(text) == 2, "the console speaks once a job"
+        assert (jobs[0] / "train.log").read_text().count(text) == 1
     assert dict(os.environ) == environment
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert not set(threading.enumerate()) - threads
