@@ -43,7 +43,7 @@ test-fast: ready  ## The tests that answer within 2 minutes
 
 test-slurm: ready  ## The tests that need Slurm, beside one that is started for them (Debian, as root)
 	@$(SETUP) slurm
-	@bash .ci/slurm $(PY) -m pytest -m slurm $(ARGS)
+	@bash .ci/slurm $(PY) -m pytest -m slurm $(SPREAD) $(ARGS)
 
 bench: ready  ## Measurements of speed, a table each (ARGS="lrn --batch 64"; half an hour on 2 cores)
 	@$(PY) -m alexnet_lit bench $(ARGS)

@@ -38,7 +38,7 @@ def test_a_run_is_queued_again_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     file.write_text(script(logs, trouble("USR1", warned).replace(" ", "")))
 
     number = slurm("sbatch", "--parsable", f"--chdir={tmp_path}", str(file)).strip()
-    deadline = time.monotonic() + 200
+    deadline = time.monotonic() + 300
     while number in queue():
         assert time.monotonic() < deadline
         time.sleep(0.5)
