@@ -37,9 +37,10 @@ class _Queue(BaseSubmititLauncher):
         """In the job: run it. A run that has saved because its time will soon be up hands the matter to submitit, which
         queues it again, or leaves it where it is if it has had its number of times (`max_num_timeout`).
         """
+        from submitit import JobEnvironment
         from submitit.core.utils import UncompletedJobError
 
-        warned = signal.SIGUSR2  # submitit's own choice of a signal
+        warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # by which Slurm warns those whom submitit starts
         told: JobReturn = super().__call__(*arguments)
         assert told.hydra_cfg is not None
         job = read_job(Path(told.hydra_cfg.hydra.runtime.output_dir))

@@ -10,6 +10,7 @@ from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, troubl
 
 
 def test_it_has_to_have_an_objective(train: Train) -> None:
+    pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
     for ask in (["-m", "hydra/sweeper=optuna", "optimizer.lr=interval(0.001,0.1)"], ["sweep=optuna"]):
         outcome = train(*TINY, *ask, "objective=null")

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from alexnet_lit.checkpoints import STOP_SIGNALS
 from tests.conftest import Outcome
 
 # Two steps of eight images each: milliseconds.
@@ -66,6 +67,7 @@ class Trouble(Callback):
         mine = trainer.global_rank == self.rank and (self.job is None or number(here) == self.job)
         if trainer.global_step != self.at or not mine or not self.ahead.exists():
             return
+        run_s_own = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         self.ahead.unlink()
         match self.what:
             case "memory":
@@ -78,21 +80,21 @@ class Trouble(Callback):
                 os.kill(os.getppid(), signal.SIGKILL)
                 time.sleep(60)  # it is ended long before
             case "USR1" | "USR2" as name:
-                _until(signal.Signals[f"SIG{name}"], "scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"])
+                # Slurm signals all processes of a job, this command too.
+                subprocess.run(["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]], check=False)
+                _await(signal.Signals[f"SIG{name}"], run_s_own)
             case "wait":
-                _until(signal.SIGINT, "true")
+                _await(signal.SIGINT, run_s_own)
             case _:
                 if self.what == "all":
                     os.kill(os.getppid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _until(number: signal.Signals, *command: str) -> None:
-    """Run a command, and wait for a signal: for the first one another handler takes the place of the run's own."""
-    listening = signal.getsignal(number)
-    subprocess.run(command, check=False)  # Slurm signals all processes of a job, this one too
+def _await(number: signal.Signals, run_s_own: dict[signal.Signals, Any]) -> None:
+    """Wait for a signal: once it has come, another handler stands in the place of the run's own."""
     deadline = time.monotonic() + 100
-    while signal.getsignal(number) is listening and time.monotonic() < deadline:
+    while signal.getsignal(number) == run_s_own[number] and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
