@@ -67,7 +67,7 @@ class Trouble(Callback):
         mine = trainer.global_rank == self.rank and (self.job is None or number(here) == self.job)
         if trainer.global_step != self.at or not mine or not self.ahead.exists():
             return
-        run_s_own = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+        own = {number: signal.getsignal(number) for number in STOP_SIGNALS}
         self.ahead.unlink()
         match self.what:
             case "memory":
@@ -82,19 +82,19 @@ class Trouble(Callback):
             case "USR1" | "USR2" as name:
                 # Slurm signals all processes of a job, this command too.
                 subprocess.run(["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]], check=False)
-                _await(signal.Signals[f"SIG{name}"], run_s_own)
+                _await(signal.Signals[f"SIG{name}"], own)
             case "wait":
-                _await(signal.SIGINT, run_s_own)
+                _await(signal.SIGINT, own)
             case _:
                 if self.what == "all":
                     os.kill(os.getppid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _await(number: signal.Signals, run_s_own: dict[signal.Signals, Any]) -> None:
+def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
     """Wait for a signal: once it has come, another handler stands in the place of the run's own."""
     deadline = time.monotonic() + 100
-    while signal.getsignal(number) == run_s_own[number] and time.monotonic() < deadline:
+    while signal.getsignal(number) == own[number] and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
