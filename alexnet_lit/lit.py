@@ -8,10 +8,10 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from lightning.pytorch.plugins.precision import Precision
 from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -78,6 +78,11 @@ def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
     return first.lerp(second, shares.to(first.dtype)).sum()
 
 
+def _total_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The norm of all their gradients together."""
+    return get_total_norm([each.grad for each in parameters if each.grad is not None])
+
+
 class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
@@ -119,6 +124,7 @@ class Classifier(LightningModule):
         self.scores = Scores()
         self.window = Score()
         self._rate = 0.0
+        self._norm: Tensor | None = None  # of the last step's gradients; stays on the device
         self.best = -math.inf
         self.published: dict[str, float] = {}  # the latest scores by name
 
@@ -157,9 +163,11 @@ class Classifier(LightningModule):
         loss_sum = self._score("train", batch, self(batch.images))
         return loss_sum * (share(self.trainer)[1] / batch.total)
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        """Count one batch of what is looked at after each epoch."""
-        self._score(self.validate, batch, self(batch.images))
+    def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Count one batch of what is looked at after each epoch: logits of it."""
+        logits: Tensor = self(batch.images)
+        self._score(self.validate, batch, logits)
+        return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count one batch of test images, by the mean of the probabilities over the views of each: logits of it."""
@@ -185,21 +193,31 @@ class Classifier(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip for fused optimizers too. Lightning refuses that under mixed precision, as the factor of a gradient
-        scaler would still be in the gradients; where there is no scaler (bf16-mixed), nothing stands against it.
+        """Note the norm of all gradients, and clip by it or by value.
+
+        For fused optimizers too, which Lightning refuses under mixed precision, as the factor of a gradient scaler
+        would still be in the gradients; where there is no scaler (bf16-mixed), nothing stands against it.
         """
         plugin = self.trainer.precision_plugin
-        if getattr(plugin, "scaler", None) is None:
-            algorithm = GradClipAlgorithmType(gradient_clip_algorithm or GradClipAlgorithmType.NORM)
-            Precision.clip_gradients(plugin, optimizer, gradient_clip_val or 0.0, algorithm)
-        else:
+        if getattr(plugin, "scaler", None) and getattr(optimizer, "_step_supports_amp_scaling", False):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+            return
+        parameters = [each for each in plugin.main_params(optimizer) if each.grad is not None]
+        # Where several devices hold the net together, the strategy knows of the other parts.
+        self._norm = getattr(self.trainer.strategy, "total_norm", _total_norm)(parameters)
+        if gradient_clip_val and gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
+            clip_grad_value_(parameters, gradient_clip_val)
+        elif gradient_clip_val:
+            clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
 
     def take_point(self) -> dict[str, float]:
-        """Scores and rate of the steps since the last call: a point of the training curve. Waits for the device."""
+        """Scores of the steps since the last call; of the last step, rate and norm of the gradients before clipping: a
+        point of the training curve. Waits for the device.
+        """
         scores = self.window.compute()
         self.window.reset()
-        return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._rate}
+        norm = {} if self._norm is None else {"grad_norm": float(self._norm)}
+        return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._rate, **norm}
 
     def on_train_epoch_end(self) -> None:
         """Training scores of the whole epoch, for whoever monitors them."""

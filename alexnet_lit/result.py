@@ -37,11 +37,16 @@ def collect(
         "device": device,
         "world_size": trainer.world_size,
         "precision": precision,
+        **origin(folder),
+    }
+
+
+def origin(folder: Path) -> dict[str, Any]:
+    """What a run was made from: what was typed, the versions of what it rests on, the commit."""
+    versions = {name: version(package) for name, package in _PACKAGES.items()}
+    return {
         "overrides": typed_overrides(folder),
-        "versions": {
-            **{name: version(package) for name, package in _PACKAGES.items()},
-            "python": platform.python_version(),
-        },
+        "versions": {**versions, "python": platform.python_version()},
         "commit": _commit(),
     }
 

@@ -15,7 +15,7 @@ from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
 from alexnet_lit.prepare import Parts, job, prepare, ready
-from alexnet_lit.result import Result, collect, write_result
+from alexnet_lit.result import Result, collect, origin, write_result
 from alexnet_lit.resume import program
 from alexnet_lit.watch import log
 
@@ -99,6 +99,7 @@ def _train(parts: Parts) -> Result:
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
     status, reason = "failed", ""
     try:
+        _introduce(parts)
         trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
         _test(parts)
         status = "completed"
@@ -130,6 +131,30 @@ def _train(parts: Parts) -> Result:
             watch.tell_board(trainer.loggers, plain(parts.config), result)
     _conclude(parts, result)
     return result
+
+
+def _introduce(parts: Parts) -> None:
+    """Tell TensorBoard what begins here. It knows of a run that goes on."""
+    if parts.resume is not None or not parts.config.logger:
+        return
+    config, made = parts.config, origin(parts.folder)
+    typed, versions = made["overrides"], made["versions"]
+    about = {
+        "command": " ".join(["python train.py", *typed]),
+        "device": f"{parts.device}, precision {config.trainer.precision}",
+        "images": f"{parts.data.sizes['train']:,} training, {parts.data.sizes['val']:,} validation, "
+        f"{parts.data.sizes['test']:,} test, from {parts.data.origin}",
+        "commit": made["commit"],
+        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
+    }
+    size = config.data.image_size
+    watch.introduce(
+        parts.trainer.loggers,
+        about=about,
+        config=OmegaConf.to_yaml(config, resolve=True),
+        net=parts.module.net,
+        input_shape=(parts.data.channels, size, size),
+    )
 
 
 def _test(parts: Parts) -> None:

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.slow
 
 # Mixing is on too: which images meet must not hang on where a run was stopped.
 MIXED = ("data.augment.mixup=0.4", "data.augment.cutmix=1", "trainer.max_epochs=4")
-CURVES = ("train/loss", "train/acc", "lr", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc")
+CURVES = ("train/loss", "train/acc", "lr", "grad_norm", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc")
 # Two epochs of ten steps.
 SHORTER = ("data.train_size=315", "trainer.max_epochs=2")
 

@@ -35,7 +35,7 @@ KEYS = {
     "commit",
 }
 SCALARS = {
-    *("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc", "lr"),
+    *("train/loss", "train/acc", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc", "lr", "grad_norm"),
     *("images_per_second", "seconds"),
 }
 # Two epochs of four steps.
@@ -57,6 +57,9 @@ def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
     return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
+
+
+PROJECTOR = ("projector_config.pbtxt", "points.tsv", "classes.tsv", "images.png")
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,7 @@ def test_a_run_leaves_what_the_readme_lists(finished: Outcome) -> None:
     assert files - events == {
         *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
         *("train.log", "curves.png", "result.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
+        *(f"plugins/org_tensorflow_tensorboard_projector/{name}" for name in PROJECTOR),
     }
     assert finished.folder.name.endswith("_short")
     assert [path.name for path in finished.logs.iterdir()] == ["runs"]
@@ -105,7 +109,7 @@ def test_tensorboard_has_every_curve_against_the_global_step(finished: Outcome) 
     curves = scalars(finished.folder)
     assert curves.keys() == SCALARS
     steps = {tag: [step for step, _ in points] for tag, points in curves.items()}
-    assert steps["train/loss"] == steps["lr"] == [2, 4, 6, 8]
+    assert steps["train/loss"] == steps["lr"] == steps["grad_norm"] == [2, 4, 6, 8]
     assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
     assert steps["test/acc"] == steps["seconds"] == [8]
     assert curves["test/acc"][0][1] == pytest.approx(finished.result["test/acc"])

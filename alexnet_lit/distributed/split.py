@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.tensor import DTensor, Replicate, Shard
-from torch.nn.utils import clip_grads_with_norm_, get_total_norm
+from torch.nn.utils import get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
@@ -78,10 +78,11 @@ class Split(DDPStrategy):
             self._ddp_kwargs["process_group"] = self._meshes["replica"].get_group()
             super().configure_ddp()
 
-    def setup_precision_plugin(self) -> None:
-        """Clip by the norm of all parts: Lightning leaves that to this plugin, which would take this part's."""
-        super().setup_precision_plugin()
-        self.precision_plugin.clip_grad_by_norm = self._clip  # type: ignore[method-assign] # it alone
+    def total_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """The norm of the gradients of all parts together, of which these parameters are this part's."""
+        norm = get_total_norm([self._placed(each.grad, each) for each in parameters if each.grad is not None])
+        assert isinstance(norm, DTensor)
+        return norm.full_tensor()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The module's state as one device has it."""
@@ -167,12 +168,6 @@ class Split(DDPStrategy):
             for number, values in state["state"].items()
         }
         return {**state, "state": converted}
-
-    def _clip(self, optimizer: Optimizer, clip_val: float) -> None:
-        parameters = [each for each in self.precision_plugin.main_params(optimizer) if each.grad is not None]
-        norm = get_total_norm([self._placed(each.grad, each) for each in parameters if each.grad is not None])
-        assert isinstance(norm, DTensor)
-        clip_grads_with_norm_(parameters, clip_val, norm.full_tensor())
 
 
 def shares(strategy: str, ranks: int) -> int:

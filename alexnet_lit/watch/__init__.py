@@ -10,11 +10,13 @@ from alexnet_lit.lazy import lazily
 from alexnet_lit.watch.console import close_log, console, log, on_stderr, open_log, show
 
 if TYPE_CHECKING:
+    from alexnet_lit.watch.board import Board, introduce
     from alexnet_lit.watch.csv_file import CSV
     from alexnet_lit.watch.curves import draw
     from alexnet_lit.watch.finite import Finite
     from alexnet_lit.watch.history import History
     from alexnet_lit.watch.hparams import tell_board
+    from alexnet_lit.watch.milestones import Milestones
     from alexnet_lit.watch.picture import Picture
     from alexnet_lit.watch.points import Points
     from alexnet_lit.watch.progress import Progress
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "CSV",
+    "Board",
     "Finite",
     "History",
+    "Milestones",
     "Picture",
     "Points",
     "Progress",
@@ -36,6 +40,7 @@ __all__ = [
     "closing",
     "console",
     "draw",
+    "introduce",
     "layers",
     "log",
     "on_stderr",
@@ -47,8 +52,10 @@ __all__ = [
 
 _HOMES = {
     "CSV": "csv_file",
+    "Board": "board",
     "Finite": "finite",
     "History": "history",
+    "Milestones": "milestones",
     "Picture": "picture",
     "Points": "points",
     "Progress": "progress",
@@ -56,6 +63,7 @@ _HOMES = {
     "TensorBoard": "tensorboard",
     "closing": "summary",
     "draw": "curves",
+    "introduce": "board",
     "layers": "summary",
     "quiet_libraries": "quiet",
     "tell_board": "hparams",

@@ -3,40 +3,43 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from alexnet_lit.watch.fonts import drawable, fonts
+from alexnet_lit.watch.style import GREY, INK, blank
 
-_INK, _GREY = "#262626", "#8c8c8c"
 _NAMED = 30  # classes up to which there is room for names and numbers
 
 
 @fonts()
 def draw(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
-    """Write the PNG: true classes by row, answers by column; the colour is the share of the row, the number the count.
+    """Write the PNG of `confusion`."""
+    confusion(matrix, classes, title, dpi=120).savefig(path, format="png")
+
+
+def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str, *, dpi: int) -> Figure:
+    """True classes by row, answers by column; the colour is the share of the row, the number the count.
 
     More than 30 classes have colours alone.
     """
     size = 3.2 + 0.55 * min(len(classes), _NAMED)
-    figure = Figure(figsize=(size, size), dpi=120, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(size, size, dpi=dpi)
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(drawable(title), loc="left", fontsize=10, fontweight="bold", color=_INK)
-    axes.set_xlabel("answer", fontsize=9, color=_INK)
-    axes.set_ylabel("true class", fontsize=9, color=_INK)
-    axes.spines[:].set_color(_GREY)
+    axes.set_title(drawable(title), loc="left", fontsize=10, fontweight="bold", color=INK)
+    axes.set_xlabel("answer", fontsize=9, color=INK)
+    axes.set_ylabel("true class", fontsize=9, color=INK)
+    axes.spines[:].set_color(GREY)
     names = [drawable(name) for name in classes]
     if len(names) > _NAMED:
         axes.set(xticks=[], yticks=[])
     else:
         axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=9)
         axes.set_yticks(range(len(names)), names, fontsize=9)
-        axes.tick_params(colors=_INK, length=0)
+        axes.tick_params(colors=INK, length=0)
         for row, counts in enumerate(matrix):
             for column, count in enumerate(counts):
-                colour = "white" if shares[row][column] > 0.5 else _INK if count else _GREY
+                colour = "white" if shares[row][column] > 0.5 else INK if count else GREY
                 axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
-    figure.savefig(path, format="png")
+    return figure

@@ -7,17 +7,13 @@ import tempfile
 from pathlib import Path
 
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from alexnet_lit.watch.style import COLOURS, GREY, GRID, INK, NAMES, blank
+
 Points = dict[str, list[tuple[int, float]]]
 
-# Blue and vermilion of Okabe and Ito (2008) differ for every kind of colour vision, and in lightness.
-_COLOURS = {"train": "#0072B2", "val": "#D55E00", "test": "#404040"}
-_NAMES = {"train": "training", "val": "validation", "test": "test"}
-_INK, _GREY = "#262626", "#8c8c8c"
 _CROWDED = 60  # points from which a curve is noise around its mean
 
 
@@ -26,10 +22,9 @@ def draw(points: Points, path: Path, title: str) -> None:
 
     A run without points, with one, or with NaN among them has its picture too. The file appears whole or not at all.
     """
-    figure = Figure(figsize=(10, 4.2), dpi=160, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = blank(10, 4.2, dpi=160)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.06)  # type: ignore[union-attr, call-arg] # constrained
-    figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold", color=_INK)
+    figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold", color=INK)
     for axes, (metric, name) in zip(figure.subplots(1, 2), (("loss", "Loss"), ("acc", "Accuracy")), strict=True):
         _panel(axes, points, metric, name)
     png = io.BytesIO()
@@ -38,22 +33,22 @@ def draw(points: Points, path: Path, title: str) -> None:
 
 
 def _panel(axes: Axes, points: Points, metric: str, name: str) -> None:
-    axes.set_title(name, loc="left", fontsize=11, color=_INK)
-    axes.set_xlabel("step", fontsize=9, color=_INK)
+    axes.set_title(name, loc="left", fontsize=11, color=INK)
+    axes.set_xlabel("step", fontsize=9, color=INK)
     axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(_GREY)
-    axes.tick_params(colors=_INK, labelsize=9, length=3, color=_GREY)
-    axes.grid(color="#e6e6e6", linewidth=0.8)
+    axes.spines[["left", "bottom"]].set_color(GREY)
+    axes.tick_params(colors=INK, labelsize=9, length=3, color=GREY)
+    axes.grid(color=GRID, linewidth=0.8)
     axes.set_axisbelow(True)
     axes.set_xlim(0, 1.02 * max((step for curve in points.values() for step, _ in curve), default=0) or 1)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    lines = [line for stage in _COLOURS if (line := _curve(axes, stage, points.get(f"{stage}/{metric}", [])))]
+    lines = [line for stage in COLOURS if (line := _curve(axes, stage, points.get(f"{stage}/{metric}", [])))]
     if lines:
-        axes.legend(handles=lines, loc="best", fontsize=9, labelcolor=_INK, framealpha=0.85, edgecolor="none")
+        axes.legend(handles=lines, loc="best", fontsize=9, labelcolor=INK, framealpha=0.85, edgecolor="none")
     else:
         axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=_GREY)
+        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=GREY)
 
 
 def _curve(axes: Axes, stage: str, curve: list[tuple[int, float]]) -> Line2D | None:
@@ -62,7 +57,7 @@ def _curve(axes: Axes, stage: str, curve: list[tuple[int, float]]) -> Line2D | N
     values = [value if math.isfinite(value) else math.nan for _, value in curve]  # an infinite one has no place either
     if all(math.isnan(value) for value in values):
         return None
-    colour, label = _COLOURS[stage], f"{_NAMES[stage]}  {curve[-1][1]:.3f}"
+    colour, label = COLOURS[stage], f"{NAMES[stage]}  {curve[-1][1]:.3f}"
     if stage == "test" and len(curve) == 1:
         return axes.axhline(values[0], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
     if len(curve) > _CROWDED:

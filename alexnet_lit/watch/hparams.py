@@ -35,11 +35,12 @@ from alexnet_lit.watch.tensorboard import TensorBoard
 # all write these, be there a value or not, and what was typed beside. Of a group its class stands for it, as in SGD.
 _COLUMNS: dict[type, str] = {
     str: "model model.design model.activation model.lrn_reduction model.init data data.tta optimizer scheduler "
-    "trainer.precision",
+    "trainer.precision data.augment.color_axes",
     bool: "model.lrn model.overlapping_pool model.compile data.augment.mirror optimizer.nesterov",
     float: "model.dropout data.batch_size data.image_size data.train_size data.fold data.augment.crop "
-    "data.augment.translate data.augment.color data.augment.erase optimizer.lr optimizer.momentum "
-    "optimizer.weight_decay seed trainer.max_epochs trainer.devices trainer.gradient_clip_val",
+    "data.augment.translate data.augment.color data.augment.erase data.augment.mixup data.augment.cutmix "
+    "optimizer.lr optimizer.momentum optimizer.weight_decay seed trainer.max_epochs trainer.devices "
+    "trainer.gradient_clip_val",
 }
 COLUMNS = {key: kind for kind, keys in _COLUMNS.items() for key in keys.split()}
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")

@@ -24,6 +24,11 @@ class Speed(Callback):
         self._logged = False
         self._since = (0, 0.0)  # images and training seconds when images_per_second was last logged
 
+    @staticmethod
+    def of(trainer: Trainer) -> "Speed":
+        """Find the trainer's; one that counts nothing where there is none."""
+        return next((callback for callback in trainer.callbacks if isinstance(callback, Speed)), Speed())  # type: ignore[attr-defined] # set by Lightning's callback connector
+
     @property
     def seconds(self) -> float:
         """Time in fit so far."""
@@ -64,15 +69,15 @@ class Speed(Callback):
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the training clock, which the next training batch starts again."""
-        self._pause(trainer)
+        self.pause(trainer)
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """As at a validation: writing half a gigabyte is not training."""
-        self._pause(trainer)
+        self.pause(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Give a run that is too short for the interval one point all the same."""
-        self._pause(trainer)
+        self.pause(trainer)
         if not self._logged:
             self._log(trainer)
 
@@ -100,7 +105,8 @@ class Speed(Callback):
             self._fit.earlier = state_dict["seconds"]
             self._training.earlier = state_dict["training_seconds"]
 
-    def _pause(self, trainer: Trainer) -> None:
+    def pause(self, trainer: Trainer) -> None:
+        """Stop the training clock: what comes now is no training. The next training batch starts it again."""
         _wait_for_device(trainer)
         self._training.stop()
 

@@ -1,6 +1,5 @@
 """The tables of a run: the net at its beginning, with what each layer costs where asked; the outcome at its end."""
 
-import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from alexnet_lit.watch.line import clock, rate
+from alexnet_lit.watch.twin import twin
 
 
 def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False) -> Table:
@@ -27,7 +27,7 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
 
     A blank image goes through a twin of the net: neither the net nor the random numbers notice.
     """
-    calls = _trace(net, input_shape)
+    calls = trace(net, input_shape)
     columns = [_Column("parameters", _own_parameters(calls), sum(each.numel() for each in net.parameters()), _count)]
     if costs:
         multiply_adds, written = [call.multiply_adds for call in calls], [call.written for call in calls]
@@ -79,7 +79,7 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-class _Call(NamedTuple):
+class Call(NamedTuple):
     """One call of a module that has no modules inside, for one image: what came out of it, and what that took."""
 
     name: str
@@ -103,35 +103,35 @@ class _Column(NamedTuple):
         return cells if share else cells[:1]
 
 
-def _trace(net: nn.Module, input_shape: tuple[int, ...]) -> list[_Call]:
+def trace(net: nn.Module, input_shape: tuple[int, ...]) -> list[Call]:
     """Every call of a module that has no modules inside, in order."""
-    seen: list[_Call] = []
+    seen: list[Call] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
         return lambda layer, inputs, output: seen.append(_call(name, layer, inputs, output))
 
-    twin = _twin(net).eval()
-    for name, module in twin.named_modules():
+    copy = twin(net).eval()
+    for name, module in copy.named_modules():
         if not any(module.children()):
             module.register_forward_hook(note(name or "net"))
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        twin(torch.zeros(1, *input_shape, device=device))
+        copy(torch.zeros(1, *input_shape, device=device))
     return seen
 
 
-def _call(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> _Call:
+def _call(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Call:
     if not isinstance(output, Tensor):
-        return _Call(name, layer, (), 0, 0)
+        return Call(name, layer, (), 0, 0)
     multiply_adds = 0
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
         multiply_adds = output.numel() * layer.weight[0].numel()  # a group's weights see its own inputs alone
     memory = {each.untyped_storage().data_ptr() for each in inputs if isinstance(each, Tensor)}
     written = 0 if output.untyped_storage().data_ptr() in memory else output.numel() * torch.float32.itemsize
-    return _Call(name, layer, tuple(output.shape), multiply_adds, written)
+    return Call(name, layer, tuple(output.shape), multiply_adds, written)
 
 
-def _own_parameters(calls: list[_Call]) -> list[int]:
+def _own_parameters(calls: list[Call]) -> list[int]:
     """How many parameters each call brings in; shared ones, and those of a layer that is called again, count once."""
     counts: list[int] = []
     counted: set[int] = set()
@@ -140,14 +140,6 @@ def _own_parameters(calls: list[_Call]) -> list[int]:
         counts.append(sum(size for key, size in own.items() if key not in counted))
         counted |= own.keys()
     return counts
-
-
-def _twin(net: nn.Module) -> nn.Module:
-    """Copy a net, all but its weights, which both then have: deepcopy takes what is in its memo for already copied.
-
-    The copy's mode, buffers and hooks are its own, and it is not compiled.
-    """
-    return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()})
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

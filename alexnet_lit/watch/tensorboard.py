@@ -8,6 +8,7 @@ from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
+from tensorboard.compat.proto.graph_pb2 import GraphDef  # type: ignore[attr-defined] # as well
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
 from torch.utils.tensorboard import SummaryWriter
 
@@ -52,6 +53,11 @@ class TensorBoard(TensorBoardLogger):
     def add(self, summary: Summary, step: int) -> None:
         """Write what is neither a scalar nor a picture: a plugin's own."""
         self.experiment._get_file_writer().add_summary(summary, step)
+
+    @rank_zero_only
+    def add_graph(self, graph: GraphDef) -> None:
+        """Write what the page Graphs shows."""
+        self.experiment._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()))
 
     @rank_zero_only
     def save(self) -> None:

@@ -29,7 +29,7 @@ SHORT = (
     *("trainer.precision=64-true", "data.image_size=65"),
 )
 LENET = (*SHORT, "model=lenet", "model.dropout=0.5", "model.lrn=true", "data.image_size=28")
-CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc")
+CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "grad_norm")
 MORE = "trainer.max_epochs=2"
 
 

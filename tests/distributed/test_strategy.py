@@ -23,7 +23,7 @@ TWENTY = (
     *("data.augment.crop=0.875", "data.augment.translate=0.1", "data.augment.color=0.1", "data.augment.erase=0.5"),
     *("trainer.max_epochs=1", "trainer.log_every_n_steps=1"),
 )
-CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr")
+CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr", "grad_norm")
 
 
 def assert_same(one: Outcome | Runs, other: Runs, tolerance: float) -> None:
