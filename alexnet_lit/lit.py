@@ -8,14 +8,13 @@ from typing import Any, Literal, get_args
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
-from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
 from alexnet_lit.data import Batch, Pixels, Views, share
+from alexnet_lit.gradients import clip
 from alexnet_lit.schedules import Schedule
 
 Stage = Literal["train", "val", "test"]
@@ -76,11 +75,6 @@ def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
     others, shares = batch.mixed_in
     first, second = (entropy(labels, reduction="none") for labels in (batch.labels, others))
     return first.lerp(second, shares.to(first.dtype)).sum()
-
-
-def _total_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """The norm of all their gradients together."""
-    return get_total_norm([each.grad for each in parameters if each.grad is not None])
 
 
 class Classifier(LightningModule):
@@ -193,22 +187,8 @@ class Classifier(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Note the norm of all gradients, and clip by it or by value.
-
-        For fused optimizers too, which Lightning refuses under mixed precision, as the factor of a gradient scaler
-        would still be in the gradients; where there is no scaler (bf16-mixed), nothing stands against it.
-        """
-        plugin = self.trainer.precision_plugin
-        if getattr(plugin, "scaler", None) and getattr(optimizer, "_step_supports_amp_scaling", False):
-            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
-            return
-        parameters = [each for each in plugin.main_params(optimizer) if each.grad is not None]
-        # Where several devices hold the net together, the strategy knows of the other parts.
-        self._norm = getattr(self.trainer.strategy, "total_norm", _total_norm)(parameters)
-        if gradient_clip_val and gradient_clip_algorithm == GradClipAlgorithmType.VALUE:
-            clip_grad_value_(parameters, gradient_clip_val)
-        elif gradient_clip_val:
-            clip_grads_with_norm_(parameters, gradient_clip_val, self._norm)
+        """Clip, and note the norm of all gradients before."""
+        self._norm = clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def take_point(self) -> dict[str, float]:
         """Scores of the steps since the last call; of the last step, rate and norm of the gradients before clipping: a

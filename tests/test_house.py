@@ -38,10 +38,11 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "output": ("errors", ""),
         "schedules": ("", "torch pydantic"),
         "muon": ("", "torch pydantic"),
+        "gradients": ("", "torch lightning"),
     },
     {
         "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
-        "lit": ("data schedules", "torch lightning torchmetrics"),
+        "lit": ("data schedules gradients", "torch lightning torchmetrics"),
         "config": ("errors mistakes", "hydra omegaconf"),
         "length": ("data", "omegaconf"),
     },

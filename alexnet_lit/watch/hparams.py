@@ -35,7 +35,7 @@ from alexnet_lit.watch.tensorboard import TensorBoard
 # all write these, be there a value or not, and what was typed beside. Of a group its class stands for it, as in SGD.
 _COLUMNS: dict[type, str] = {
     str: "model model.design model.activation model.lrn_reduction model.init data data.tta optimizer scheduler "
-    "trainer.precision data.augment.color_axes",
+    "trainer.precision",
     bool: "model.lrn model.overlapping_pool model.compile data.augment.mirror optimizer.nesterov",
     float: "model.dropout data.batch_size data.image_size data.train_size data.fold data.augment.crop "
     "data.augment.translate data.augment.color data.augment.erase data.augment.mixup data.augment.cutmix "

@@ -18,6 +18,8 @@ from tensorboard.plugins.hparams.backend_context import Context
 from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
 from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 
+import alexnet_lit
+from alexnet_lit.watch.hparams import COLUMNS
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
 
@@ -65,6 +67,13 @@ def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
             assert metric.value == pytest.approx(result[metric.name.tag], rel=1e-6)
             assert metric.training_step == 2
         assert [session.status for session in row.sessions] == [STATUS_SUCCESS]
+
+
+def test_each_switch_of_augmentation_is_a_column() -> None:
+    config = alexnet_lit.compose("data=fashion_mnist")
+    no_switch = {"_target_", "color_axes"}  # the axes are the data's
+    keys = {f"data.augment.{key}" for key in config.data.augment if key not in no_switch}
+    assert keys <= set(COLUMNS)
 
 
 def test_a_key_of_ones_own_is_a_column(train: Train) -> None:

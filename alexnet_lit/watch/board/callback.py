@@ -70,6 +70,7 @@ class Board(Callback):
         self._image: Tensor | None = None  # (C, S, S), the one whose activations are shown
         self._inside_at = -1  # the step whose inside was drawn last
         self._embedding: Embedding | None = None
+        self._gradients: dict[str, Tensor] = {}  # of the last step, which Lightning lets go before a validation
 
     def state_dict(self) -> dict[str, Any]:
         """How many validations there were, and whether a batch is to be drawn."""
@@ -83,8 +84,15 @@ class Board(Callback):
         """Pictures may take a share of the time from here."""
         self._budget.start()
 
+    def on_train_batch_start(self, *_: Any) -> None:
+        """Let the gradients of the last step go, as new ones come."""
+        self._gradients = {}
+
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Draw the first batch, and the first one after each set of pictures, as no part of training's time."""
+        if self.pictures.histograms and _is_whole(trainer):
+            parameters = module.net.named_parameters()
+            self._gradients = {name: each.grad for name, each in parameters if each.grad is not None}
         if not self._batch_due:
             return
         self._batch_due = False
@@ -183,7 +191,7 @@ class Board(Callback):
     def _draw_inside(self, board: TensorBoard, module: Any, step: int) -> None:
         if self._inside_at != step:
             self._inside_at = step
-            for picture in self.pictures.of_inside(module.net, self._image):
+            for picture in self.pictures.of_inside(module.net, self._image, self._gradients):
                 board.add(picture, step)
 
 

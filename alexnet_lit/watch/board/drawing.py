@@ -1,6 +1,6 @@
 """The pictures that there are: of answers, and of the inside of a net."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from matplotlib.figure import Figure
@@ -54,14 +54,14 @@ class Pictures:
         if answers.mistakes is not None and (answers.mistakes.certainty >= 0).any():
             yield summary(f"{answers.stage}/mistakes", _mistakes(answers.mistakes, names, pixels, title))
 
-    def of_inside(self, net: nn.Module, image: Tensor | None) -> Iterator[Summary]:
-        """What a net has learned. image: (C, S, S), as the net sees it."""
+    def of_inside(self, net: nn.Module, image: Tensor | None, gradients: Mapping[str, Tensor]) -> Iterator[Summary]:
+        """What a net has learned. image: (C, S, S), as the net sees it. gradients: by the names of parameters."""
         if self.kernels and (sheet := kernels(net)) is not None:
             yield summary("net/kernels", sheet)
         if self.activations and image is not None:
             yield summary("net/activations", activations(net, image))
         if self.histograms:
-            yield from histograms(net)
+            yield from histograms(net, gradients)
 
     def of_batch(self, images: Tensor, labels: Tensor, names: Sequence[str], pixels: nn.Module, step: int) -> Summary:
         """What a net is trained on: images (B, C, S, S) as it sees them, of which the first are shown."""

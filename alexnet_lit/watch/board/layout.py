@@ -9,14 +9,14 @@ CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
         "accuracy": ("train/acc$", "val/acc$", "test/acc$"),
         "loss": ("train/loss$", "val/loss$", "test/loss$"),
     },
+    "Which run is better": {
+        "best accuracy so far": ("val/acc_best$",),
+        "seconds to an accuracy": ("seconds_to_acc/",),
+    },
     "How it trains": {
         "learning rate": ("lr$",),
         "norm of the gradients, before clipping": ("grad_norm$",),
         "images per second": ("images_per_second$",),
-    },
-    "Which run is better": {
-        "best accuracy so far": ("val/acc_best$",),
-        "seconds to an accuracy": ("seconds_to_acc/",),
     },
 }
 

@@ -24,15 +24,10 @@ def introduce(
     """
     for logger in loggers:
         if isinstance(logger, TensorBoard):
-            facts = "\n".join(f"| {key} | {_cell(value)} |" for key, value in about.items())
-            logger.add(text("run/about", f"| | |\n|---|---|\n{facts}"), 0)
+            facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
+            logger.add(text("run/about", "\n\n".join(facts)), 0)
             logger.add(text("run/config", f"```yaml\n{config}\n```"), 0)
             logger.add(text("run/net", f"```\n{plain(layers(net, input_shape))}\n```"), 0)
             logger.add(layout(), 0)
             logger.add_graph(graph(net, input_shape))
             logger.save()
-
-
-def _cell(value: Any) -> str:
-    """What may stand in a cell of a Markdown table."""
-    return f"`{str(value).replace('|', '/')}`" if value not in (None, "") else ""
