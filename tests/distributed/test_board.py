@@ -1,0 +1,54 @@
+"""Pictures of a run on several devices: one event file, counted over all images, once each, on any strategy."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_lit.watch.board.budget import Budget
+from alexnet_lit.watch.board.drawing import Answers, Pictures
+from tests.distributed.test_split import shrink
+from tests.processes import LENET, Runs, crew
+from tests.watch.board.test_callback import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
+
+pytestmark = pytest.mark.slow
+
+PAPER = ("model=alexnet_2012", "data.image_size=65", "trainer.limit_train_batches=2", "trainer.max_epochs=2")
+
+
+def watch() -> None:
+    """Pictures at each validation on the first rank alone, which writes down how many images it draws."""
+    shrink()
+    draw = Pictures.of_answers
+
+    def told(self: Pictures, answers: Answers, *more: Any) -> Any:
+        with Path(os.environ["COUNTS"]).open("a") as file:
+            file.write(f"{os.environ['RANK']} {answers.stage} {int(answers.confusion.sum())}\n")
+        return draw(self, answers, *more)
+
+    Pictures.of_answers = told  # type: ignore[method-assign] # in this process alone
+    Budget.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
+
+
+@pytest.mark.parametrize(
+    ("typed", "whole"),
+    [(LENET, True), ((*LENET, *PAPER, "trainer=towers"), False), ((*LENET, *PAPER, "trainer=hybrid"), False)],
+    ids=["ddp", "towers", "hybrid"],
+)
+def test_each_image_is_counted_once(typed: tuple[str, ...], whole: bool, tmp_path: Path) -> None:
+    def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+        return {**crew(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
+
+    run = Runs(tmp_path / "logs", ranks=2, environment=environment)
+    assert run(*typed, "trainer.limit_test_batches=2", before=watch) == [0, 0], run.text
+
+    epochs = 3 if whole else 2
+    assert (tmp_path / "counts").read_text().splitlines() == [*["0 val 64"] * epochs, "0 test 64"]
+    assert len(list(run.folder.glob("events.*"))) == 1
+    found = steps(board(run.folder))
+    assert set(found) == {"train/batch", *OF_VALIDATION, *OF_TEST}
+    last = run.result["steps"]
+    for tag in ("net/kernels", "net/activations"):
+        assert found[tag] == ([20, 40, 60] if whole else [last]), tag
+    assert (run.folder / PROJECTOR).exists() is whole
