@@ -140,7 +140,7 @@ def _introduce(parts: Parts) -> None:
     config, made = parts.config, origin(parts.folder)
     typed, versions = made["overrides"], made["versions"]
     about = {
-        "command": " ".join(["python train.py", *typed]),
+        "command": " \\\n  ".join(["python train.py", *typed]),
         "device": f"{parts.device}, precision {config.trainer.precision}",
         "images": f"{parts.data.sizes['train']:,} training, {parts.data.sizes['val']:,} validation, "
         f"{parts.data.sizes['test']:,} test, from {parts.data.origin}",

@@ -88,7 +88,7 @@ def test_a_person_sees_the_curves_of_a_run(command: Train, tmp_path: Path) -> No
 
         page.goto(f"{address}#text")
         page.reload()
-        expect(page.locator("tf-text-loader", has_text="run/about")).to_contain_text("python train.py data=sample")
+        expect(page.locator("tf-text-loader", has_text="run/about")).to_contain_text("python train.py")
         expect(page.locator("tf-text-loader", has_text="run/config")).to_contain_text("batch_size: 32")
         page.screenshot(path=tmp_path / "text.png")
 

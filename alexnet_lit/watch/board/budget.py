@@ -4,6 +4,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+_GUESS = 0.3  # seconds of a set of pictures
+
 
 class Budget:
     """Lets something be done as long as all of it takes no more than a share of the time since `start`."""
@@ -29,6 +31,3 @@ class Budget:
         yield
         self._last = time.monotonic() - began
         self._spent += self._last
-
-
-_GUESS = 0.3  # seconds of a set of pictures

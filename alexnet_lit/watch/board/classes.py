@@ -28,7 +28,7 @@ def classes(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
     axes.set_title(f"{title}{part}", loc="left", fontsize=9, fontweight="bold", color=INK)
     axes.barh(range(len(worst)), [share for share, _ in worst], height=0.7, color=BLUE)
     for row, (share, _) in enumerate(worst):
-        axes.text(share + 0.01, row, f"{100 * share:.1f}%", va="center", fontsize=8, color=INK)
+        axes.text(share + 0.01, row, f"{100 * share:.1f}%", va="center", fontsize=8, color=INK, in_layout=False)
     axes.set_yticks(range(len(worst)), [short(name) for _, name in worst], fontsize=8)
     axes.set(xlim=(0, 1.12), ylim=(len(worst) - 0.5, -0.5), xticks=(0, 0.5, 1))
     axes.tick_params(colors=INK, length=0, labelsize=8)

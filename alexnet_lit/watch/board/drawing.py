@@ -16,7 +16,7 @@ from alexnet_lit.watch.board.picture import shown, summary
 from alexnet_lit.watch.board.tally import Mistakes
 from alexnet_lit.watch.confusion import confusion
 
-_SIDE = 96  # px of an image in a gallery
+_SIDE = 80  # px of an image in a gallery
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ def gallery(images: Tensor, captions: Sequence[Sequence[str]], title: str) -> Fi
     columns = min(_COLUMNS, len(images))
     rows, lines = -(-len(images) // columns), max(map(len, captions))
     height = 1 + 0.17 * lines
-    figure = blank(max(3, columns), rows * height + 0.3, dpi=100)
+    figure = blank(max(3, columns), rows * height + 0.3, dpi=80)
     axes = figure.subplots()
     axes.set_title(title, loc="left", fontsize=9, fontweight="bold", color=INK)
     axes.set_axis_off()
@@ -24,7 +24,7 @@ def gallery(images: Tensor, captions: Sequence[Sequence[str]], title: str) -> Fi
         left, top = n % columns, n // columns * height
         axes.imshow(one.numpy(), extent=(left, left + 0.92, top + 0.92, top))
         for line, (text, colour) in enumerate(zip(texts, (INK, VERMILION), strict=False)):
-            axes.text(left, top + 0.95 + 0.16 * line, short(text), fontsize=7, va="top", color=colour)
+            axes.text(left, top + 0.95 + 0.16 * line, short(text), fontsize=7, va="top", color=colour, in_layout=False)
     axes.set(xlim=(0, max(3, columns)), ylim=(rows * height, 0))
     return figure
 

@@ -5,13 +5,10 @@ from torch.utils.tensorboard.summary import custom_scalars
 
 # A chart has a curve for each tag that matches, of each run that is ticked. TensorBoard matches at the beginning.
 CHARTS: dict[str, dict[str, tuple[str, ...]]] = {
-    "Is it learning, is it overfitting": {
+    "Is it learning, is it overfitting, which run is better": {
         "accuracy": ("train/acc$", "val/acc$", "test/acc$"),
         "loss": ("train/loss$", "val/loss$", "test/loss$"),
-    },
-    "Which run is better": {
         "best accuracy so far": ("val/acc_best$",),
-        "seconds to an accuracy": ("seconds_to_acc/",),
     },
     "How it trains": {
         "learning rate": ("lr$",),

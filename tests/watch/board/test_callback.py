@@ -71,7 +71,7 @@ def test_pictures_text_graph_and_layout(train: Train) -> None:
     assert len(events.Tags()["histograms"]) == 20  # five layers, weight and bias
 
     about = words(events, "run/about")
-    assert "python train.py data=sample model=lenet" in about
+    assert "python train.py \\\n  data=sample \\\n  model=lenet \\\n" in about
     assert f"torch {torch.__version__.partition('+')[0]}" in about
     assert str(outcome.result["commit"]) in about
     assert "batch_size: 8" in words(events, "run/config")
