@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import Precision
 
 import alexnet_lit
 
@@ -27,11 +28,13 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
     module, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model.lrn=true", *overrides))
     data.setup("fit")
     module.cuda()
-    module._trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment] # all that a step asks of it
+    module._trainer = SimpleNamespace(  # type: ignore[assignment] # all that a step asks of it
+        distributed_sampler_kwargs=None, precision_plugin=Precision(), strategy=SimpleNamespace()
+    )
     optimizer = module.optimizer(module.net.parameters())
     strategy = SimpleNamespace(root_device=torch.device(home))
     data.trainer = SimpleNamespace(  # type: ignore[assignment] # all that a loader asks of it
-        strategy=strategy, global_rank=0, world_size=1, testing=False
+        strategy=strategy, distributed_sampler_kwargs=None, testing=False
     )
     loader = data.train_dataloader()
     assert loader.images.device.type == home
@@ -46,7 +49,9 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
         loss = module.training_step(data.on_after_batch_transfer(there, 0), number)
         optimizer.zero_grad()
         loss.backward()
+        module.configure_gradient_clipping(optimizer, 1.0, "norm")
         optimizer.step()
 
     torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
+    assert module.take_point()["grad_norm"] > 0

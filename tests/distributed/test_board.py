@@ -27,7 +27,7 @@ def watch() -> None:
             file.write(f"{os.environ['RANK']} {answers.stage} {int(answers.confusion.sum())}\n")
         return draw(self, answers, *more)
 
-    Pictures.of_answers = told  # type: ignore[method-assign] # in this process alone
+    Pictures.of_answers = told  # type: ignore[method-assign, assignment] # in this process alone
     Budget.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
 
 

@@ -42,7 +42,7 @@ def _outputs(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
         if not any(layer.children()):
             layer.register_forward_hook(lambda layer, _, output, path=path: note(path, layer, output))
     with torch.no_grad():
-        copy(image[None])
+        copy(image[None].to(next(net.parameters())))  # after a fit the net has left its device
     return outputs
 
 
