@@ -51,6 +51,7 @@ TYPED = [
     # Combinations
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
     # Types
+    (["callbacks.board.images=100"], "callbacks.board.images=100: should be less than or equal to 64"),
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
     (["model.dropout=half"], "model.dropout=half: should be a valid number"),
     (["model.dropout=null"], "model.dropout=null: should be a valid number"),
