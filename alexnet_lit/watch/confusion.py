@@ -17,6 +17,7 @@ def draw(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, ti
     confusion(matrix, classes, title, dpi=120).savefig(path, format="png")
 
 
+@fonts()
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str, *, dpi: int) -> Figure:
     """True classes by row, answers by column; the colour is the share of the row, the number the count.
 

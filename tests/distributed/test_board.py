@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.watch.board.budget import Budget
+from alexnet_lit.watch.board.allowance import Allowance
 from alexnet_lit.watch.board.drawing import Answers, Pictures
 from tests.distributed.test_split import shrink
 from tests.processes import LENET, Runs, crew
@@ -28,7 +28,7 @@ def watch() -> None:
         return draw(self, answers, *more)
 
     Pictures.of_answers = told  # type: ignore[method-assign, assignment] # in this process alone
-    Budget.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
+    Allowance.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from lightning.pytorch import Callback, Trainer
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
-from alexnet_lit.watch.board.budget import Budget
+from alexnet_lit.watch.board.allowance import Allowance
 from alexnet_lit.watch.board.drawing import Answers, Pictures
 from alexnet_lit.watch.board.picture import shown
 from alexnet_lit.watch.board.precision import MOST, STEPS, curves
@@ -62,7 +62,7 @@ class Board(Callback):
             activations=activations,
             histograms=histograms,
         )
-        self._budget = Budget(share)
+        self._allowance = Allowance(share)
         self._validations = 0
         self._batch_due = batch
         self._tally: Tally | None = None  # of the validation or test that is going on
@@ -82,7 +82,7 @@ class Board(Callback):
 
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
         """Pictures may take a share of the time from here."""
-        self._budget.start()
+        self._allowance.start()
 
     def on_train_batch_start(self, *_: Any) -> None:
         """Let the gradients of the last step go, as new ones come."""
@@ -127,8 +127,8 @@ class Board(Callback):
         if self._validations % self.every:
             return
         self._waiting = self._answers(trainer, module.validate, tally)
-        if trainer.is_global_zero and self._budget.allows:
-            with self._budget.spend():
+        if trainer.is_global_zero and self._allowance.allows:
+            with self._allowance.spend():
                 self._draw_answers(board, module)
                 if _is_whole(trainer):
                     self._draw_inside(board, module, trainer.global_step)

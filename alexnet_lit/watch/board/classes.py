@@ -6,11 +6,13 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from alexnet_lit.watch.board.gallery import short
+from alexnet_lit.watch.fonts import fonts
 from alexnet_lit.watch.style import BLUE, GRID, INK, blank
 
 _MOST = 30
 
 
+@fonts()
 def classes(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
     """A bar for each class that has images, the least accurate first, by int64 counts (classes, classes) with a row a
     true class; of more than 30 classes those 30 that fare worst.

@@ -5,12 +5,14 @@ from collections.abc import Sequence
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from alexnet_lit.watch.fonts import drawable, fonts
 from alexnet_lit.watch.style import INK, VERMILION, blank
 
 _COLUMNS = 8
 _LETTERS = 16  # of a class's name there is room for so many
 
 
+@fonts()
 def gallery(images: Tensor, captions: Sequence[Sequence[str]], title: str) -> Figure:
     """Images uint8 (N, s, s, 3) in rows of eight, below each its lines: the first in ink, the next in vermilion."""
     columns = min(_COLUMNS, len(images))
@@ -31,4 +33,5 @@ def gallery(images: Tensor, captions: Sequence[Sequence[str]], title: str) -> Fi
 
 def short(name: str) -> str:
     """A class's name, at most so long as there is room for."""
+    name = drawable(name)
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"

@@ -8,6 +8,8 @@ from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-de
 from torch import Tensor, nn
 from torch.utils.tensorboard.summary import image
 
+from alexnet_lit.watch.fonts import fonts
+
 
 def summary(tag: str, picture: Tensor | Figure) -> Summary:
     """The picture, uint8 (H, W, 3) or a figure, as what an event file has of it: a PNG."""
@@ -15,6 +17,7 @@ def summary(tag: str, picture: Tensor | Figure) -> Summary:
     return image(tag, pixels.numpy(), dataformats="HWC")
 
 
+@fonts()
 def rendered(figure: Figure) -> Tensor:
     """The figure drawn: uint8 (H, W, 3)."""
     canvas = figure.canvas

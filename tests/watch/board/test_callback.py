@@ -9,8 +9,8 @@ from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[attr-defined] # made at import time
 
-import alexnet_lit.watch.board.budget
-from alexnet_lit.watch.board.budget import Budget
+import alexnet_lit.watch.board.allowance
+from alexnet_lit.watch.board.allowance import Allowance
 from tests.conftest import Train
 from tests.pictures import TINY as PICTURES
 from tests.pictures import fill
@@ -30,7 +30,7 @@ OF_TEST = ("test/confusion", "test/classes", "test/mistakes")
 @pytest.fixture(autouse=True)
 def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """These runs take a moment: where pictures may take all of the time they do not wait for more of it."""
-    monkeypatch.setattr(Budget, "allows", property(lambda budget: budget.share == 1))
+    monkeypatch.setattr(Allowance, "allows", property(lambda budget: budget.share == 1))
 
 
 def board(folder: Path) -> EventAccumulator:
@@ -203,8 +203,8 @@ def test_time_to_an_accuracy(train: Train) -> None:
 def test_a_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     clock = Clock()
-    monkeypatch.setattr(alexnet_lit.watch.board.budget, "time", clock)
-    budget, drawn = Budget(0.01), []
+    monkeypatch.setattr(alexnet_lit.watch.board.allowance, "time", clock)
+    budget, drawn = Allowance(0.01), []
     budget.start()
     for second in range(1000):
         clock.now += 1

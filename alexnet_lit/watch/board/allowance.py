@@ -7,7 +7,7 @@ from contextlib import contextmanager
 _GUESS = 0.3  # seconds of a set of pictures
 
 
-class Budget:
+class Allowance:
     """Lets something be done as long as all of it takes no more than a share of the time since `start`."""
 
     def __init__(self, share: float) -> None:
