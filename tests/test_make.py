@@ -30,7 +30,7 @@ def test_board_finds_a_port_prints_its_address_and_ends_quietly(tmp_path: Path) 
     output = tmp_path / "board.txt"
     with output.open("w") as file:
         process = subprocess.Popen(
-            ["make", f"--makefile={REPOSITORY / 'Makefile'}", "board", "SETUP=true", f"PY={sys.executable}"],
+            ["make", f"--makefile={REPOSITORY / 'Makefile'}", "board", "SETUP=true", f"PY={sys.executable}", "ARGS="],
             cwd=tmp_path,  # where there are no logs/
             stdout=file,
             stderr=file,
