@@ -120,7 +120,7 @@ TYPED = [
     (["data.image_size=40"], "model: image_size=40 leaves nothing after the last pooling: use 65 or more"),
     (
         ["experiment=quick", "data.train_size=64"],
-        "trainer.val_check_interval=32: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch",
+        "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch",
     ),
     (["checkpoint.keep=-1"], "checkpoint.keep=-1: should be greater than or equal to 0"),
     (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),

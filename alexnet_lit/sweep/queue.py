@@ -108,8 +108,8 @@ class Slurm(_Queue, SlurmLauncher):
 
     def _wait(self, jobs: list[Any]) -> None:
         numbers = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
-        print(f"{len(jobs)} job{'s' * (len(jobs) > 1)} submitted: squeue --job={numbers}", flush=True)
         try:
+            print(f"{len(jobs)} job{'s' * (len(jobs) > 1)} submitted: squeue --job={numbers}", flush=True)
             super()._wait(jobs)
         except KeyboardInterrupt:
             print(f"the jobs stay in the queue: scancel {numbers} ends them", flush=True)
