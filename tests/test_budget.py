@@ -69,6 +69,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return dict(torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"])
 
 
+@pytest.mark.slow
 def test_the_same_again_is_the_same(train: Train, tmp_path: Path) -> None:
     first = train(*TINY, logs=tmp_path / "first")
     assert first.status == 0, first.err
