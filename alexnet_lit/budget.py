@@ -8,9 +8,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import torch
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import Container, DictConfig, OmegaConf
 
 from alexnet_lit import distributed
 from alexnet_lit.data import ImageData
@@ -19,6 +18,7 @@ from alexnet_lit.length import epoch_batches, limited
 from alexnet_lit.mistakes import show
 from alexnet_lit.prepare import Parts, job, prepare, ready
 from alexnet_lit.watch import log
+from alexnet_lit.watch.speed import wait_for_device
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SPARE = 0.03  # of the budget, for what is not measured
@@ -102,17 +102,12 @@ class Trial(Callback):
             self.evaluating = self._elapsed(trainer)
 
     def _start(self, trainer: Trainer) -> None:
-        _wait(trainer)
+        wait_for_device(trainer)
         self._mark = time.monotonic()
 
     def _elapsed(self, trainer: Trainer) -> float:
-        _wait(trainer)
+        wait_for_device(trainer)
         return time.monotonic() - self._mark
-
-
-def _wait(trainer: Trainer) -> None:
-    if trainer.strategy.root_device.type != "cpu":
-        torch.accelerator.synchronize(trainer.strategy.root_device)
 
 
 def try_out(parts: Parts, most: float) -> None:
@@ -231,16 +226,16 @@ def lay_out(config: DictConfig, data: ImageData, speeds: Speeds, left: float) ->
 
 def _changed(config: DictConfig, folder: Path, changes: dict[str, Any]) -> DictConfig:
     """The config with `changes` in place of the budget, here and where it is saved."""
-    config = config.copy()
+    here = config.copy()
+    _put(here, changes)
     file = folder / ".hydra" / "config.yaml"
-    configs = [config]
-    if file.is_file():
+    if file.is_file():  # not of a run that was started from Python
         saved = OmegaConf.load(file)
-        assert isinstance(saved, DictConfig)
-        configs.append(saved)
-    for each in configs:
-        for key, value in {**changes, "budget": None}.items():
-            OmegaConf.update(each, key, value)
-    if len(configs) > 1:
-        OmegaConf.save(configs[1], file)
-    return config
+        _put(saved, changes)
+        OmegaConf.save(saved, file)
+    return here
+
+
+def _put(config: Container, changes: dict[str, Any]) -> None:
+    for key, value in {**changes, "budget": None}.items():
+        OmegaConf.update(config, key, value)

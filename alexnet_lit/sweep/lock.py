@@ -20,8 +20,8 @@ def hold(sweep: Path) -> None:
         lock.acquire(timeout=0)
     except Timeout:
         raise Mistake(f"{sweep}: this sweep is still running: wait for its end, or stop it with Ctrl-C") from None
-    except (OSError, NotImplementedError):
-        return  # a file system without locks
+    except (OSError, NotImplementedError):  # a file system without locks
+        return
     _held.append(lock)
 
 

@@ -71,7 +71,7 @@ class _Queue(BaseSubmititLauncher):
 
     def _left(self, jobs: list[Any]) -> list[Any]:
         """Those that have not ended."""
-        raise NotImplementedError
+        raise NotImplementedError  # a subclass's task
 
     def _told(self, job: Any) -> JobReturn:
         """What a job has to say; of one that died, the worst that a search can be told."""

@@ -23,7 +23,8 @@ def update(sweep: Path) -> None:
     Where they can't be written, the sweep goes on without them.
     """
     lock = FileLock(sweep / ".summary.lock", timeout=30)
-    with suppress(Timeout, OSError, NotImplementedError):  # without it a row may be missing until the next job ends
+    # Without the lock, which some file systems do not have, a row may be missing until the next job ends.
+    with suppress(Timeout, OSError, NotImplementedError):
         lock.acquire()
     try:
         jobs = jobs_of(sweep)

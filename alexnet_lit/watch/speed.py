@@ -107,11 +107,11 @@ class Speed(Callback):
 
     def pause(self, trainer: Trainer) -> None:
         """Stop the training clock: what comes now is no training. The next training batch starts it again."""
-        _wait_for_device(trainer)
+        wait_for_device(trainer)
         self._training.stop()
 
     def _log(self, trainer: Trainer) -> None:
-        _wait_for_device(trainer)
+        wait_for_device(trainer)
         images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
         if not images or not seconds:
             return
@@ -142,7 +142,7 @@ class _Stopwatch:
         self._began = None
 
 
-def _wait_for_device(trainer: Trainer) -> None:
+def wait_for_device(trainer: Trainer) -> None:
     """Let a GPU finish what it was handed, so that the clock tells the truth.
 
     Called where a figure is read, never per step; Lightning waits at the same places to read the loss.

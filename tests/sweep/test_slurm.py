@@ -1,15 +1,13 @@
 """Sweeps on a real Slurm."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import Train
 from tests.slurm import needed, queue, slurm
-from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, started, sweep_of, trouble
 from tests.test_run import equal, scalars, weights
 
 pytestmark = needed
@@ -62,13 +60,7 @@ def test_tasks_of_a_job_are_one_run(command: Train) -> None:
 
 def test_ctrl_c_leaves_the_jobs_in_the_queue(train: Train, tmp_path: Path) -> None:
     ask = [*TINY, *SLURM, "+hydra.launcher.additional_parameters.hold=true", f"paths.logs={tmp_path}", "seed=0,1"]
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *ask],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-    )
+    process = started(*ask, cwd=tmp_path)
     assert process.stdout is not None
     line = process.stdout.readline()
     process.send_signal(signal.SIGINT)

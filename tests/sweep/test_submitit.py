@@ -2,15 +2,13 @@
 
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import REPOSITORY, Train
-from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, trouble
+from tests.conftest import Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, started, trouble
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs alexnet-lit[sweep]")
 
@@ -28,15 +26,7 @@ def test_one_is_done_one_fails_one_is_killed_and_ctrl_c_lets_the_last_one_save(t
     logs = tmp_path / "logs"
     ask = [*TINY, "-m", "hydra/launcher=submitit_local", "optimizer.lr=0.01,-1,0.02,0.03", "checkpoint.every_steps=1"]
     ask += [trouble("kill", killed, job=2), trouble("wait", waiting, job=3), f"paths.logs={logs}"]
-    process = subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *ask],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        start_new_session=True,  # a terminal of its own, as it were
-    )
+    process = started(*ask, cwd=tmp_path)
     deadline = time.monotonic() + 100
     while killed.exists() or waiting.exists() or noted(logs).count("Exiting after successful completion") < 2:
         assert time.monotonic() < deadline

@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from alexnet_lit.checkpoints import STOP_SIGNALS
-from tests.conftest import Outcome
+from tests.conftest import REPOSITORY, Outcome
 
 # Two steps of eight images each: milliseconds.
 TINY = (
@@ -46,6 +47,19 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
 def result_of(job: Path) -> dict[str, Any]:
     content: dict[str, Any] = json.loads((job / "result.json").read_text())
     return content
+
+
+def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    """`python train.py ...` in a terminal of its own, as it were, whose output is read later."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        start_new_session=True,
+    )
 
 
 class Trouble(Callback):
