@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.activation import Activation, activate
 from alexnet_lit.nets.init import Init, initialise
+from alexnet_lit.nets.strided import StridedConv2d
 
 # What the arguments of nets may be.
 Count = Annotated[int, Field(ge=1)]
@@ -99,9 +100,8 @@ def _features(
 ) -> nn.Sequential:
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     for n, conv in enumerate(design.convolutions, start=1):
-        layers[f"conv{n}"] = nn.Conv2d(
-            channels, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups
-        )
+        kind = StridedConv2d if conv.stride > 1 and conv.groups == 1 else nn.Conv2d
+        layers[f"conv{n}"] = kind(channels, conv.channels, conv.kernel, conv.stride, conv.padding, groups=conv.groups)
         activated = {f"{activation}{n}": activate(activation)}
         pooled = {f"pool{n}": _POOLING[design.pooling](window, stride=2)} if conv.pooled else {}
         if norm is not None and conv.normalised and activation == "relu":
