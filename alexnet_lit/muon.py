@@ -20,7 +20,7 @@ class Muon(AdamW):
     A kernel is taken as a matrix (out, in * height * width). Its step is the orthogonal matrix next to Nesterov's
     momentum, times 0.2 * sqrt(the longer side), which is as large as a step of AdamW is (Liu et al. 2025).
     momentum: of kernels; betas, eps: of the rest. linear: take hidden linear layers as kernels too; their matrices are
-    so large that a step takes many times as long on a CPU.
+    so large that a step takes many times as long, on a GPU too.
 
     torch's Muon takes matrices alone. The parameters are to come layer by layer: the last matrix, whose rows belong to
     the classes, is AdamW's.
@@ -82,13 +82,15 @@ class Muon(AdamW):
 def orthogonal(matrix: Tensor) -> Tensor:
     """The orthogonal matrix next to a matrix (M, N), roughly: singular values from 0.7 to 1.2 instead of 1.
 
-    By Newton and Schulz's iteration, of matrix products alone.
+    By Newton and Schulz's iteration, of matrix products alone. On a GPU in bfloat16, as published: singular values are
+    that rough anyway, and its matrix units are then ten times as fast.
     """
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)  # no singular value above 1
+    x = x.bfloat16() if matrix.is_cuda else x
     for _ in range(_TURNS):
         square = x @ x.mT
         x = torch.addmm(x, torch.addmm(square, square, square, beta=b, alpha=c), x, beta=a)
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(matrix.dtype)

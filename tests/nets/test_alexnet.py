@@ -115,7 +115,7 @@ def test_normalisation_stands_between_activation_and_pooling() -> None:
     names = layers(lrn=True)
     assert names[:4] == ["StridedConv2d", "LocalResponseNorm", "MaxPool2d", "Conv2d"]  # it takes the positive part itself
     names = layers(lrn=True, activation="tanh")
-    assert names[:5] == ["Conv2d", "Tanh", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
+    assert names[:5] == ["StridedConv2d", "Tanh", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
 
 
 def test_normalisation_has_the_constants_that_are_given() -> None:
