@@ -83,7 +83,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
     """The orthogonal matrix next to a matrix (M, N), roughly: singular values from 0.7 to 1.2 instead of 1.
 
     By Newton and Schulz's iteration, of matrix products alone. On a GPU in bfloat16, as published: singular values are
-    that rough anyway, and its matrix units are then ten times as fast.
+    that rough anyway, and its matrix units are made for it.
     """
     a, b, c = _COEFFICIENTS
     tall = matrix.shape[0] > matrix.shape[1]

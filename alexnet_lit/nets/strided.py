@@ -10,7 +10,7 @@ class StridedConv2d(nn.Conv2d):
     Matrix units take channels by the eight, and an image has one or three. So on a GPU each block of stride x stride
     pixels becomes the channels of one pixel, and the windows are then next to each other: AlexNet's 11x11 with stride 4
     over 1 channel is a 3x3 with stride 1 over 16 channels, as the twelfth row and column of a window weigh nothing. On
-    an H100 in bf16 a training step of the whole net takes a third less time. A CPU is faster with the layer as it is.
+    an H100 that takes a third off all kernels of a training step. A CPU is faster with the layer as it is.
 
     Weights and their gradients are those of nn.Conv2d. Shape: (B, C, H, W) -> (B, out_channels, H', W').
     """

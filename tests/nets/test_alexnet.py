@@ -113,7 +113,8 @@ def test_what_is_switched_off_is_absent() -> None:
 
 def test_normalisation_stands_between_activation_and_pooling() -> None:
     names = layers(lrn=True)
-    assert names[:4] == ["StridedConv2d", "LocalResponseNorm", "MaxPool2d", "Conv2d"]  # it takes the positive part itself
+    # It takes the positive part itself.
+    assert names[:4] == ["StridedConv2d", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
     names = layers(lrn=True, activation="tanh")
     assert names[:5] == ["StridedConv2d", "Tanh", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
 
