@@ -192,22 +192,29 @@ def test_every_thread_count_gives_the_same_numbers() -> None:
 
 
 # Triton's interpreter runs the kernels of the GPU on a CPU. It is chosen when triton is imported, so in a new process.
+# A run is 4 channels of float32 and 8 of float16: whole runs; ends of runs; less than a run, in several programs.
 TRITON = """
 import itertools
 import torch
 from alexnet_lit.nets import lrn_gpu, lrn_plain
 
+shapes = [(2, 16, 3, 4), (2, 11, 3, 5), (1, 3, 40, 11)]
 layouts = (torch.contiguous_format, torch.channels_last)
-for shape, layout, dtype in itertools.product([(2, 7, 3, 5), (1, 3, 40, 11)], layouts, [torch.float32, torch.float16]):
+offsets = [(torch.float32, 2**30), (torch.float16, 0)]  # in 32 bits; in 64 bits, as for huge tensors
+kinds = [(1, 0.5, True), (4, 0.75, False), (5, 0.75, True), (9, 0.5, False), (9, 0.75, True), (20, 0.75, True)]
+for shape, layout, (dtype, lrn_gpu._NARROW) in itertools.product(shapes, layouts, offsets):
     x, gradient = (torch.randn(shape).mul(8).to(dtype).contiguous(memory_format=layout) for _ in range(2))
-    for size, beta, relu in itertools.product([1, 4, 5, 9], [0.75, 0.5], [False, True]):
+    x[0, 0, 0, :3] = torch.tensor([0.0, -0.0, torch.nan])
+    assert lrn_gpu.available(x)
+    assert not lrn_gpu.available(x.double())
+    for size, beta, relu in kinds:
         settings = (size, 1e-2, beta, 1.5, relu)
-        assert lrn_gpu.available(x)
-        assert not lrn_gpu.available(x.double())
-        torch.testing.assert_close(lrn_gpu.forward(x, *settings), lrn_plain.forward(x, *settings))
+        expected = lrn_plain.forward(x, *settings)
+        torch.testing.assert_close(lrn_gpu.forward(x, *settings), expected, equal_nan=True)
         expected = lrn_plain.backward(x, gradient, *settings)
-        torch.testing.assert_close(lrn_gpu.backward(x, gradient, *settings), expected)
-        torch.testing.assert_close(lrn_gpu.backward(x, gradient.contiguous(), *settings), expected)
+        torch.testing.assert_close(lrn_gpu.backward(x, gradient, *settings), expected, equal_nan=True)
+    other = gradient.contiguous(memory_format=layouts[layout is layouts[0]])
+    torch.testing.assert_close(lrn_gpu.backward(x, other, *settings), expected, equal_nan=True)
 print("equal")
 """
 
@@ -230,8 +237,9 @@ def test_the_kernels_of_the_gpu_equal_plain_operations() -> None:
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("relu", [False, True])
-def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype, relu: bool) -> None:
-    x = torch.randn(4, 96, 13, 13, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
+@pytest.mark.parametrize("channels", [96, 11])
+def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype, relu: bool, channels: int) -> None:
+    x = torch.randn(4, channels, 13, 13, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
     layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean", relu=relu)
     settings = (5, 1e-2 / 5, 0.75, 2.0, relu)
 
