@@ -76,7 +76,13 @@ def _first(error: ValidationError) -> Any:
 def wanted(error: ValidationError) -> str:
     """What the first wrong value should be, in words."""
     text: str = _first(error)["msg"]
-    return text.replace("Input should be", "should be").replace("a valid boolean", "true or false")
+    for theirs, typed in (
+        ("Input should", "should"),
+        ("a valid boolean", "true or false"),
+        ("False, True", "false, true"),
+    ):
+        text = text.replace(theirs, typed)
+    return text
 
 
 def show(value: object) -> str:

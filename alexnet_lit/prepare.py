@@ -55,6 +55,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     resume, saved = _resume_from(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
+    _check_accumulation(config, kind)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
     distributed.check_split(
         module.net,
@@ -149,6 +150,16 @@ def _check_clipping(config: DictConfig) -> None:
         raise Mistake(
             "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
             "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        )
+
+
+def _check_accumulation(config: DictConfig, kind: str) -> None:
+    """Refuse gradients that are added up in a CUDA graph, whose next forward pass writes over what is there."""
+    compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
+    if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
+        raise Mistake(
+            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
+            "use model.compile=true, or a larger data.batch_size"
         )
 
 

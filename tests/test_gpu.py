@@ -1,7 +1,8 @@
-"""On a GPU nothing from the loader to the end of a training step waits for the device."""
+"""On a GPU: nothing from the loader to the end of a training step waits for the device, and CUDA graphs change nothing."""
 
 from collections.abc import Iterator
 from itertools import islice
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from lightning.pytorch.plugins.precision import Precision
 
 import alexnet_lit
+from tests.conftest import SMALL, Train
 
 SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true", "mixup=0.4", "cutmix=1")
 
@@ -55,3 +57,17 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
     torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
     assert module.take_point()["grad_norm"] > 0
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_a_run_in_cuda_graphs_learns_what_it_learns_without(train: Train, tmp_path: Path) -> None:
+    """With last batches that are smaller, several epochs, a clipped norm, and gradients that are drawn."""
+    recipe = ("optimizer=adamw", "model.dropout=0", "trainer.max_epochs=3", "data.batch_size=48")
+    there = ("trainer.accelerator=gpu", "trainer.precision=32-true", "callbacks.board.histograms=true")
+    losses = []
+    for mode in ("false", "reduce-overhead"):
+        outcome = train(*SMALL, *recipe, *there, f"model.compile={mode}", logs=tmp_path / mode)
+        assert outcome.status == 0, outcome.err
+        losses.append([outcome.result[f"{stage}/loss"] for stage in ("train", "val", "test")])
+    assert losses[1] == pytest.approx(losses[0], rel=0.05)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_lit import compose, distributed
+from alexnet_lit.errors import Mistake
+from alexnet_lit.prepare import prepare
 from tests.conftest import Train
 
 # What is typed, and what the line says. {tmp} is an empty folder of the test.
@@ -61,6 +64,10 @@ TYPED = [
     (["data.batch_size=32.5"], "data.batch_size=32.5: should be a valid integer"),
     # Ranges
     (["model.dropout=1.5"], "model.dropout=1.5: should be less than or equal to 1"),
+    (
+        ["model.compile=fast"],
+        "model.compile=fast: should be false, true, 'reduce-overhead', 'max-autotune' or 'max-autotune-no-cudagraphs'",
+    ),
     (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
     (["model.lrn_size=0"], "model.lrn_size=0: should be greater than or equal to 1"),
     (["model.lrn_alpha=-1"], "model.lrn_alpha=-1: should be greater than or equal to 0"),
@@ -162,8 +169,8 @@ TYPED = [
                 "data.batch_size=65 does not divide over trainer.devices=4: use a multiple of 2",
             ),
             (
-                ["trainer=towers", "model.compile=true"],
-                "towers: does not compile parts, as model.compile=true asks for: use model.compile=false, or trainer.",
+                ["trainer=towers", "model.compile=reduce-overhead"],
+                "towers: does not compile parts, as model.compile asks for: use model.compile=false, or trainer.",
             ),
             (
                 ["trainer=towers", "trainer.precision=16-mixed", "optimizer.fused=false"],
@@ -277,6 +284,26 @@ def test_a_file_that_is_no_checkpoint(train: Train, tmp_path: Path) -> None:
     assert f"{file}: not a checkpoint of a run" in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert outcome.status == 2
+
+
+@pytest.mark.parametrize(("mode", "refused"), [("reduce-overhead", True), ("true", False)])
+def test_a_cuda_graph_adds_no_gradients_up(
+    mode: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distributed, "resolve", lambda *_: ("cuda", 1), raising=False)
+    monkeypatch.setattr(distributed, "check_split", _reached, raising=False)
+    typed = ("trainer.accumulate_grad_batches=2", f"model.compile={mode}", "trainer.precision=32-true")
+    line = "trainer.accumulate_grad_batches=2: model.compile=reduce-overhead can't add gradients up on a GPU: use model"
+    with pytest.raises(Mistake if refused else Reached, match=line if refused else None):
+        prepare(compose("data=sample", *typed), tmp_path)
+
+
+class Reached(Exception):
+    """The check was passed."""
+
+
+def _reached(*_: object, **__: object) -> None:
+    raise Reached
 
 
 def test_the_traceback_is_there_for_who_wants_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -192,5 +192,5 @@ def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | i
     if getattr(optimizer, "whole_matrices", False):
         raise mistake(way, f"{type(optimizer).__name__} has to see whole matrices of weights", "optimizer=adamw or sgd")
     if net._compiled_call_impl is not None:
-        raise mistake(way, "does not compile parts, as model.compile=true asks for", "model.compile=false")
+        raise mistake(way, "does not compile parts, as model.compile asks for", "model.compile=false")
     Part(net, Group(size=TOWERS if way == "towers" else ranks, part=0), way)

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, validate_call
 
 from alexnet_lit.nets.activation import Activation
-from alexnet_lit.nets.design import Classes, Conv, ConvNet, Count, Design, NotNegative, Positive, Probability
+from alexnet_lit.nets.design import Classes, Compile, Conv, ConvNet, Count, Design, NotNegative, Positive, Probability
 from alexnet_lit.nets.init import Init
 from alexnet_lit.nets.lrn import LocalResponseNorm
 from alexnet_lit.nets.weights import load_weights
@@ -70,7 +70,7 @@ class AlexNet(ConvNet):
     activation: section 3.1 argues for relu. dropout: probability of each hidden linear unit to be dropped (section
     4.2). A layer that is switched off is absent, not idle. init: see `initialise`. weights: trained ones in place of
     the drawn ones, for the design owt: "imagenet" or a file, see `load_weights`. compile: run the forward pass through
-    torch.compile.
+    torch.compile, see `Compile`.
 
     Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
     Raises: ValueError if image_size is too small for a feature to be left after the last pooling, or weights can't be
@@ -96,7 +96,7 @@ class AlexNet(ConvNet):
         dropout: Probability,
         init: Init,
         weights: str | None,
-        compile: bool,
+        compile: Compile,
     ) -> None:
         if weights is not None and design != "owt":
             raise ValueError(f"weights={weights}: there are none for design={design}: use model=alexnet_owt")

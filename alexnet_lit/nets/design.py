@@ -20,6 +20,11 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
+# Whether the forward pass is compiled; a name is a mode of torch.compile, true its default one. On a GPU
+# "reduce-overhead" and "max-autotune" record CUDA graphs: logits and gradients then lie in memory that the next forward
+# pass writes over, so whatever keeps them longer has to copy them.
+Compile = Literal[False, True, "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
+
 _POOLING: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
@@ -67,7 +72,7 @@ class ConvNet(nn.Module):
         overlapping_pool: bool,
         dropout: float,
         init: Init,
-        compile: bool,
+        compile: Compile,
     ) -> None:
         super().__init__()
         window = 3 if overlapping_pool else 2
@@ -85,8 +90,8 @@ class ConvNet(nn.Module):
         initialise(self, init, activation)
         # Convolutions read and write channels last faster than channels first, on CPUs and on tensor cores alike.
         self.to(memory_format=torch.channels_last)
-        if compile:
-            self.compile()
+        if compile is not False:
+            self.compile(mode=None if compile is True else compile)
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, num_classes)."""

@@ -6,7 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, validate_call
 
 from alexnet_lit.nets.activation import Activation
-from alexnet_lit.nets.design import Classes, Conv, ConvNet, Count, Design, NotNegative, Positive, Probability
+from alexnet_lit.nets.design import Classes, Compile, Conv, ConvNet, Count, Design, NotNegative, Positive, Probability
 from alexnet_lit.nets.lrn import LocalResponseNorm
 
 DESIGN = Design(
@@ -52,7 +52,7 @@ class LeNet(ConvNet):
         overlapping_pool: bool,
         dropout: Probability,
         init: Literal["xavier", "kaiming"],
-        compile: bool,
+        compile: Compile,
     ) -> None:
         norm = partial(LocalResponseNorm, lrn_size, lrn_alpha, lrn_beta, lrn_k, lrn_reduction) if lrn else None
         super().__init__(

@@ -35,8 +35,8 @@ from alexnet_lit.watch.tensorboard import TensorBoard
 # all write these, be there a value or not, and what was typed beside. Of a group its class stands for it, as in SGD.
 _COLUMNS: dict[type, str] = {
     str: "model model.design model.activation model.lrn_reduction model.init data data.tta optimizer scheduler "
-    "trainer.precision",
-    bool: "model.lrn model.overlapping_pool model.compile data.augment.mirror optimizer.nesterov",
+    "model.compile trainer.precision",
+    bool: "model.lrn model.overlapping_pool data.augment.mirror optimizer.nesterov",
     float: "model.dropout data.batch_size data.image_size data.train_size data.fold data.augment.crop "
     "data.augment.translate data.augment.color data.augment.erase data.augment.mixup data.augment.cutmix "
     "optimizer.lr optimizer.momentum optimizer.weight_decay seed trainer.max_epochs trainer.devices "
@@ -82,7 +82,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> d
         elif kind is float:
             start.hparams[key].number_value = float(value)
         else:
-            start.hparams[key].string_value = str(value)
+            start.hparams[key].string_value = str(value).lower() if isinstance(value, bool) else str(value)
     differ = [key for key in typed if f"{key}-" in folder] or typed
     columns = [HParamInfo(name=key, type=_TYPES[kind], differs=key in differ) for key, kind in kinds.items()]
     metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in METRICS]

@@ -132,6 +132,22 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
     torch.testing.assert_close(results(compiled, net, images), results(net, net, images), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("switch", "told"),
+    [("false", []), ("true", [None]), ("reduce-overhead", ["reduce-overhead"]), ("max-autotune", ["max-autotune"])],
+)
+def test_the_compiler_is_told_the_mode(switch: str, told: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+    modes: list[str | None] = []
+
+    def compiler(forward: Callable[[Tensor], Tensor], *, mode: str | None) -> Callable[[Tensor], Tensor]:
+        modes.append(mode)
+        return forward
+
+    monkeypatch.setattr(torch, "compile", compiler)
+    build("lenet", f"compile={switch}")
+    assert modes == told
+
+
 @pytest.mark.usefixtures("fresh_compiler")
 @pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])])
 @pytest.mark.parametrize("memory_format", FORMATS)

@@ -60,7 +60,7 @@ def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
         told = {name: value(cell) for name, cell in row.hparams.items()}
         assert told["model.lrn"] is ("lrn-true" in job.name)
         assert told["optimizer"] == {"sgd": "SGD", "adamw": "AdamW"}[job.name.rpartition("-")[2]]
-        assert told["data.augment.crop"] == 0.9
+        assert (told["data.augment.crop"], told["model.compile"]) == (0.9, "false")
         assert ("optimizer.momentum" in told) is (told["optimizer"] == "SGD")
         assert {metric.name.tag for metric in row.metric_values} == {*METRICS}
         for metric in row.metric_values:

@@ -91,8 +91,11 @@ class Board(Callback):
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Draw the first batch, and the first one after each set of pictures, as no part of training's time."""
         if self.pictures.histograms and _is_whole(trainer):
-            parameters = module.net.named_parameters()
-            self._gradients = {name: each.grad for name, each in parameters if each.grad is not None}
+            named = module.net.named_parameters()
+            gradients = {name: each.grad for name, each in named if each.grad is not None}
+            # Those of a compiled net may lie in a CUDA graph, whose next forward pass writes over them.
+            copied = module.net._compiled_call_impl is not None
+            self._gradients = {name: each.clone() for name, each in gradients.items()} if copied else gradients
         if not self._batch_due:
             return
         self._batch_due = False
