@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -214,30 +215,34 @@ def report(
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|ddp|parallel]...", help="Without any: all."),
+        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp|parallel]...", help="Without any: all."),
     ] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Images a step.")] = 128,
-    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 5,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
+    repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
+    device: Device = "auto",
     file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
 ) -> None:
-    """Measure things beside each other, in turn, and print tables in Markdown.
+    """Measure things beside each other, in turn, and print tables in Markdown: all takes about 12 minutes on two cores.
 
     lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
-    without LRN, and against torchvision's net. profile: where its time goes. data: images/s of the input pipeline
-    against a DataLoader with PIL. epoch: training and evaluation as a whole against the course's program. start: what
-    a command takes until its first step is done, in seconds and memory.
+    without LRN, against torchvision's net, and beside what the device does at its best; on a GPU in bf16 and compiled
+    too. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL. epoch:
+    training and evaluation as a whole against the course's program, and what Lightning adds. start: what a command
+    takes until its first step is done, in seconds and memory. reach: images and seconds to an accuracy, by
+    experiment=fast and by the course's recipe.
     ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
-    of it. Each takes some minutes on two cores.
+    of it. How far it is is told on stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.bench import measure
 
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        raise Mistake(f"--json={file}: not a file in a folder that there is: make {file.parent}, or name another file")
     tables = []
-    for table in measure(what, batch=batch, repeats=repeats, device=device):
+    for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(typer.echo, err=True)):
         typer.echo(table.markdown() + "\n")
         tables.append(dataclasses.asdict(table))
-    if file is not None:
-        file.write_text(json.dumps(tables, indent=2) + "\n")
+        if file is not None:  # each time, so that what is measured is not lost when a person stops the rest
+            file.write_text(json.dumps(tables, indent=2) + "\n")
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""On a GPU nothing from the loader to the end of a step waits for the device, and CUDA graphs change nothing."""
+"""On a GPU nothing from the loader to the end of a step waits for the device, and CUDA graphs change no number."""
 
 from collections.abc import Iterator
 from itertools import islice

@@ -8,6 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
+from alexnet_lit.bench.limits import Limits
 from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
 from alexnet_lit.config import compose
 from alexnet_lit.factory import build
@@ -15,20 +16,23 @@ from alexnet_lit.nets import LocalResponseNorm
 
 # Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
-_GEMM = 4096  # rows and columns of the matrices that tell the machine's speed
-_PRODUCT, _PLAIN, _OURS = "product", "plain torch loop", "this project"
+_PLAIN, _OURS = "plain torch loop", "this project"
 _LRN, _TORCHS = "this project, LRN", "this project, torch's LRN"
 _OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
+# On a GPU: as a run has it by default there, and compiled.
+_HALF = "this project, bf16-mixed"
+_COMPILED = {f"{_HALF}, model.compile={mode}": f"model.compile={mode}" for mode in ("true", "reduce-overhead")}
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
-    """Images/s of training steps in float32 with the course's recipe (plain SGD), dropout on, at 224 px.
+    """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px; in float32, on cuda in
+    bf16 too, with and without a compiler and CUDA graphs.
 
     The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
     """
     labels = torch.randint(10, (batch,), device=device)
     small = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
-    a, b = (torch.randn(_GEMM, _GEMM, device=device) for _ in range(2))
+    limits = Limits(device)
     cases: dict[str, Callable[[], object]] = {
         _PLAIN: _plain_step(small, labels, device),
         _OURS: our_step(small, labels, device),
@@ -37,33 +41,44 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         _OWT: our_step(small, labels, device, "model=alexnet_owt"),
         _VISION: our_step(small, labels, device, "model=alexnet_owt", wrap=_torchvisions),
     }
-    seconds = alternate({_PRODUCT: lambda: a @ b} | cases, repeats=repeats, device=device)
-    gemm = 2e-9 * _GEMM**3 / median(seconds[_PRODUCT])  # GFLOP/s
-    rows = []
-    for name in cases:
-        step = median(seconds[name])
-        base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT}.get(name)
-        more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
-        same = name not in (_OWT, _VISION)  # the course's net
-        rows.append(
-            {
-                "step": name,
-                "images/s": f"{batch / step:.1f}",
-                "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if same else "",
-                f"% of a matrix product's {gemm:.0f} GFLOP/s": f"{100 * GFLOP * batch / step / gemm:.0f}"
-                if same
-                else "",
-                "% more time": f"{spread(more, 0)} than {base}" if base else "",
-            }
-        )
-    how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
-    return Report("Training step", conditions(device, how), rows)
+    if device == "cuda":
+        cases[_HALF] = our_step(small, labels, device, half=True)
+        cases |= {name: our_step(small, labels, device, switch, half=True) for name, switch in _COMPILED.items()}
+    seconds = alternate(limits.cases | cases, repeats=repeats, device=device)
+    rows = [_row(name, seconds, batch, limits) for name in cases]
+    kind = "float32 where nothing else is said" if device == "cuda" else "float32"
+    how = f"batch {batch}, {kind}, medians of {repeats} rounds in turn"
+    more = "ratios round by round, with their range"
+    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds), more), rows)
+
+
+def _row(name: str, seconds: dict[str, list[float]], batch: int, limits: Limits) -> dict[str, str]:
+    step = median(seconds[name])
+    base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT}.get(name)
+    more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
+    same = name not in (_OWT, _VISION)  # the course's net
+    share = 100 * GFLOP * batch / step / limits.product(seconds)
+    return {
+        "step": name,
+        "images/s": f"{batch / step:.1f}",
+        "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if same else "",
+        f"% of {limits.words(seconds)}": f"{share:.0f}" if same else "",
+        "% more time": f"{spread(more, 0)} than {base}" if base else "",
+    }
 
 
 def our_step(
-    images: Tensor, labels: Tensor, device: str, *overrides: str, wrap: Callable[[nn.Module], nn.Module] | None = None
+    images: Tensor,
+    labels: Tensor,
+    device: str,
+    *overrides: str,
+    half: bool = False,
+    wrap: Callable[[nn.Module], nn.Module] | None = None,
 ) -> Callable[[], object]:
-    """A step of the net, pixels and optimizer of `experiment=d2l`. wrap: puts another net in the place of ours."""
+    """A step of the net, pixels and optimizer of `experiment=d2l`.
+
+    half: as under trainer.precision=bf16-mixed. wrap: puts another net in the place of ours.
+    """
     module, _ = build(compose("experiment=d2l", "data=sample", *overrides))
     module.to(device)
     module.net = module.net if wrap is None else wrap(module.net)
@@ -71,7 +86,10 @@ def our_step(
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(module.net(module.pixels(images)), labels).backward()
+        inputs = module.pixels(images)
+        with torch.autocast(device, torch.bfloat16, enabled=half):
+            loss = F.cross_entropy(module.net(inputs), labels)
+        loss.backward()
         optimizer.step()
 
     return step

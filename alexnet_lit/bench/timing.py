@@ -10,6 +10,8 @@ from statistics import median
 
 import torch
 
+_CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
+
 
 @dataclass(frozen=True)
 class Report:
@@ -28,16 +30,20 @@ class Report:
 
 
 def alternate(cases: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of each call of each case: one warm-up each, then `repeats` rounds of all cases in turn."""
+    """Seconds of a call of each case: one round to warm up, then `repeats` rounds of all cases in turn.
+
+    A round is one call of each on a CPU. On cuda it is several of each, which are waited for together.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in cases}
     for n in range(repeats + 1):
         for name, case in cases.items():
             wait(device)
             start = time.perf_counter()
-            case()
+            for _ in range(_CALLS[device]):
+                case()
             wait(device)
             if n:
-                seconds[name].append(time.perf_counter() - start)
+                seconds[name].append((time.perf_counter() - start) / _CALLS[device])
     return seconds
 
 
@@ -47,8 +53,9 @@ def ratios(slow: list[float], fast: list[float]) -> list[float]:
 
 
 def spread(values: list[float], digits: int = 2) -> str:
-    """Median and range: 6.12 (5.98-6.40)."""
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+    """Median and range: 6.12 (5.98-6.40). Of a single value, that alone."""
+    middle = f"{median(values):.{digits}f}"
+    return f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else middle
 
 
 def conditions(device: str, *more: str) -> str:

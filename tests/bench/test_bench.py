@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 import alexnet_lit
 from alexnet_lit.__main__ import app
-from alexnet_lit.bench import BENCHES, measure
+from alexnet_lit.bench import BENCHES, Bench, measure, reach
 from alexnet_lit.bench.data import Pictures, seconds_a_batch
 from alexnet_lit.bench.step import GFLOP
 from alexnet_lit.bench.timing import Report, alternate, ratios, spread
@@ -52,20 +52,47 @@ def test_the_arithmetic_of_a_training_image() -> None:
     assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
 
 
+def test_a_single_value_has_no_range() -> None:
+    assert spread([2.0]) == "2.00"
+
+
+def test_each_measurement_is_told_with_the_time_that_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Report("Title", "A machine.", [{"case": "one"}])
+    parts = {"slow": Bench(lambda **_: table, "one thing", steps=34, seconds=0, once=0, on_gpu=0)}
+    parts["short"] = Bench(lambda **_: table, "another", steps=0, seconds=10, once=0, on_gpu=0)
+    monkeypatch.setattr("alexnet_lit.bench.BENCHES", parts)
+    clock = iter([0.0, 64.0])  # the first took half the time that was thought
+    monkeypatch.setattr("alexnet_lit.bench.time.monotonic", lambda: next(clock))
+    told: list[str] = []
+
+    assert list(measure(None, batch=32, repeats=3, device="cpu", say=told.append)) == [table, table]
+
+    assert told == ["1 of 2  slow: one thing; about 3 min left", "2 of 2  short: another; about 20 s left"]
+
+
+def test_all_of_it_is_thought_to_take_less_than_twelve_minutes_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    table = Report("Title", "A machine.", [{"case": "one"}])
+    monkeypatch.setitem(BENCHES, "lrn", BENCHES["lrn"]._replace(run=lambda **_: table))
+    told: list[str] = []
+    next(measure(None, batch=None, repeats=3, device="cpu", say=told.append))
+    assert 5 <= int(told[0].rpartition("about ")[2].split()[0]) < 12
+
+
 def filled(name: str, folder: Path) -> list[dict[str, str]]:
     """Rows of the table that a measurement prints."""
     file = folder / "bench.json"
-    arguments = ["bench", name, "--batch", "2", "--repeats", "1", "--json", str(file)]
+    arguments = ["bench", name, "--device", "cpu", "--batch", "2", "--repeats", "1", "--json", str(file)]
 
     done = CliRunner().invoke(app, arguments)
 
     assert done.exit_code == 0, done.output
+    assert done.stderr.startswith(f"1 of 1  {name}: ")
     (table,) = json.loads(file.read_text())
     assert table["title"] in done.output
     assert len(table["rows"]) >= 3
     assert f"torch {torch.__version__}" in table["conditions"]
     for row in table["rows"]:
-        assert f"| {' | '.join(row.values())} |" in done.output
+        assert f"| {' | '.join(row.values())} |" in done.stdout
         assert all(
             float(value.split()[0]) > 0 for key, value in row.items() if key in ("torch / ours", "images/s", "s")
         )
@@ -74,9 +101,28 @@ def filled(name: str, folder: Path) -> list[dict[str, str]]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in BENCHES if name != "parallel"])
+@pytest.mark.parametrize("name", [name for name in BENCHES if name not in ("parallel", "reach")])
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
     filled(name, tmp_path)
+
+
+@pytest.mark.slow
+def test_when_an_accuracy_is_reached_and_when_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a machine without Fashion-MNIST, by runs of one step."""
+    monkeypatch.setattr(reach, "_LEVELS", {"cpu": [0.01, 1.0]})
+    monkeypatch.setattr(reach, "_LOOKED_AT", {"cpu": 128})
+    monkeypatch.setattr(reach, "fetch", _nowhere)
+
+    rows = filled("reach", tmp_path)
+
+    assert [row["images"] for row in rows] == ["32", "not within 32", "128", "not within 128"]
+    assert all((float(row["seconds"] or 0) > 0) is (row["accuracy"] == "0.01") for row in rows)
+    (table,) = json.loads((tmp_path / "bench.json").read_text())
+    assert "data=sample, as Fashion-MNIST isn't on this machine" in table["conditions"]
+
+
+def _nowhere(**_: object) -> None:
+    raise Mistake("nowhere to be had")
 
 
 @pytest.mark.slow
@@ -96,6 +142,13 @@ def test_what_two_devices_send_and_hold(tmp_path: Path) -> None:
     for name, count in numbers.items():
         assert float(rows[name]["MB sent a step and device"]) == pytest.approx(4e-6 * count, abs=0.051), name
     assert memory["towers"] < 0.6 * memory["one device"] < memory["DDP"]
+
+
+def test_a_file_that_can_t_be_written_is_told_before_anything_is_measured(tmp_path: Path) -> None:
+    file = tmp_path / "nowhere" / "bench.json"
+    done = CliRunner().invoke(app, ["bench", "--json", str(file)])
+    assert isinstance(done.exception, Mistake)
+    assert str(done.exception).startswith(f"--json={file}: not a file in a folder that there is: make {file.parent}")
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
@@ -123,15 +176,15 @@ def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
         (
             ["lnr"],
             "cpu",
-            "bench lnr: there is no such measurement: use lrn, step, profile, data, epoch, start, ddp, parallel",
+            "bench lnr: there is no such measurement: use lrn, step, profile, data, epoch, start, reach, ddp",
         ),
-        (None, "gpu", "--device=gpu: should be cpu or cuda"),
+        (None, "gpu", "--device=gpu: should be auto, cpu or cuda"),
         pytest.param(
-            *(None, "cuda", "--device=cuda: there is no such device here"),
+            *(None, "cuda", "--device=cuda: this machine has none: use --device cpu"),
             marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
         ),
     ],
 )
 def test_what_there_is_not(names: list[str] | None, device: str, line: str) -> None:
     with pytest.raises(Mistake, match=line):
-        next(measure(names, batch=1, repeats=1, device=device))
+        next(measure(names, batch=1, repeats=1, device=device, say=print))
