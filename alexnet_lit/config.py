@@ -128,6 +128,9 @@ def suggest(key: str) -> str:
     names = _leaves(known())
     if key in names:
         return f"other choices of {key.partition('.')[0]} have it"
+    first, second, *rest = [*key.split("."), ""]
+    if rest and (CONF / first / f"{second}.yaml").is_file():  # callbacks.ema.decay
+        return f"{first}={second} has it"
     group, _, last = key.rpartition(".")
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
