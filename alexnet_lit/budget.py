@@ -25,6 +25,7 @@ _SPARE = 0.03  # of the budget, for what is not measured
 _WARM = 3  # batches before the clock counts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
 _VALIDATING = 0.1  # of the time at most, unless a single validation takes longer
+_AT_WORK = ("ema",)  # callbacks that cost time in every step and checkpoint; the others look on
 # No step moves the weights: what a trial finds is how long things take.
 _STILL = {
     "_target_": "torch.optim.lr_scheduler.ConstantLR",
@@ -170,7 +171,8 @@ def _trial(config: DictConfig) -> DictConfig:
     """The run, but that it goes on until it is stopped, and leaves nothing."""
     config = config.copy()
     config.budget = config.logger = None
-    config.callbacks, config.scheduler = {}, _STILL
+    config.scheduler = _STILL
+    config.callbacks = {name: node for name, node in (config.callbacks or {}).items() if name in _AT_WORK}
     few = min(4, config.trainer.limit_val_batches) if isinstance(config.trainer.limit_val_batches, int) else 4
     endless = {"max_epochs": -1, "max_steps": -1, "max_time": None, "check_val_every_n_epoch": None}
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "profiler": None}

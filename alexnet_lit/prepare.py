@@ -12,6 +12,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from alexnet_lit import distributed, watch
+from alexnet_lit.average import MovingAverage
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.config import plain
 from alexnet_lit.data import ImageData
@@ -57,17 +58,21 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     module, data = build(config)
     _check_accumulation(config, kind)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
+    names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
+    chosen = [make(config, f"callbacks.{name}") for name in names]
     distributed.check_split(
         module.net,
         config.trainer.strategy,
         ranks=ranks,
         precision=config.trainer.precision,
         optimizer=module.optimizer([nn.Parameter(torch.zeros(1))]),  # of its kind
+        callbacks=chosen,
     )
     config = follow(config, data)
     if saved is not None:
         _check_same_classes(module, saved, f"ckpt={config.ckpt}")
         _check_same_net(module, saved, f"ckpt={config.ckpt}")
+        _check_average(chosen, saved, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     _check_validation(config.trainer, epoch_batches(config.trainer, data))
@@ -84,8 +89,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     )
     callbacks: list[Callback] = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     callbacks += [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
-    names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
-    callbacks += [make(config, f"callbacks.{name}") for name in names]
+    callbacks += chosen
     loggers: list[Logger] = [picture.history]
     loggers += [make(config, "logger")] if config.logger else []
     trainer = make(
@@ -236,3 +240,9 @@ def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -
     if other:
         more = f" and {len(other) - 4} more" if len(other) > 4 else ""
         raise Mistake(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {way_out}")
+
+
+def _check_average(callbacks: list[Callback], checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse to train on with an average in place of the weights. Raises: Mistake if what tells them apart is gone."""
+    if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
+        raise Mistake(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")

@@ -19,7 +19,8 @@ LENET = (
 def saved(outcome: Outcome) -> int:
     """The step of last.ckpt, whose weights are numbers."""
     checkpoint = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    assert all(value.isfinite().all() for value in checkpoint["state_dict"].values())
+    trained = checkpoint.get("moving_average", {"trained": []})["trained"]
+    assert all(value.isfinite().all() for value in [*checkpoint["state_dict"].values(), *trained])
     step: int = checkpoint["global_step"]
     return step
 
@@ -54,8 +55,10 @@ def test_a_loss_that_is_no_number_stops_its_own_step(
     assert saved(outcome) == 6
 
 
-@pytest.mark.parametrize("at", [7, 20])
-def test_gradients_that_overflow_spoil_no_checkpoint(train: Train, monkeypatch: pytest.MonkeyPatch, at: int) -> None:
+@pytest.mark.parametrize(("at", "callbacks"), [(7, "default"), (20, "default"), (7, "ema"), (20, "ema")])
+def test_gradients_that_overflow_spoil_no_checkpoint(
+    train: Train, monkeypatch: pytest.MonkeyPatch, at: int, callbacks: str
+) -> None:
     """The loss of that step is finite still. At the end of an epoch a validation would follow."""
 
     def poison(self: Classifier) -> None:
@@ -64,7 +67,7 @@ def test_gradients_that_overflow_spoil_no_checkpoint(train: Train, monkeypatch: 
 
     monkeypatch.setattr(Classifier, "on_after_backward", poison)
 
-    outcome = train(*LENET)
+    outcome = train(*LENET, f"callbacks={callbacks}")
 
     assert (outcome.status, outcome.result["status"]) == (1, "diverged")
     assert f"weights are no longer finite after step {at}: lower optimizer.lr" in outcome.out

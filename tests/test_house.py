@@ -32,6 +32,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
+        "average": ("", "torch pydantic lightning"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
         "ckpt": ("errors", ""),
@@ -65,7 +66,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
-            "errors mistakes config data distributed watch checkpoints lit length factory",
+            "errors mistakes config data distributed watch checkpoints average lit length factory",
             "torch lightning omegaconf",
         ),
     },

@@ -130,6 +130,12 @@ TYPED = [
         "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch",
     ),
     (["checkpoint.keep=-1"], "checkpoint.keep=-1: should be greater than or equal to 0"),
+    (["callbacks=ema", "callbacks.ema.decay=1.5"], "callbacks.ema.decay=1.5: should be less than 1"),
+    (["callbacks=ema", "callbacks.ema.decay=-0.1"], "callbacks.ema.decay=-0.1: should be greater than or equal to 0"),
+    (["callbacks=ema", "callbacks.ema.warmup=10"], "callbacks.ema.warmup=10: should be true or false"),
+    (["callbacks=ema", "callbacks.ema.from_step=0"], "callbacks.ema.from_step=0: should be greater than or equal to 1"),
+    (["callbacks=ema", "callbacks.ema.every_steps=0"], "callbacks.ema.every_steps=0: should be greater than or equal"),
+    (["callbacks.ema.decay=0.9"], "callbacks.ema.decay: there is no such key: callbacks=ema has it"),
     (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),
     (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
     (["data.val_size=0"], "data.val_size=0 leaves no validation images to choose by"),
@@ -179,6 +185,10 @@ TYPED = [
             (
                 ["trainer=towers", "optimizer=muon"],
                 "trainer.strategy=towers: Muon has to see whole matrices of weights: use optimizer=adamw or sgd, or tr",
+            ),
+            (
+                ["trainer=hybrid", "callbacks=ema"],
+                "trainer.strategy=hybrid: MovingAverage has to see the whole net: use callbacks=default, or trainer.st",
             ),
             (
                 ["trainer=towers", "model.lrn=true", "model.lrn_size=101"],

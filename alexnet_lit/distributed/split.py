@@ -1,10 +1,10 @@
 """Lightning's strategy for a net that several devices hold together: the paper's two towers, and the hybrid of 2014."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, get_args
 
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.strategies import DDPStrategy
 from lightning.pytorch.trainer.states import TrainerFn
 from torch import Tensor, nn
@@ -175,9 +175,17 @@ def shares(strategy: str, ranks: int) -> int:
     return {"towers": ranks // TOWERS or 1, "hybrid": 1}.get(strategy, ranks)
 
 
-def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | int, optimizer: Optimizer) -> None:
-    """Raises: Mistake if the strategy is one that splits the net, and that can't be; or not with such an optimizer, as
-    it says by an attribute `whole_matrices`.
+def check_split(
+    net: nn.Module,
+    strategy: str,
+    *,
+    ranks: int,
+    precision: str | int,
+    optimizer: Optimizer,
+    callbacks: Iterable[Callback],
+) -> None:
+    """Raises: Mistake if the strategy is one that splits the net, and that can't be; or not with such an optimizer or
+    callback, as they say by an attribute: `whole_matrices`, `whole_net`.
     """
     if strategy not in get_args(Way):
         return
@@ -191,6 +199,8 @@ def check_split(net: nn.Module, strategy: str, *, ranks: int, precision: str | i
         raise mistake(way, reason, "trainer.precision=32-true")
     if getattr(optimizer, "whole_matrices", False):
         raise mistake(way, f"{type(optimizer).__name__} has to see whole matrices of weights", "optimizer=adamw or sgd")
+    if holders := [type(callback).__name__ for callback in callbacks if getattr(callback, "whole_net", False)]:
+        raise mistake(way, f"{holders[0]} has to see the whole net", "callbacks=default")
     if net._compiled_call_impl is not None:
         raise mistake(way, "does not compile parts, as model.compile asks for", "model.compile=false")
     Part(net, Group(size=TOWERS if way == "towers" else ranks, part=0), way)

@@ -44,7 +44,8 @@ _COLUMNS: dict[type, str] = {
 }
 COLUMNS = {key: kind for kind, keys in _COLUMNS.items() for key in keys.split()}
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
-_NO_COLUMN = ("hydra", "paths", "ckpt", "name", "callbacks", "logger", "data.dir", "data.search", "data.mirrors")
+_ONLOOKERS = ("callbacks.progress", "callbacks.milestones", "callbacks.board", "logger")
+_NO_COLUMN = ("hydra", "paths", "ckpt", "name", *_ONLOOKERS, "data.dir", "data.search", "data.mirrors")
 _TYPES = {bool: DATA_TYPE_BOOL, float: DATA_TYPE_FLOAT64, str: DATA_TYPE_STRING}
 
 

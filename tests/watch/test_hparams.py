@@ -77,14 +77,17 @@ def test_each_switch_of_augmentation_is_a_column() -> None:
 
 
 def test_a_key_of_ones_own_is_a_column(train: Train) -> None:
-    outcome = train(*TINY, "scheduler.warmup=0.5", "optimizer=adamw", "optimizer.betas=[0.8,0.9]", "name=mine")
+    average = ("callbacks=ema", "callbacks.ema.decay=0.9", "callbacks.board.every=2")
+    typed = ("scheduler.warmup=0.5", "optimizer=adamw", "optimizer.betas=[0.8,0.9]", "name=mine")
+    outcome = train(*TINY, *typed, *average)
     experiment, rows = board(outcome.logs / "runs")
     (row,) = rows.values()
     told = {name: value(cell) for name, cell in row.hparams.items()}
     assert (told["scheduler.warmup"], told["optimizer.betas"], told["scheduler"]) == (0.5, "[0.8, 0.9]", "one_cycle")
+    assert (told["callbacks"], told["callbacks.ema.decay"]) == ("ema", 0.9)
     names = {column.name for column in experiment.hparam_infos}
     assert {"scheduler.warmup", "optimizer.betas"} < names
-    assert not {"name", "paths.logs"} & names
+    assert not {"name", "paths.logs", "callbacks.board.every"} & names
 
 
 def test_a_run_that_diverged_has_a_row_and_no_scores(train: Train) -> None:
