@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 
 from alexnet_lit import budget
@@ -139,9 +140,11 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     ids=["best", "last"],
 )
 def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
-    stops: tuple[int, ...], more: tuple[str, ...], train: Train, tmp_path: Path
+    stops: tuple[int, ...], more: tuple[str, ...], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before there is an average, between two times, at a validation, and after the last step, before the test."""
+    # TensorBoard reads files in the order of their names: of those of one second, the process's count comes last.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
     arguments = [*LENET, *typed(OFTEN), *more, "trainer.log_every_n_steps=1"]
     straight = train(*arguments, logs=tmp_path / "straight")
     for step in stops:
