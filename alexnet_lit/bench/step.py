@@ -99,7 +99,7 @@ def _torchvisions(net: nn.Module) -> nn.Module:
     theirs = torchvision.models.AlexNet(num_classes=10)
     theirs.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
     assert isinstance(theirs, nn.Module)
-    return theirs
+    return theirs.to(next(net.parameters()).device)
 
 
 def _with_torchs_lrn(net: nn.Module) -> nn.Module:
