@@ -88,7 +88,12 @@ class Checkpoints(Checkpoint):
         return self.folder / "best.ckpt"
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin to listen for signals."""
+        """Begin to listen for signals, and count the epochs of a resumed run right."""
+        loop = trainer.fit_loop
+        if loop.restarted_mid_epoch and loop.epoch_progress.current.ready == loop.epoch_progress.current.completed:
+            # It was saved with the last batch of an epoch. Lightning has counted that epoch by now, but takes the next
+            # one for its rest and so does not count it as begun: a checkpoint of it would be one epoch behind.
+            loop.reset_restart_stage()
         self._saved_at = time.monotonic()
         self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
 

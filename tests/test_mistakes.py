@@ -27,7 +27,10 @@ TYPED = [
     (["+data.augment.flip=true"], "data.augment.flip: there is no such key"),
     # Choices
     (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
-    (["experiment=quik"], "experiment=quik: there is no such choice: use one of best, d2l, fast, paper_2012, quick"),
+    (
+        ["experiment=quik"],
+        "experiment=quik: there is no such choice: use one of best, d2l, fast, paper_2012, quick, small",
+    ),
     (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, muon, sgd"),
     (["+experiment=quick"], "experiment has a place already: leave out the +"),
     # Form
