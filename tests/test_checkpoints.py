@@ -66,6 +66,7 @@ def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest
     assert [file.name for file in (outcome.folder / "checkpoints").iterdir()] == ["last.ckpt"]
 
 
+@pytest.mark.slow
 def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)
@@ -86,6 +87,7 @@ def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path
     assert not [path for path in (outcome.logs / "runs").iterdir() if not (path / "result.json").exists()]
 
 
+@pytest.mark.slow
 def test_the_same_net_goes_on_from_a_file_that_was_moved(train: Train, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)

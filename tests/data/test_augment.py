@@ -252,6 +252,7 @@ def test_evaluation_knows_no_augmentation() -> None:
         assert torch.equal(changed.on_after_batch_transfer(batch, 0).images, changed.pixels(batch.images))
 
 
+@pytest.mark.slow
 def test_an_image_is_changed_by_seed_epoch_and_image_alone() -> None:
     def epoch(number: int, *overrides: str) -> Tensor:
         changed = data("data.train_size=60", "data.val_size=0", "objective=null", *EVERYTHING, *overrides)

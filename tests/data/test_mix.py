@@ -168,6 +168,7 @@ def together(batches: list[Batch]) -> tuple[Tensor, Tensor]:
     return torch.cat([batch.images for batch in batches]), torch.cat([soft(batch) for batch in batches])
 
 
+@pytest.mark.slow
 def test_what_is_mixed_hangs_on_seed_and_epoch_alone() -> None:
     images, labels = together(epoch(data()))
 
@@ -178,6 +179,7 @@ def test_what_is_mixed_hangs_on_seed_and_epoch_alone() -> None:
         assert not torch.allclose(together(changed)[0], images, atol=0.01)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("world_size", [2, 3, 4])
 def test_pairs_stay_together_on_any_number_of_ranks(world_size: int) -> None:
     whole = epoch(data())

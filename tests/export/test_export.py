@@ -81,6 +81,7 @@ def test_probabilities_are_those_of_predict(
     assert metadata["alexnet_lit"] == alexnet_lit.__version__
 
 
+@pytest.mark.slow
 def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
     folder, pictures = rgb
     outcome = verb("export", str(folder), "--format=torch", "--out=net.pt2")
@@ -93,6 +94,7 @@ def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path:
     torch.testing.assert_close(net(images), alexnet_lit.load(folder).predict(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_onnx_has_standard_operators_and_a_free_batch(exported: Exported) -> None:
     model = onnx.load(exported("onnx", None)[0])
     onnx.checker.check_model(model, full_check=True)

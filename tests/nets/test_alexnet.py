@@ -56,7 +56,9 @@ def real_images(
     return pixels(train.images[:count]), train.labels[:count]
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float64, 1e-12)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), pytest.param(torch.float64, 1e-12, marks=pytest.mark.slow)]
+)
 def test_equals_the_course_net(dtype: torch.dtype, tolerance: float) -> None:
     ours, theirs = AlexNet(**COURSE).eval().to(dtype), reference().eval().to(dtype)
     with torch.no_grad():

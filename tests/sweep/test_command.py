@@ -49,10 +49,12 @@ def test_jobs_are_named_after_what_differs(train: Train) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_jobs_that_differ_in_name_lie_in_one_sweep(train: Train) -> None:
     assert names(train, "-m", "experiment=quick,d2l") == ["0_experiment-quick", "1_experiment-d2l"]
 
 
+@pytest.mark.slow
 def test_a_key_of_a_group_that_is_swept_over_is_looked_for_in_each_choice(train: Train) -> None:
     ask = ["optimizer=adamw,adamw", "optimizer.eps=1e-7"]  # the default optimizer has no eps
     assert names(train, "-m", *ask) == ["0_optimizer-adamw", "1_optimizer-adamw"]
@@ -79,6 +81,7 @@ def test_a_name_is_never_too_long_and_never_another_s() -> None:
     assert one != other
 
 
+@pytest.mark.slow
 def test_sweeps_of_the_same_second_have_folders_of_their_own(train: Train, tmp_path: Path) -> None:
     same = f"hydra.sweep.dir=${{sweep_folder:{tmp_path}/logs/sweeps,2026-01-01_00-00-00}}"
     for _ in range(2):
@@ -88,6 +91,7 @@ def test_sweeps_of_the_same_second_have_folders_of_their_own(train: Train, tmp_p
     assert all(len(jobs_of(sweep)) == 1 for sweep in sweeps)
 
 
+@pytest.mark.slow
 def test_a_job_that_can_not_be_composed_is_told_before_any_is_started(train: Train) -> None:
     outcome = train(*TINY, "-m", "optimizer=sgd,adamw", "optimizer.momentum=0.9", "seed=0,1")
     line = "error: optimizer=adamw seed=0: optimizer.momentum: there is no such key: other choices of optimizer have it"
@@ -102,10 +106,12 @@ def test_a_ready_sweep_needs_no_more_than_its_name(train: Train) -> None:
     assert {*IDEAS, WHOLE_NET} == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
 
 
+@pytest.mark.slow
 def test_a_ready_sweep_takes_other_values(train: Train) -> None:
     assert names(train, "-m", "sweep=lrn", "seed=3") == ["0_model.lrn-true", "1_model.lrn-false"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", ["experiment=quick", "experiment=d2l", "model=lenet"])
 def test_ideas_are_switched_over_one_at_a_time(recipe: str) -> None:
     configs = {name: leaves(plain(compose(recipe, "sweep=ideas", f"idea={name}"))) for name in IDEAS}

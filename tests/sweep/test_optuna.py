@@ -9,6 +9,7 @@ from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
 
+@pytest.mark.slow
 def test_it_has_to_have_an_objective(train: Train) -> None:
     pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")

@@ -22,6 +22,7 @@ def test_the_colour_is_the_share_of_the_row(tmp_path: Path) -> None:
     assert colours([[8, 2], [0, 1]]) != colours([[5, 5], [0, 1]])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 31, 200])
 def test_any_number_of_classes_has_a_picture(count: int, tmp_path: Path) -> None:
     matrix = [[int(row == column) for column in range(count)] for row in range(count)]
