@@ -1,4 +1,4 @@
-"""What is measured: one thing beside another in one run, in turn, medians quoted."""
+"""What `bench` measures: one thing beside another in one process, in turn, told as medians."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -21,10 +21,10 @@ from alexnet_lit.errors import Mistake
 
 
 class Bench(NamedTuple):
-    """A measurement, and roughly what it takes.
+    """A measurement, and roughly how long it takes.
 
-    steps, seconds: of a round on two CPU cores, training steps of a batch and what else. once: steps before the rounds.
-    on_gpu: seconds in all, for three rounds.
+    A round on two CPU cores takes as long as `steps` training steps of a batch, and `seconds` more. once: steps before
+    the first round. on_gpu: seconds in all, for three rounds.
     """
 
     run: Callable[..., Report]

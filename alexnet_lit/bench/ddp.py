@@ -29,8 +29,8 @@ def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
     """Images/s of steps of the course's recipe at 224 px, the batch split over all devices.
 
     On a CPU one process with a thread a core is compared with a process a core, of one thread each; on cuda one GPU
-    with all of them. Efficiency is the speed beside that of one process on a CPU, and beside that of as many GPUs as
-    there are on cuda.
+    with all of them. Efficiency is the share of the speed that would be ideal: that of one process on a CPU, that of
+    one GPU times their number on cuda.
     """
     ranks = torch.cuda.device_count() if device == "cuda" else max(2, cores())
     with _Workers(1, batch, device) as one, _Workers(ranks, batch, device) as all_of_them:

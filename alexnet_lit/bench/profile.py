@@ -14,8 +14,8 @@ _ROWS = 14
 
 
 def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
-    """The operations that take the most time of a step with LRN, of themselves, without what they call; on cuda the
-    kernels, of a step in bf16.
+    """The operations that take the most time of a step with LRN, each without what it calls; on cuda the kernels of a
+    step in bf16.
     """
     on_gpu = device == "cuda"
     own = "self_device_time_total" if on_gpu else "self_cpu_time_total"

@@ -1,4 +1,4 @@
-"""How soon a net becomes so good: this project's recipe beside the course's, by what runs note down of themselves."""
+"""How soon validation accuracy comes to a level: this project's recipe beside the course's, by what runs log."""
 
 from collections.abc import Sequence
 from pathlib import Path

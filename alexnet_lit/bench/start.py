@@ -26,7 +26,7 @@ _IMPORTS = "import torch, lightning, torchmetrics, hydra"
 
 
 def bench_start(*, batch: int, repeats: int, device: str) -> Report:
-    """Seconds and peak memory of whole processes: a run of a single step at 224 px, --help, and the imports alone."""
+    """Seconds and peak memory of whole processes: a run of one step at 224 px, --help, --cfg job, imports alone."""
     run = (f"data.batch_size={batch}", f"trainer.accelerator={device}")
     with TemporaryDirectory() as scratch:
         train = [sys.executable, "-c", "from alexnet_lit.app import main; main()", f"paths.logs={scratch}"]

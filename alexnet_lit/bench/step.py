@@ -1,4 +1,4 @@
-"""A whole training step of the course's net: this project's against a plain torch loop, and what LRN adds to it."""
+"""A whole training step: this project's beside a plain torch loop and torchvision's net, and what LRN adds to it."""
 
 from collections.abc import Callable
 from statistics import median
@@ -25,8 +25,8 @@ _COMPILED = {f"{_HALF}, model.compile={mode}": f"model.compile={mode}" for mode 
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
-    """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px; in float32, on cuda in
-    bf16 too, with and without a compiler and CUDA graphs.
+    """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px, in float32; on cuda also
+    in bf16, with and without a compiler and CUDA graphs.
 
     The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
     """
