@@ -126,11 +126,8 @@ def known() -> DictConfig:
 def suggest(key: str) -> str:
     """A few words on which key a person may have meant by one that does not exist."""
     names = _leaves(known())
-    if key in names:
-        return f"other choices of {key.partition('.')[0]} have it"
-    first, second, *rest = [*key.split("."), ""]
-    if rest and (CONF / first / f"{second}.yaml").is_file():  # callbacks.ema.decay
-        return f"{first}={second} has it"
+    if choices := _choices_with(key):
+        return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
     group, _, last = key.rpartition(".")
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
@@ -142,6 +139,14 @@ def suggest(key: str) -> str:
     if siblings:
         return f"there are {', '.join(siblings)}"
     return "python train.py --cfg job lists the keys"
+
+
+def _choices_with(key: str) -> list[str]:
+    """The choices of a group that have this key of it: optimizer=sgd for optimizer.momentum."""
+    group, _, rest = key.partition(".")
+    files = sorted((CONF / group).glob("*.yaml")) if rest else []
+    # A file for the whole config (`@package _global_`) says data.broken where others say broken.
+    return [f"{group}={file.stem}" for file in files if {key, rest} & {*_leaves(DictConfig(OmegaConf.load(file)))}]
 
 
 def _close(word: str, known: Sequence[str]) -> list[str]:

@@ -42,7 +42,7 @@ TYPED = [
     (["-m", "seed=1,2", "--cfg=job"], "--cfg shows the config of one run: leave out -m"),
     (
         ["optimizer=adamw", "optimizer.momentum=0.9"],
-        "optimizer.momentum: there is no such key: other choices of optimizer",
+        "optimizer.momentum: there is no such key: optimizer=muon and optimizer=sgd have it",
     ),
     (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
     # Sweeps
@@ -138,6 +138,7 @@ TYPED = [
     (["callbacks=ema", "callbacks.ema.warmup=10"], "callbacks.ema.warmup=10: should be true or false"),
     (["callbacks=ema", "callbacks.ema.from_step=0"], "callbacks.ema.from_step=0: should be greater than or equal to 1"),
     (["callbacks=ema", "callbacks.ema.every_steps=0"], "callbacks.ema.every_steps=0: should be greater than or equal"),
+    (["data.broken=skip"], "data.broken: there is no such key: data=image_folder has it"),
     (["callbacks.ema.decay=0.9"], "callbacks.ema.decay: there is no such key: callbacks=ema has it"),
     (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),
     (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
