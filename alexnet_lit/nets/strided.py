@@ -32,8 +32,19 @@ class StridedConv2d(nn.Conv2d):
             paddings.append((padding, (windows - 1 + window) * stride - padding - size))  # below 0 cuts off
         (top, bottom), (left, right) = paddings
         images = _blocks(F.pad(x, (left, right, top, bottom)), self.stride)
-        weight = _blocks(F.pad(self.weight, (0, sides[1], 0, sides[0])), self.stride)
-        return F.conv2d(images, weight, self.bias)
+        return F.conv2d(images, _blocks(_padded(self.weight, *sides), self.stride), self.bias)
+
+
+def _padded(weight: Tensor, below: int, right: int) -> Tensor:
+    """Zeros below and to the right of kernels (out, C, height, width).
+
+    The rows that are padded are those of the memory, channels last. So the gradient has the strides of the weight, in
+    the dimension of a single channel too: DistributedDataParallel warns, and copies it, where it has others.
+    """
+    channels = weight.shape[1]
+    rows = F.pad(weight.permute(0, 2, 3, 1).flatten(2), (0, right * channels, 0, below))  # (out, height, width * C)
+    padded: Tensor = rows.unflatten(2, (-1, channels)).permute(0, 3, 1, 2)
+    return padded
 
 
 def _blocks(x: Tensor, stride: tuple[int, ...]) -> Tensor:

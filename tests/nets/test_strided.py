@@ -39,9 +39,23 @@ def test_equals_torchs_convolution(
     torch.testing.assert_close(ours(images), theirs(images), atol=0, rtol=0)
 
 
-def test_what_comes_out_is_in_channels_last() -> None:
-    layer = StridedConv2d(1, 96, 11, 4, 1).to(memory_format=torch.channels_last)
-    assert layer.by_blocks(torch.rand(2, 1, 67, 67)).is_contiguous(memory_format=torch.channels_last)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_output_and_gradient_lie_in_memory_as_those_of_convolutions_do(channels: int) -> None:
+    """Next to the weights: of a gradient with other strides DistributedDataParallel warns, be it for one channel."""
+    layer = StridedConv2d(channels, 96, 11, 4, 1).to(memory_format=torch.channels_last)
+    out = layer.by_blocks(torch.rand(2, channels, 67, 67))
+    assert out.is_contiguous(memory_format=torch.channels_last)
+    out.sum().backward()
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.stride() == layer.weight.stride()
+
+
+def test_it_is_exported_with_any_number_of_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a GPU."""
+    monkeypatch.setattr(StridedConv2d, "forward", StridedConv2d.by_blocks)
+    layer, images = StridedConv2d(1, 6, 11, 4, 2), torch.rand(3, 1, 67, 67)
+    program = torch.export.export(layer, (images,), dynamic_shapes=({0: torch.export.Dim("batch")},))
+    torch.testing.assert_close(program.module()(images[:1]), layer(images[:1]))
 
 
 @pytest.mark.gpu
