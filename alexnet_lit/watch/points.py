@@ -16,7 +16,11 @@ class Points(Callback):
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self._step = -1  # of the last point: with accumulated gradients several batches end at the same step
+        self._step = 0  # finished before this batch
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Note the step, to see at its end whether the batch was one: not where gradients are only added up."""
+        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Log a point if it is time to."""
@@ -24,7 +28,6 @@ class Points(Callback):
         last = trainer.is_last_batch or step == trainer.max_steps
         if step == self._step or (step % self.every and not last):
             return
-        self._step = step
         values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
         check_loss(values["train/loss"], step)
         for logger in trainer.loggers:
