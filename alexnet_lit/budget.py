@@ -16,7 +16,7 @@ from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.length import epoch_batches, limited
 from alexnet_lit.mistakes import show
-from alexnet_lit.prepare import Parts, job, prepare, ready
+from alexnet_lit.prepare import Parts, message_to_ranks, prepare, ready
 from alexnet_lit.watch import log
 from alexnet_lit.watch.speed import wait_for_device
 
@@ -185,7 +185,7 @@ def _measured(parts: Parts, most: float) -> Speeds:
     if parts.ranks == 1:
         try_out(parts, most)
     else:
-        told = {**job(parts.config, parts.folder), "trial": most}
+        told = {**message_to_ranks(parts.config, parts.folder), "trial": most}
         ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
         if ended.mistake:
             raise Mistake(ended.mistake)

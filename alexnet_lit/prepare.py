@@ -112,7 +112,7 @@ def ready(parts: Parts) -> Parts:
     return parts if parts.data.found == before else prepare(follow(parts.config, parts.data), parts.folder)
 
 
-def job(config: DictConfig, folder: Path) -> dict[str, Any]:
+def message_to_ranks(config: DictConfig, folder: Path) -> dict[str, Any]:
     """What a rank is told: the config as it was composed, so that each finds out for itself what `auto` stands for."""
     told = config.copy()
     told.paths.run = str(folder)

@@ -14,7 +14,7 @@ from alexnet_lit import budget, distributed, watch
 from alexnet_lit.config import continued_overrides, plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
-from alexnet_lit.prepare import Parts, job, prepare, ready
+from alexnet_lit.prepare import Parts, message_to_ranks, prepare, ready
 from alexnet_lit.result import Result, collect, origin, write_result
 from alexnet_lit.resume import program
 from alexnet_lit.watch import log
@@ -37,7 +37,7 @@ def run(config: DictConfig, folder: Path) -> Result:
         if parts is not before:
             _announce_data(parts)
         log.info("images from %s", parts.data.origin)
-        told = job(follow(config, parts.data), folder)
+        told = message_to_ranks(follow(config, parts.data), folder)
         if crew is None:
             return _spread(parts, told) if parts.ranks > 1 else _train(parts)
         crew.tell(told)
