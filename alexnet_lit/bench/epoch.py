@@ -71,12 +71,19 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
                 took = case()
                 if n:
                     seconds[name].append(took)
+    how = f"{size.train} batches of {batch} for training and {size.test} for evaluation, medians of {repeats} rounds"
+    theirs = f"the course's program in float32 with {size.workers} workers"
+    ours = f"this project with trainer.precision={parts.config.trainer.precision}"
+    return Report("An epoch, in small", conditions(device, how, theirs, ours), _rows(seconds, batch, size))
+
+
+def _rows(seconds: dict[str, list[float]], batch: int, size: _Size) -> list[dict[str, str]]:
     more = [a - b for a, b in zip(seconds[_OURS], seconds[_LOOP], strict=True)]
     overhead = {
         "% more time by Lightning": spread([100 * a / b for a, b in zip(more, seconds[_LOOP], strict=True)], 1),
         "ms more a step by Lightning": spread([1e3 * each / (size.train + size.test) for each in more], 1),
     }
-    rows = [
+    return [
         {
             "program": name,
             "s": spread(seconds[name]),
@@ -84,12 +91,8 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
             "times the course's program": spread(ratios(seconds[_COURSE], seconds[name])),
             **(overhead if name == _OURS else dict.fromkeys(overhead, "")),
         }
-        for name in cases
+        for name in seconds
     ]
-    how = f"{size.train} batches of {batch} for training and {size.test} for evaluation, medians of {repeats} rounds"
-    theirs = f"the course's program in float32 with {size.workers} workers"
-    ours = f"this project with trainer.precision={parts.config.trainer.precision}"
-    return Report("An epoch, in small", conditions(device, how, theirs, ours), rows)
 
 
 def _course(batch: int, device: str, size: _Size) -> Callable[[], float]:
