@@ -6,19 +6,16 @@ from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import Callback
-from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig
 from torch import nn
 
 from alexnet_lit import distributed, watch
-from alexnet_lit.average import MovingAverage
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.config import plain
+from alexnet_lit.continued import check_continues, read_continued
 from alexnet_lit.data import ImageData
-from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build, check_root, follow, make, read_checkpoint
+from alexnet_lit.factory import build, check_root, follow, make
 from alexnet_lit.length import epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
@@ -53,7 +50,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     place = distributed.here()
     kind, ranks = _devices(config, place)
     _check_clipping(config)
-    resume, saved = _resume_from(config.ckpt)
+    resume, saved = read_continued(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     _check_accumulation(config, kind)
@@ -70,9 +67,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     )
     config = follow(config, data)
     if saved is not None:
-        _check_same_classes(module, saved, f"ckpt={config.ckpt}")
-        _check_same_net(module, saved, f"ckpt={config.ckpt}")
-        _check_average(chosen, saved, f"ckpt={config.ckpt}")
+        check_continues(saved, module, chosen, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     _check_validation(config.trainer, epoch_batches(config.trainer, data))
@@ -87,16 +82,13 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    callbacks: list[Callback] = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
-    callbacks += [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
-    callbacks += chosen
-    loggers: list[Logger] = [picture.history]
-    loggers += [make(config, "logger")] if config.logger else []
+    onlookers = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
+    keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     trainer = make(
         config,
         "trainer",
-        callbacks=callbacks,
-        logger=loggers,
+        callbacks=[*onlookers, *keepers, *chosen],
+        logger=[picture.history, *([make(config, "logger")] if config.logger else [])],
         plugins=[AtomicFile(), distributed.Surroundings(place)],
         default_root_dir=str(folder),
         **distributed.arguments(place, kind=kind, strategy=config.trainer.strategy),
@@ -195,54 +187,3 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
             f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
         )
     return objective
-
-
-def _resume_from(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file that `ckpt` means, and what is in it. Raises: Mistake if training can't go on from there."""
-    if ckpt is None:
-        return None, None
-    path = Path(ckpt).expanduser().absolute()
-    if path.is_dir():
-        path = path / "checkpoints" / "last.ckpt"
-    if not path.is_file():
-        raise Mistake(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
-    checkpoint = read_checkpoint(path)
-    if "optimizer_states" not in checkpoint:
-        raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
-    return path, checkpoint
-
-
-def _check_same_classes(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of other classes, or of these in another order. Raises: Mistake that names them."""
-    here = list(module.classes)
-    there = checkpoint["hyper_parameters"].get("classes", here)  # checkpoints of before they were kept have none
-    if changed := changed_classes(there, here):
-        way_out = "make them what they were, or start a new run"
-        raise Mistake(f"{name}: the classes have changed since, now {changed}: {way_out}")
-
-
-def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of another net. Raises: Mistake that names what differs: keys of model, else weights."""
-    there, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
-    # How weights were drawn and whether the net is compiled is no part of it.
-    keys = sorted({*there, *here} - {"weights", "init", "compile"})
-    other = [f"model.{key}={show(there.get(key))}" for key in keys if there.get(key) != here.get(key)]
-    way_out = "set these, or start a new run"
-    if not other:
-        mine, theirs = (
-            {key: tuple(value.shape) for key, value in state.items()}
-            for state in (module.state_dict(), checkpoint["state_dict"])
-        )
-        other = [
-            f"{key} {theirs.get(key, 'missing')}" for key in {**mine, **theirs} if mine.get(key) != theirs.get(key)
-        ]
-        way_out = "use a checkpoint of this net"
-    if other:
-        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-        raise Mistake(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {way_out}")
-
-
-def _check_average(callbacks: list[Callback], checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse to train on with an average in place of the weights. Raises: Mistake if what tells them apart is gone."""
-    if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
-        raise Mistake(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")

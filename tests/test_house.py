@@ -57,6 +57,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),
+        "continued": ("errors mistakes average data lit factory", "lightning"),
     },
     {
         "facade": ("lazy config factory saved", ""),
@@ -66,7 +67,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
-            "errors mistakes config data distributed watch checkpoints average lit length factory",
+            "errors mistakes config data distributed watch checkpoints lit length factory continued",
             "torch lightning omegaconf",
         ),
     },
