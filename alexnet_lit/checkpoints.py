@@ -74,6 +74,7 @@ class Checkpoints(Checkpoint):
         self.say = say
         self.best_score = -math.inf  # in the direction that is better
         self._stop_asked = 0  # the signal that did
+        self._step = -1  # finished before the last batch
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
@@ -118,11 +119,15 @@ class Checkpoints(Checkpoint):
         self.say(f"{name}: finishing this step, then saving; once more to stop at once")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
+        """Note the step, see `_within_step`."""
+        self._step = trainer.global_step
+
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Save if it is time to; stop if asked to. Where validation comes next, both wait for its end."""
-        if _validates_next(trainer, batch_idx):
+        if self._within_step(trainer) or _validates_next(trainer, batch_idx):
             return  # resumed from here, Lightning would leave that validation out
         stop, due = self._agree(trainer)
         run_ends = trainer.should_stop or trainer.global_step == trainer.max_steps  # within an epoch too
@@ -136,10 +141,18 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._save_best(trainer)
+        if self._within_step(trainer):
+            return
         stop, _ = self._agree(trainer)
         self._save_last(trainer)
         if stop:
             raise Interrupted(stop)
+
+    def _within_step(self, trainer: Trainer) -> bool:
+        """Whether the last batch ended no step: gradients that are being added up are in no checkpoint, so saving and
+        stopping wait for the batch that ends it. If the run ends here, there is none.
+        """
+        return trainer.global_step == self._step and not trainer.should_stop
 
     def _agree(self, trainer: Trainer) -> tuple[str, bool]:
         """By which signal any rank was asked to stop, and whether any finds it time to save: all must do the same."""

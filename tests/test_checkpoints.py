@@ -1,9 +1,11 @@
-"""Checkpoints that cannot be written, and checkpoints that are of another net."""
+"""Checkpoints that cannot be written, those of a step of several batches, and those that are of another net."""
 
 import errno
 import json
+import os
 import resource
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 
 from alexnet_lit.checkpoints import AtomicFile
 from alexnet_lit.errors import Mistake
+from alexnet_lit.lit import Classifier
 from tests.conftest import Train
 
 LENET = (
@@ -64,6 +67,35 @@ def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest
     assert outcome.result["status"] == "failed"
     assert torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
     assert [file.name for file in (outcome.folder / "checkpoints").iterdir()] == ["last.ckpt"]
+
+
+@pytest.mark.slow
+def test_a_step_of_several_batches_is_finished_before_a_stop(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its gradients so far are in no checkpoint. A validation comes in the middle of it."""
+    arguments = (*LENET, "data.train_size=320", "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=5")
+    straight = train(*arguments, logs=tmp_path / "straight")
+
+    def on_train_batch_start(module: Classifier, batch: Any, batch_idx: int) -> None:
+        begin(module, batch, batch_idx)
+        if batch_idx == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    begin = Classifier.on_train_batch_start
+    with monkeypatch.context() as patch:
+        patch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
+        stopped = train(*arguments, logs=tmp_path / "stopped")
+    assert (stopped.status, stopped.result["steps"], stopped.result["images"]) == (130, 2, 6 * 32), stopped.err
+
+    resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
+
+    assert (resumed.status, resumed.result["steps"]) == (0, 4), resumed.err
+    mine, other = (
+        torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for outcome in (resumed, straight)
+    )
+    assert all(torch.equal(value, other[name]) for name, value in mine.items())
 
 
 @pytest.mark.slow
