@@ -1,5 +1,6 @@
 """result.json: what a run came to, in figures."""
 
+import functools
 import json
 import math
 import platform
@@ -61,6 +62,7 @@ def write_result(result: Result, folder: Path) -> None:
     part.replace(folder / "result.json")
 
 
+@functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
 def _commit() -> str | None:
     """The checkout's commit, with `-dirty` where files differ from it; null outside one."""
     try:

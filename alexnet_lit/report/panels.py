@@ -1,6 +1,8 @@
 """The panels of the report's picture: a learning curve each, and effects with their intervals."""
 
+import math
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import NamedTuple
 
 from matplotlib.axes import Axes
@@ -109,14 +111,25 @@ def _panel(axes: Axes, lines: Sequence[Line], title: str, along: str) -> None:
 
 
 def _forest(axes: Axes, effects: Effects, text: Words) -> None:
-    """A dot and its interval for each effect, and a diamond for what the paper says."""
+    """A dot and its interval for each effect, and a diamond for what the paper says.
+
+    One beyond all measure, more than ten times the median, is an arrow with a number: beside it no other could be seen.
+    """
     _dress(axes, effects.title, text("points"))
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color=GREY, linewidth=1)
     dot, diamond = COLOURS[1][0], COLOURS[2][0]
+    most = 10 * median(abs(found.value) for found in effects.found) or math.inf
+    across = axes.get_yaxis_transform()  # 0 to 1 from left to right
     for n, (name, found, claim) in enumerate(zip(effects.names, effects.found, effects.claims, strict=True)):
-        axes.text(0, n - 0.22, name, transform=axes.get_yaxis_transform(), fontsize=9, color=INK)
+        axes.text(0, n - 0.22, name, transform=across, fontsize=9, color=INK)
+        if abs(found.value) > most:
+            edge, inwards, side = (0.98, -0.03, "right") if found.value > 0 else (0.02, 0.03, "left")
+            axes.plot(edge, n, ">" if found.value > 0 else "<", color=dot, markersize=7, transform=across)
+            number = f"{found.value:+.1f}".replace("-", MINUS)
+            axes.text(edge + inwards, n, number, transform=across, ha=side, va="center", fontsize=9, color=INK)
+            continue
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [n, n], color=dot, linewidth=2, solid_capstyle="butt")
         axes.plot(found.value, n, "o", color=dot, markersize=6)

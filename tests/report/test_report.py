@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from alexnet_lit.report.figures import MINUS
 from alexnet_lit.watch import fonts
 from tests.conftest import Train
 from tests.report.made import events, run, table
@@ -212,3 +213,16 @@ def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -
     assert done.status == 2
     assert "there are idea=base, idea=lrn, idea=tanh" in done.err
     assert not (sweep / "report.md").exists()
+
+
+def test_an_effect_beyond_all_measure_is_an_arrow_with_a_number(verb: Train, tmp_path: Path) -> None:
+    """Others can be seen beside it; it has its place in the table as ever."""
+    for idea, accuracy in (("base", 0.8), ("lrn", 0.81), ("tanh", 0.79), ("crop", 0.82), ("sigmoid", 0.1)):
+        for seed in (0, 1):
+            run(tmp_path / f"{idea}{seed}", f"idea={idea}", f"seed={seed}", seed=seed, test=accuracy + seed / 100)
+    assert verb("report", str(tmp_path)).status == 0
+
+    drawn = re.findall(rf">\s*([+{MINUS}]?[\d.]+)\s*</text>", (tmp_path / "report.html").read_text())
+    assert "+70.0" in drawn
+    ticks = [float(number.replace(MINUS, "-")) for number in drawn if number != "+70.0"]
+    assert max(map(abs, ticks), default=0) < 20
