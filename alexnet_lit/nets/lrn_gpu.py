@@ -71,6 +71,7 @@ def _works(device: torch.device) -> bool:
     return True
 
 
+# A line for each of their parameters would be longer than the kernels: hence `fmt: skip`.
 @triton.jit
 def _normalise(x, y, lanes, step, channels, alpha, k, beta: constexpr, size: constexpr, relu: constexpr,
     run: constexpr, width: constexpr, wide: constexpr, block: constexpr):  # fmt: skip
