@@ -35,7 +35,7 @@ quick: ready  ## Train the real AlexNet at 224 px on real images (5 to 8 minutes
 train: ready  ## One run, ARGS="model.lrn=true", or a sweep, ARGS="-m model.lrn=true,false seed=0,1,2"
 	$(PY) train.py $(ARGS)
 
-test: ready  ## The whole test suite (CPU, about 12 minutes on 2 cores)
+test: ready  ## The whole test suite (CPU, about 15 minutes on 2 cores)
 	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
 test-fast: ready  ## The tests that answer within 2 minutes
@@ -45,7 +45,7 @@ test-slurm: ready  ## The tests that need Slurm, beside one that is started for 
 	@$(SETUP) slurm
 	@bash .ci/slurm $(PY) -m pytest -m slurm $(SPREAD) $(ARGS)
 
-bench: ready  ## Measurements of speed, a table each (about 12 minutes on 2 cores; ARGS="step --batch 128")
+bench: ready  ## Measurements of speed, a table each (about 10 minutes on 2 cores; ARGS="step --batch 128")
 	@$(PY) -m alexnet_lit bench $(ARGS)
 
 board: ready  ## TensorBoard on logs/, at a free port, whose address it prints (ARGS="--port=6006")

@@ -222,7 +222,7 @@ def bench(
     device: Device = "auto",
     file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
 ) -> None:
-    """Measure things beside each other, in turn, and print tables in Markdown: all takes about 12 minutes on two cores.
+    """Measure things beside each other, in turn, and print tables in Markdown: all takes about 10 minutes on two cores.
 
     lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
     without LRN, against torchvision's net, and beside what the device does at its best; on a GPU in bf16 and compiled
