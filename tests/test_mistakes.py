@@ -263,6 +263,7 @@ FILES: list[tuple[str, Callable[[Path], object], str]] = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("write", "line"), [case[1:] for case in FILES], ids=[case[0] for case in FILES])
 def test_a_wrong_file(write: Callable[[Path], object], line: str, train: Train, tmp_path: Path) -> None:
     folder = tmp_path / "data"

@@ -45,6 +45,7 @@ def test_a_table_in_markdown() -> None:
     ]
 
 
+@pytest.mark.slow
 def test_the_arithmetic_of_a_training_image() -> None:
     net = alexnet_lit.build_net(alexnet_lit.compose("model.dropout=0"))
     with FlopCounterMode(display=False) as counter:
@@ -161,6 +162,7 @@ def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1.5 / 255)
 
 
+@pytest.mark.slow
 def test_a_batch_is_timed_behind_those_that_warm_up() -> None:
     def batches() -> Iterator[int]:
         for number in range(100):

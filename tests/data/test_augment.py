@@ -238,6 +238,7 @@ def data(*overrides: str) -> ImageData:
 EVERYTHING = [f"data.augment.{key}={value}".lower() for key, value in ALL.items()]
 
 
+@pytest.mark.slow
 def test_every_switch_is_a_key_and_off_by_default_but_for_the_mirror() -> None:
     assert alexnet_lit.compose("data=sample").data.augment == alexnet_lit.compose().data.augment
     assert data().augment.draws == 1

@@ -61,6 +61,7 @@ def test_the_address_is_torchvisions() -> None:
     assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url == weights.IMAGENET
 
 
+@pytest.mark.slow
 def test_with_torchvisions_weights_it_is_torchvisions_net(tmp_path: Path) -> None:
     theirs = torchvision.models.alexnet(weights=None).eval()
     file = tmp_path / "alexnet.pth"

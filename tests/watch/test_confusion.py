@@ -12,6 +12,7 @@ def pixels(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
         return np.asarray(image.convert("RGB"))
 
 
+@pytest.mark.slow
 def test_the_colour_is_the_share_of_the_row(tmp_path: Path) -> None:
     def colours(matrix: list[list[int]]) -> set[bytes]:
         draw(matrix, ["a", "b"], tmp_path / "c.png", "title")

@@ -87,6 +87,7 @@ def test_a_layer_that_is_used_twice_multiplies_twice() -> None:
     assert table[5] == ["total", "16", "32", "0.000"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("model", ["alexnet", "alexnet_2012"])
 def test_multiply_adds_are_half_of_the_operations_that_torch_counts(model: str) -> None:
     net = build_net(compose(f"model={model}")).eval()

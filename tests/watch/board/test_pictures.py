@@ -56,6 +56,7 @@ def test_a_flat_kernel_is_grey_and_each_has_its_own_scale() -> None:
     assert [int(sheet[2, 37, 0]), int(sheet[34, 69, 0])] == [0, 255]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("text", NETS)
 def test_activations_of_any_net_leave_it_as_it_is(text: str, channels: int) -> None:
