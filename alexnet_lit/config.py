@@ -125,9 +125,9 @@ def known() -> DictConfig:
 
 def suggest(key: str) -> str:
     """A few words on which key a person may have meant by one that does not exist."""
-    names = _leaves(known())
     if choices := _choices_with(key):
         return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
+    names = _leaves(known())
     group, _, last = key.rpartition(".")
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
