@@ -6,12 +6,12 @@ from typing import Any
 
 from lightning import Callback
 
-from alexnet_lit.average import MovingAverage
 from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
+from alexnet_lit.optim import MovingAverage
 
 
 def read_continued(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:

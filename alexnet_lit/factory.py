@@ -22,7 +22,7 @@ from alexnet_lit.errors import Mistake
 from alexnet_lit.length import run_length
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import explain_argument, show, wanted
-from alexnet_lit.schedules import Schedule
+from alexnet_lit.optim import Schedule
 
 _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)

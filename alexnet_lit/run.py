@@ -10,13 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit import budget, distributed, watch
-from alexnet_lit.config import continued_overrides, plain
+from alexnet_lit import budget, distributed, trial, watch
+from alexnet_lit.announce import announce, announce_data, conclude, introduce
+from alexnet_lit.config import plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
 from alexnet_lit.prepare import Parts, message_to_ranks, prepare, ready
-from alexnet_lit.result import Result, collect, origin, write_result
-from alexnet_lit.resume import program
+from alexnet_lit.result import Result, collect, write_result
 from alexnet_lit.watch import log
 
 
@@ -32,10 +32,10 @@ def run(config: DictConfig, folder: Path) -> Result:
     with _telling(folder):
         config = budget.sized(config, folder)
         parts = prepare(config, folder)
-        _announce(parts)
+        announce(parts)
         before, parts = parts, ready(parts)  # a missing or broken file is told before anything starts
         if parts is not before:
-            _announce_data(parts)
+            announce_data(parts)
         log.info("images from %s", parts.data.origin)
         told = message_to_ranks(follow(config, parts.data), folder)
         if crew is None:
@@ -63,7 +63,7 @@ def take_part() -> Result:
             crew.settle(mistake)
         crew.settle()
         if "trial" in told:
-            budget.try_out(parts, told["trial"])
+            trial.try_out(parts, told["trial"])
             return {"status": "completed"}
         return _train(parts)
 
@@ -99,7 +99,7 @@ def _train(parts: Parts) -> Result:
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
     status, reason = "failed", ""
     try:
-        _introduce(parts)
+        introduce(parts)
         trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
         _test(parts)
         status = "completed"
@@ -129,32 +129,8 @@ def _train(parts: Parts) -> Result:
             write_result(result, parts.folder)
             parts.picture.draw()
             watch.tell_board(trainer.loggers, plain(parts.config), result)
-    _conclude(parts, result)
+    conclude(parts, result)
     return result
-
-
-def _introduce(parts: Parts) -> None:
-    """Tell TensorBoard what begins here. It knows of a run that goes on."""
-    if parts.resume is not None or not parts.config.logger:
-        return
-    config, made = parts.config, origin(parts.folder)
-    typed, versions = made["overrides"], made["versions"]
-    about = {
-        "command": " \\\n  ".join(["python train.py", *typed]),
-        "device": f"{parts.device}, precision {config.trainer.precision}",
-        "images": f"{parts.data.sizes['train']:,} training, {parts.data.sizes['val']:,} validation, "
-        f"{parts.data.sizes['test']:,} test, from {parts.data.origin}",
-        "commit": made["commit"],
-        "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
-    }
-    size = config.data.image_size
-    watch.introduce(
-        parts.trainer.loggers,
-        about=about,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        net=parts.module.net,
-        input_shape=(parts.data.channels, size, size),
-    )
 
 
 def _test(parts: Parts) -> None:
@@ -168,47 +144,6 @@ def _test(parts: Parts) -> None:
     if parts.checkpoints.objective is not None and best.exists():
         parts.module.load_state_dict(read_checkpoint(best)["state_dict"])
     parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
-
-
-def _announce(parts: Parts) -> None:
-    """What is about to happen: device, data, net."""
-    config = parts.config
-    strategy = "" if config.trainer.strategy == "auto" else f", {config.trainer.strategy}"
-    log.info("device  %s, precision %s%s", parts.device, config.trainer.precision, strategy)
-    if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
-        log.warning("precision %s: a CPU without bf16 units takes many times as long", config.trainer.precision)
-    _announce_data(parts)
-    if config.data.validate == "test":
-        log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
-    log.info("run     %s", parts.folder)
-    if parts.resume is not None:
-        log.info("resume  %s", parts.resume)
-        for override in continued_overrides(parts.folder):
-            log.info("        with %s", override)
-    size = config.data.image_size
-    watch.show(watch.layers(parts.module.net, (parts.data.channels, size, size)))
-
-
-def _announce_data(parts: Parts) -> None:
-    """How many images there are, and how large."""
-    sizes, px = parts.data.sizes, f"{parts.data.source_size} px -> {parts.config.data.image_size} px"
-    images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
-    log.info("data    %s of %d classes, %s", images, len(parts.data.classes), px)
-
-
-def _conclude(parts: Parts, result: Result) -> None:
-    """The closing table, and how to go on."""
-    checkpoints = parts.checkpoints
-    checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
-    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
-    sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
-    disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
-    places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}
-    watch.show(watch.closing({**result, **places}))
-    if result["status"] == "diverged" and checkpoints.last.exists():
-        log.info("last finite weights: %s", checkpoints.last)
-    if result["status"] == "interrupted" and checkpoints.last.exists():
-        log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
 
 
 def _spread(parts: Parts, told: dict[str, Any]) -> Result:

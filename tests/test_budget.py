@@ -9,9 +9,10 @@ import torch
 from omegaconf import OmegaConf
 
 import alexnet_lit
-from alexnet_lit.budget import Speeds, lay_out, seconds
+from alexnet_lit.budget import lay_out, seconds
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import Mistake
+from alexnet_lit.trial import Speeds
 from tests.conftest import Train
 
 TINY = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "optimizer=adamw", "budget=8s")

@@ -32,23 +32,21 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
-        "average": ("", "torch pydantic lightning"),
+        "optim": ("errors", "torch pydantic lightning"),
+        "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
         "ckpt": ("errors", ""),
         "output": ("errors", ""),
-        "schedules": ("", "torch pydantic"),
-        "muon": ("", "torch pydantic"),
-        "gradients": ("", "torch lightning"),
     },
     {
         "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
-        "lit": ("data schedules gradients", "torch lightning torchmetrics"),
+        "lit": ("data optim scores", "torch lightning"),
         "config": ("errors mistakes", "hydra omegaconf"),
         "length": ("data", "omegaconf"),
     },
     {
-        "factory": ("errors mistakes config data schedules lit length", "torch pydantic lightning hydra omegaconf"),
+        "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("config lit watch", "lightning"),
         "sweep": (
             "errors groups resume config distributed watch",
@@ -57,7 +55,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),
-        "continued": ("errors mistakes average data lit factory", "lightning"),
+        "continued": ("errors mistakes optim data lit factory", "lightning"),
     },
     {
         "facade": ("lazy config factory saved", ""),
@@ -79,10 +77,17 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "errors nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
         ),
-        "budget": ("errors mistakes data distributed watch length prepare", "torch lightning omegaconf"),
+        "trial": ("errors distributed watch prepare", "lightning omegaconf"),
     },
     {
-        "run": ("errors resume config distributed watch checkpoints factory result prepare budget", "omegaconf"),
+        "budget": ("errors mistakes data distributed watch length prepare trial", "omegaconf"),
+        "announce": ("config watch result resume prepare", "omegaconf"),
+    },
+    {
+        "run": (
+            "errors config distributed watch checkpoints factory result prepare trial budget announce",
+            "omegaconf",
+        ),
     },
     {
         "job": ("errors mistakes config distributed result sweep run", "hydra omegaconf"),

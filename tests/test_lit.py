@@ -10,7 +10,7 @@ from torch import Tensor
 import alexnet_lit
 from alexnet_lit.data import CLASSES, Batch
 from alexnet_lit.data.files import load_sample
-from alexnet_lit.lit import Classifier, Score
+from alexnet_lit.lit import Classifier
 
 SMALL = ("data=sample", "data.image_size=65")
 
@@ -54,19 +54,6 @@ def test_a_prediction_leaves_the_mode_alone_and_knows_no_dropout(module: Classif
 def test_refuses_what_is_no_image(module: Classifier, images: torch.Tensor) -> None:
     with pytest.raises(ValueError, match="predict takes uint8 images"):
         module.predict(images)
-
-
-def test_a_score_is_over_images_not_over_batches() -> None:
-    logits, labels = torch.randn(7, 10), torch.arange(7)
-    score = Score()
-    for part in (slice(0, 5), slice(5, 7)):
-        loss_sum = F.cross_entropy(logits[part], labels[part], reduction="sum")
-        score.update(loss_sum, (logits[part].argmax(1) == labels[part]).sum(), len(labels[part]))
-
-    values = score.compute()
-
-    assert values["loss"] == pytest.approx(F.cross_entropy(logits, labels).item(), rel=1e-6)
-    assert values["acc"] == pytest.approx((logits.argmax(1) == labels).float().mean().item())
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -7,7 +7,7 @@ import torch
 
 import alexnet_lit
 from alexnet_lit.lit import Classifier
-from alexnet_lit.schedules import one_cycle
+from alexnet_lit.optim import one_cycle
 
 
 def rates(total_steps: int, *, steps: int | None = None, warmup: float = 0.1) -> list[float]:

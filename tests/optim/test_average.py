@@ -12,10 +12,10 @@ import torch
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 
-from alexnet_lit import budget
-from alexnet_lit.average import MovingAverage
+from alexnet_lit import trial
 from alexnet_lit.errors import Mistake
 from alexnet_lit.lit import Classifier
+from alexnet_lit.optim import MovingAverage
 from tests.conftest import Train
 from tests.processes import Runs
 from tests.test_run import equal, scalars, weights
@@ -204,5 +204,5 @@ def test_a_budget_is_measured_with_it(train: Train, monkeypatch: pytest.MonkeyPa
     def look(parts: Any, most: float) -> None:
         raise Mistake(f"there is {[type(each).__name__ for each in parts.trainer.callbacks]}")
 
-    monkeypatch.setattr(budget, "try_out", look)
+    monkeypatch.setattr(trial, "try_out", look)
     assert "'MovingAverage'" in train(*LENET, "budget=8s").err
