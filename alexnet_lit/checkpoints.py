@@ -46,7 +46,8 @@ class Checkpoints(Checkpoint):
 
     last.ckpt is written every `every_steps` steps or `every_minutes` minutes, at the end of each epoch and of the run,
     and on a stop; it holds all that training needs to go on. best.ckpt holds weights and config only. `keep`: how many
-    bests stay. A value that is not a number never becomes best.
+    bests stay. Of equal scores, which are common on few images, the later is best: that net has learnt for longer. A
+    value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
     waits for its end. The second acts at once, as ever. SIGUSR1 and SIGUSR2, which clusters send before the time limit,
@@ -170,7 +171,7 @@ class Checkpoints(Checkpoint):
         if self.objective is None or self.keep == 0:
             return
         score = self.sign * float(trainer.callback_metrics[self.objective])
-        if math.isnan(score) or score <= self.best_score:
+        if math.isnan(score) or score < self.best_score:
             return
         self.best_score = score
         if trainer.is_global_zero:

@@ -128,3 +128,14 @@ def test_the_same_net_goes_on_from_a_file_that_was_moved(train: Train, tmp_path:
 
     assert outcome.status == 0, outcome.err
     assert json.loads((outcome.folder / "result.json").read_text())["steps"] == 4
+
+
+def test_of_equal_scores_the_later_is_best(train: Train) -> None:
+    """Nothing is learnt at a rate of 0, so each of the three validations comes to the same."""
+    outcome = train(*LENET, "optimizer.lr=0.0", "trainer.max_epochs=3", "checkpoint.keep=2", "logger=none")
+    assert outcome.status == 0, outcome.err
+    checkpoints = outcome.folder / "checkpoints"
+    steps = {
+        name: torch.load(checkpoints / f"{name}.ckpt", weights_only=True)["global_step"] for name in ("best", "best_2")
+    }
+    assert steps == {"best": 6, "best_2": 4}
