@@ -111,7 +111,7 @@ def rgb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pictures = fill(root / "pictures", train=20, test=5)
     recipe = ("model.activation=relu", "model.init=kaiming", "optimizer=adamw", "optimizer.lr=3e-3")
     data = (*TINY, f"data.dir={pictures}", "data.batch_size=8")
-    return _run(root / "logs", *data, *recipe, "trainer.max_epochs=3"), pictures
+    return _run(root / "logs", *data, *recipe, "trainer.max_epochs=5"), pictures
 
 
 def _run(logs: Path, *arguments: str) -> Path:
