@@ -57,9 +57,14 @@ class ProgressiveResizing(Callback):
             ) from error
         self._hooks = [net.register_forward_pre_hook(self._shrink), net.features.register_forward_hook(self._enlarge)]
 
+    def light_steps(self, trainer: Trainer) -> tuple[float, float]:
+        """How many steps have small images, and what one is of a later step: about as much as it has of the px."""
+        until = self.share * trainer.estimated_stepping_batches if self.share else 0.0
+        return until, (self.size / self.image_size) ** 2
+
     def on_train_start(self, trainer: Trainer, module: Any) -> None:
         """Find out how long the run is."""
-        self._until = self.share * trainer.estimated_stepping_batches if self.share else 0
+        self._until, _ = self.light_steps(trainer)
 
     def on_train_batch_start(self, trainer: Trainer, module: Any, *_: Any) -> None:
         """Choose the size of this step's images."""

@@ -53,29 +53,42 @@ class Plan:
 class Estimate:
     """Share of the work done and seconds left. Work is counted in images, an evaluated one as a third of a trained one;
     the seconds come from what each kind has cost so far, the first step (memory, kernels, compilation) left out.
+    light: of so many batches at the beginning of the run, an image is only such a share of the work of a later one.
 
     Call `trained` and `evaluated` as each batch ends, with the time.
     """
 
-    def __init__(self, *, plan: Plan, batches: int, per_validation: int | None, test: int) -> None:
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        batches: int,
+        per_validation: int | None,
+        test: int,
+        light: tuple[float, float] = (0, 1.0),
+    ) -> None:
         """`batches` of training are already done (a resumed run); images of one validation and of the final test."""
         self.plan = plan
         self.batches = batches
+        self._light = light
         self.measured = 0  # batches whose time is known
         self._per_validation = per_validation
         self._test = test
         self._validations = plan.validations(batches)
         self._partial = 0  # images of the validation or test that is going on
         self._seen = [0, 0]  # training batches and images of this process
-        self._cost = {"train": [0, 0.0], "evaluation": [0, 0.0]}  # images, seconds
+        self._cost = {"train": [0.0, 0.0], "evaluation": [0.0, 0.0]}  # work, seconds
+        self._timed = 0  # training images whose time is known
         self._mark: float | None = None
 
     def trained(self, images: int, now: float) -> None:
         """Take note that a training batch has ended."""
+        work = self._work(self.batches + 1) - self._work(self.batches)
         self.batches += 1
         self._seen[0] += 1
         self._seen[1] += images
-        self._lap("train", images, now)
+        self._timed += images if self._mark is not None else 0
+        self._lap("train", images * work, now)
 
     def evaluated(self, images: int, now: float) -> None:
         """Take note that a validation or test batch has ended."""
@@ -91,8 +104,8 @@ class Estimate:
     @property
     def images_per_second(self) -> float | None:
         """Training speed so far, checkpoints included."""
-        images, seconds = self._cost["train"]
-        return images / seconds if seconds else None
+        _, seconds = self._cost["train"]
+        return self._timed / seconds if seconds else None
 
     @property
     def seconds(self) -> float:
@@ -109,7 +122,7 @@ class Estimate:
             return None  # how large a batch is, the first one says
         images, evaluations = remaining
         evaluated = self._validations * self._validation_images() + self._partial
-        done = self.batches * self._batch_images() + EVALUATION * evaluated
+        done = self._work(self.batches) * self._batch_images() + EVALUATION * evaluated
         whole = done + images + EVALUATION * evaluations
         return done / whole if whole else None
 
@@ -119,27 +132,34 @@ class Estimate:
         remaining = self._remaining()
         if remaining is None or not self.measured:
             return None
-        train, evaluation = (seconds / images if images else None for images, seconds in self._cost.values())
+        train, evaluation = (seconds / work if work else None for work, seconds in self._cost.values())
         if evaluation is None:
             evaluation = (train or 0.0) * EVALUATION
         if train is None:
             train = evaluation / EVALUATION
         return remaining[0] * train + remaining[1] * evaluation
 
-    def _lap(self, kind: str, images: int, now: float) -> None:
+    def _lap(self, kind: str, work: float, now: float) -> None:
         if self._mark is not None:
             self.measured += 1
-            self._cost[kind][0] += images
+            self._cost[kind][0] += work
             self._cost[kind][1] += now - self._mark
         self._mark = now
 
     def _remaining(self) -> tuple[float, float] | None:
-        """Images still to train on, and to evaluate."""
+        """Images still to train on, light ones counted as less, and to evaluate."""
         if self.plan.batches is None:
             return None
         validations = max(0, self.plan.validations(self.plan.batches) - self._validations)
         evaluations = validations * self._validation_images() + self._test - self._partial
-        return max(0, self.plan.batches - self.batches) * self._batch_images(), max(0.0, evaluations)
+        work = max(0.0, self._work(self.plan.batches) - self._work(self.batches))
+        return work * self._batch_images(), max(0.0, evaluations)
+
+    def _work(self, batches: int) -> float:
+        """What the first `batches` of training are, in later ones."""
+        until, share = self._light
+        light = min(batches, until)
+        return light * share + batches - light
 
     def _batch_images(self) -> float:
         return self._seen[1] / self._seen[0] if self._seen[0] else 1.0
@@ -164,6 +184,14 @@ def final_test_images(trainer: Trainer) -> int:
     if isinstance(limit, float):
         return int(size * limit)
     return int(min(size, limit * getattr(data, "batch_size", size)))
+
+
+def light_batches(trainer: Trainer) -> tuple[float, float]:
+    """How many batches are light at first, and how light: as a callback says that makes them so, in steps."""
+    callbacks = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
+    said = [each.light_steps(trainer) for each in callbacks if hasattr(each, "light_steps")]
+    steps, share = said[0] if said else (0, 1.0)
+    return steps * trainer.accumulate_grad_batches, share
 
 
 def _training_batches(trainer: Trainer, per_epoch: int | None) -> int | None:

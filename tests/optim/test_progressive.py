@@ -13,6 +13,8 @@ from torch import Tensor
 import alexnet_lit
 from alexnet_lit.lit import Classifier
 from alexnet_lit.nets.design import ConvNet
+from alexnet_lit.watch import progress
+from alexnet_lit.watch.estimate import Estimate
 from tests.conftest import Train
 from tests.test_run import equal, weights
 
@@ -45,10 +47,11 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
+@pytest.mark.parametrize("compiled", ["false", pytest.param("true", marks=pytest.mark.slow)])
 def test_the_first_steps_have_small_images_and_validation_has_whole_ones(
-    train: Train, maps: list[tuple[int, int]]
+    compiled: str, train: Train, maps: list[tuple[int, int]]
 ) -> None:
-    outcome = train(*LENET)
+    outcome = train(*LENET, f"model.compile={compiled}")
     assert outcome.status == 0, outcome.err
     units = 16 * 5 * 5  # of the last map of an image of 28 px
     epoch, look = 10, [(28, units)]
@@ -83,6 +86,21 @@ def test_the_share_is_one_of_the_steps(share: float, small: int, train: Train, m
     outcome = train(*LENET, f"callbacks.progressive.share={share}", "data.val_size=0", "objective=null")
     assert outcome.status == 0, outcome.err
     assert [size for size, _ in maps[:-1]] == [20] * small + [28] * (20 - small)
+
+
+@pytest.mark.parametrize("gathered", [1, 2])
+def test_the_time_that_is_left_is_told_of_the_small_images(
+    gathered: int, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def look(**arguments: Any) -> Estimate:
+        told.append(arguments.get("light", (0, 0)))
+        return Estimate(**arguments)
+
+    told: list[tuple[float, float]] = []
+    monkeypatch.setattr(progress, "Estimate", look)
+    outcome = train(*LENET, f"trainer.accumulate_grad_batches={gathered}")
+    assert outcome.status == 0, outcome.err
+    assert told[0] == pytest.approx((10, (20 / 28) ** 2)), "batches"
 
 
 @pytest.mark.slow
