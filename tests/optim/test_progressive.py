@@ -47,11 +47,10 @@ def maps(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     return seen
 
 
-@pytest.mark.parametrize("compiled", ["false", pytest.param("true", marks=pytest.mark.slow)])
 def test_the_first_steps_have_small_images_and_validation_has_whole_ones(
-    compiled: str, train: Train, maps: list[tuple[int, int]]
+    train: Train, maps: list[tuple[int, int]]
 ) -> None:
-    outcome = train(*LENET, f"model.compile={compiled}")
+    outcome = train(*LENET)
     assert outcome.status == 0, outcome.err
     units = 16 * 5 * 5  # of the last map of an image of 28 px
     epoch, look = 10, [(28, units)]
@@ -125,6 +124,15 @@ def test_stopped_among_small_images_a_run_ends_where_it_would_have_ended(
     assert resumed.status == 0, resumed.err
     assert equal(weights(resumed.folder, "last"), weights(straight.folder, "last"))
     assert resumed.result["test/loss"] == straight.result["test/loss"]
+
+
+@pytest.mark.slow
+def test_a_compiled_net_learns_the_same(train: Train, tmp_path: Path) -> None:
+    exact = (*LENET, "model.dropout=0.0", "trainer.precision=64-true")
+    plain, compiled = (train(*exact, f"model.compile={kind}", logs=tmp_path / kind) for kind in ("false", "true"))
+    assert (plain.status, compiled.status) == (0, 0), compiled.err
+    for name, weight in weights(plain.folder, "last").items():
+        torch.testing.assert_close(weights(compiled.folder, "last")[name], weight, rtol=1e-9, atol=1e-9)
 
 
 MISTAKES = {
