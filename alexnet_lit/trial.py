@@ -16,7 +16,7 @@ from alexnet_lit.watch.speed import wait_for_device
 
 _WARM = 3  # batches before the clock counts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
-_AT_WORK = ("ema",)  # callbacks that cost time in every step and checkpoint; the others look on
+_AT_WORK = ("ema",)  # callbacks that cost time in every step and checkpoint; the others look on, or make steps cheaper
 # No step moves the weights: what a trial finds is how long things take.
 _STILL = {
     "_target_": "torch.optim.lr_scheduler.ConstantLR",

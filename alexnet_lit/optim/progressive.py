@@ -1,4 +1,4 @@
-"""Small images first: they cost less, and what is learnt from them is the better part of what the large ones teach."""
+"""Small images first: a step on them costs less."""
 
 from typing import Annotated, Any
 
