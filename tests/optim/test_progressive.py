@@ -1,7 +1,5 @@
 """callbacks=progressive: small images first, and a net that is none the worse for it."""
 
-import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import alexnet_lit
-from alexnet_lit.lit import Classifier
 from alexnet_lit.nets.design import ConvNet
 from alexnet_lit.watch import progress
 from alexnet_lit.watch.estimate import Estimate
 from tests.conftest import Train
+from tests.optim.test_average import stopped_at
 from tests.test_run import equal, weights
 
 # Two epochs of ten steps, of which the first half have images of 20 px.
@@ -103,19 +101,11 @@ def test_the_time_that_is_left_is_told_of_the_small_images(
 
 
 @pytest.mark.slow
-def test_stopped_among_small_images_a_run_ends_where_it_would_have_ended(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_stopped_among_small_images_a_run_ends_where_it_would_have_ended(train: Train, tmp_path: Path) -> None:
     straight = train(*LENET, logs=tmp_path / "straight")
 
-    def stop(module: Classifier, *arguments: Any) -> None:
-        begin(module, *arguments)
-        if module.global_step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    begin = Classifier.on_train_batch_start
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Classifier, "on_train_batch_start", stop)
+        stopped_at(5, patch)
         stopped = train(*LENET, logs=tmp_path / "stopped")
     assert (stopped.status, stopped.result["steps"]) == (130, 5), stopped.err
 
