@@ -194,8 +194,6 @@ def test_every_choice_composes_and_builds(
     data = [] if choice.startswith("data=") else ["data=sample"]
     if choice == "data=image_folder":
         data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
-    if choice == "callbacks=progressive":
-        data += ["callbacks.progressive.size=80"]
     # On a CPU, as two devices are everywhere there.
     config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
     parts = prepare(config, tmp_path)
