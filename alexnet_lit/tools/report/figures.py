@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from alexnet_lit.tools.report.statistics import Difference, Study
-from alexnet_lit.tools.report.tables import MINUS
+from alexnet_lit.tools.report.tables import number
 from alexnet_lit.watch.fonts import drawable, fonts
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
@@ -188,8 +188,7 @@ def _draw_effects(axes: Axes, *, effects: Sequence[tuple[str, Difference, float]
         if abs(found.value) > most:
             edge, inwards, side, arrow = (0.98, -0.03, "right", ">") if found.value > 0 else (0.02, 0.03, "left", "<")
             axes.plot(edge, n, arrow, color=dot, markersize=7, transform=across)
-            number = f"{found.value:+.1f}".replace("-", MINUS)
-            axes.text(edge + inwards, n, number, transform=across, ha=side, va="center")
+            axes.text(edge + inwards, n, number(found.value, 1, "+"), transform=across, ha=side, va="center")
             continue
         axes.plot([found.low, found.high], [n, n], color=dot, linewidth=2, solid_capstyle="butt")
         axes.plot(found.value, n, "o", color=dot, markersize=6)

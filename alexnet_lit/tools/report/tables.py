@@ -53,7 +53,7 @@ def experiments_section(study: Study) -> Section:
     notes = [_SPREAD]
     if len(study.labels) > 1:
         found = study.differences
-        table["difference, points"] = [_signed(each.value) if each else NONE for each in found]
+        table["difference, points"] = [number(each.value, 2, "+") if each else NONE for each in found]
         table.loc[study.baseline, "difference, points"] = "baseline"
         table["95% interval"] = [_interval(each, study, n, study.baseline) for n, each in enumerate(found)]
         table["p"] = [_probability(each.p) if each else NONE for each in found]
@@ -87,7 +87,7 @@ def ideas_section(study: Study) -> Section:
         others = " ".join(f"{key}={value}" for key, value in overrides if key not in (idea.key, "idea"))
         name = f"{idea.name} ({others})" if others else idea.name
         interval, n = _interval(worth, study, having, lacking), f"{counts[having]:.0f}, {counts[lacking]:.0f}"
-        rows.append([name, idea.section, _signed(worth.value), interval, n, _number(ratio, 2), idea.claim])
+        rows.append([name, idea.section, number(worth.value, 2, "+"), interval, n, number(ratio, 2), idea.claim])
     columns = ["idea", "section", f"with {MINUS} without, points", "95% interval", "n with, without"]
     table = pd.DataFrame(rows, columns=[*columns, "images without : with", "in the paper"])
     ratio_note = [] if math.isnan(study.accuracy) else [_RATIO.format(_accuracy(study))]
@@ -104,7 +104,7 @@ def runs_section(study: Study) -> Section:
         table["fold"] = [*runs["fold"].replace("", NONE)]
     titles = ["steps", "training images", "test accuracy", "best validation accuracy", "seconds"]
     for title, key, digits in zip(titles, NUMBERS, (0, 0, 4, 4, 1), strict=True):
-        table[title] = [_number(value, digits) for value in runs[key]]
+        table[title] = [number(value, digits) for value in runs[key]]
     table["remark"] = [*runs["remark"]]
     incomplete = table.index[table["status"] != "completed"]
     return Section("Runs", [_RUNS], table, [*runs["experiment"]], grey=incomplete)
@@ -117,17 +117,12 @@ def _accuracy(study: Study) -> str:
 def _means(study: Study, column: str, digits: int) -> list[str]:
     """Like 0.8123 ± 0.0045, for each experiment."""
     pairs = zip(study.spread[column]["mean"], study.spread[column]["std"], strict=True)
-    return [_number(mean, digits) + ("" if math.isnan(std) else f" ± {_number(std, digits)}") for mean, std in pairs]
+    return [number(mean, digits) + ("" if math.isnan(std) else f" ± {number(std, digits)}") for mean, std in pairs]
 
 
-def _number(value: float, digits: int) -> str:
-    """Like 12,345.6."""
-    return NONE if math.isnan(value) else f"{value:,.{digits}f}".replace("-", MINUS)
-
-
-def _signed(value: float) -> str:
-    """Like +1.25."""
-    return f"{value:+.2f}".replace("-", MINUS)
+def number(value: float, digits: int, sign: str = "") -> str:
+    """Like 12,345.6, or with the sign "+" like +1.25."""
+    return NONE if math.isnan(value) else f"{value:{sign},.{digits}f}".replace("-", MINUS)
 
 
 def _interval(difference: Difference | None, study: Study, *experiments: int) -> str:
@@ -135,7 +130,7 @@ def _interval(difference: Difference | None, study: Study, *experiments: int) ->
     if difference is None:
         return NONE
     if not math.isnan(difference.p):
-        return f"{_signed(difference.low)} … {_signed(difference.high)}"
+        return f"{number(difference.low, 2, '+')} … {number(difference.high, 2, '+')}"
     return "n too small" if study.spread[study.metric]["count"][list(experiments)].min() < 2 else "no spread"
 
 

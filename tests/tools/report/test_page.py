@@ -48,7 +48,6 @@ def test_a_person_reads_a_report(tmp_path: Path, verb: Train) -> None:
         )
         assert not errors
         assert all(url.startswith("file:") for url in asked), "it asks no other machine for anything"
-        picture = (tmp_path / "report.png").as_uri()
         page.set_content("<p></p>")
-        page.goto(picture)
+        page.goto((tmp_path / "report.png").as_uri())
         assert page.evaluate("document.images[0].naturalWidth") > 1000

@@ -4,7 +4,6 @@ import json
 import re
 import shutil
 import statistics
-import time
 from pathlib import Path
 
 import pytest
@@ -61,9 +60,18 @@ def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> N
     assert (last["run"], last["status"], last["remark"]) == (killed.name, "killed or still running", "no result.json")
 
 
-def test_figures_of_a_sweep(sweep: Path, verb: Train) -> None:
+def test_a_sweep(sweep: Path, verb: Train) -> None:
     assert verb("report", str(sweep)).status == 0
+    with Image.open(sweep / "report.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
+    html = (sweep / "report.html").read_text()
+    for title in ("Validation accuracy", "Training loss", "The paper's ideas", "idea=lrn"):
+        assert re.search(rf">\s*{title}\s*</text>", html), title
+    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", html), "the page stands alone"
+
     page = sweep / "report.md"
+    assert table(page, "To a validation accuracy of 0.8"), "half of the runs come to 0.82"
     assert "Runs: 8 (6 completed, 1 killed or still running, 1 failed). Experiments: 3." in page.read_text()
     base, lrn, tanh = table(page, "Experiments")
     assert (lrn["n"], lrn["test accuracy"], lrn["difference, points"]) == ("3 of 4", "0.8600 ± 0.0100", "+5.00")
@@ -80,25 +88,12 @@ def test_figures_of_a_sweep(sweep: Path, verb: Train) -> None:
     assert (failed["status"], failed["remark"].startswith("ValueError: ")) == ("failed", True)
 
 
-def test_images_and_time_to_an_accuracy(sweep: Path, verb: Train) -> None:
-    verb("report", str(sweep), "--accuracy", "0.82")
+def test_a_named_baseline_and_accuracy(sweep: Path, verb: Train) -> None:
+    assert verb("report", str(sweep), "--accuracy", "0.82", "--baseline", "lrn").status == 0
     base, lrn = table(sweep / "report.md", "To a validation accuracy of 0.82")
     assert (base["got there"], base["training images"], base["seconds"]) == ("1 of 3", "960", "30.0")
     assert (lrn["got there"], lrn["training images"]) == ("3 of 3", "960 ± 0")
-    verb("report", str(sweep))
-    assert table(sweep / "report.md", "To a validation accuracy of 0.8"), "half of the runs come to 0.82"
-
-
-def test_the_picture_and_the_page_stand_alone(sweep: Path, verb: Train) -> None:
-    verb("report", str(sweep))
-    with Image.open(sweep / "report.png") as picture:
-        assert picture.width > 1000
-        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
-    page = (sweep / "report.html").read_text()
-    assert page.count("<svg") == 1
-    for title in ("Validation accuracy", "Training loss", "The paper's ideas", "idea=lrn"):
-        assert re.search(rf">\s*{title}\s*</text>", page), title
-    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", page)
+    assert table(sweep / "report.md", "Experiments")[0]["difference, points"] == f"{MINUS}5.00"
 
 
 def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> None:
@@ -135,12 +130,15 @@ def test_chinese_names_are_drawn_or_told_to_be_missing(
 
 
 def test_one_run_alone(lenet: Path, tmp_path: Path, verb: Train) -> None:
-    assert verb("report", str(lenet), "--out", str(tmp_path / "new" / "out")).status == 0
-    (row,) = table(tmp_path / "new" / "out" / "report.md", "Experiments")
+    out = tmp_path / "new" / "out"
+    out.mkdir(parents=True)
+    (out / "report.png").write_text("alexnet_lit report")  # as an earlier one's
+    assert verb("report", str(lenet), "--out", str(out)).status == 0
+    (row,) = table(out / "report.md", "Experiments")
     assert "difference, points" not in row
     assert float(row["test accuracy"]) == json.loads((lenet / "result.json").read_text())["test/acc"]
-    assert not (tmp_path / "new" / "out" / "report.png").exists(), "it was run with logger=none"
-    assert "nothing to draw" in (tmp_path / "new" / "out" / "report.html").read_text()
+    assert "nothing to draw" in (out / "report.html").read_text(), "it was run with logger=none"
+    assert not (out / "report.png").exists()
 
 
 def test_killed_runs_alone(tmp_path: Path, verb: Train) -> None:
@@ -159,9 +157,7 @@ def test_a_run_of_300_000_steps_and_one_of_three(tmp_path: Path, verb: Train) ->
     events(folder / "events.out.tfevents.1", points)
     run(tmp_path / "a" / "short", "x=2", test=0.5, steps=3, images=3)
     events(tmp_path / "a" / "short" / "events.out.tfevents.1", [({"train/loss": 1.0}, 3, 1.0)])
-    began = time.monotonic()
     assert verb("report", str(tmp_path / "a")).status == 0
-    assert time.monotonic() - began < 30
     assert (tmp_path / "a" / "report.html").stat().st_size < 200_000
 
 
@@ -200,10 +196,10 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, verb: Train) 
 
 
 def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -> None:
-    done = verb("report", str(sweep), "--baseline", "idea=x")
-    assert done.status == 2
+    done = verb("report", str(sweep), "--baseline", "idea=x", "--out", str(sweep / "new"))
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
     assert "there are idea=base, idea=lrn, idea=tanh" in done.err
-    assert not (sweep / "report.md").exists()
+    assert not (sweep / "new").exists()
 
 
 def test_an_effect_beyond_all_measure_is_an_arrow_with_a_number(verb: Train, tmp_path: Path) -> None:
