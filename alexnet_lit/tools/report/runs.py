@@ -107,13 +107,12 @@ def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], lis
     each experiment the overrides that tell it from the others, and its label; the overrides that all have in common.
     """
     told = runs[runs["overrides"].notna()]
-    overrides = pd.DataFrame(list(told["overrides"]), index=told.index, dtype=str).fillna("")
+    overrides = pd.DataFrame(list(told["overrides"]), index=told.index, dtype=object)
     overrides = overrides[[key for key in overrides if _matters(key)]]
-    varying = [key for key in overrides if overrides[key].nunique() > 1]
-    numbers = (overrides.groupby(varying, sort=False).ngroup() if varying else pd.Series(0, told.index)).to_dict()
-    differing: list[dict[str, str]] = []
-    for _, group in overrides[varying].groupby(pd.Series(numbers, dtype=int)):
-        differing.append({key: value for key, value in group.iloc[0].items() if value})
+    varying = [key for key in overrides if overrides[key].nunique(dropna=False) > 1]
+    same = overrides.groupby(varying, sort=False, dropna=False).ngroup() if varying else pd.Series(0, told.index)
+    numbers = same.to_dict()
+    differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(same)]
     labels = [" ".join(f"{key}={value}" for key, value in each.items()) or "no other override" for each in differing]
     unknown: dict[str, int] = {}
     for index, run in runs[runs["overrides"].isna()].iterrows():
