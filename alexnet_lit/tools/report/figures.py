@@ -25,22 +25,13 @@ from alexnet_lit.watch.fonts import drawable, fonts
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
 _COLOURS = (
-    "#4d4d4d",
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#b8559a",
-    "#c98a00",
-    "#56a8d8",
-    "#6a3d9a",
-    "#8c6d31",
-    "#a80f2c",
+    *("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#b8559a"),
+    *("#c98a00", "#56a8d8", "#6a3d9a", "#8c6d31", "#a80f2c"),
 )
 _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "train/loss": "Training loss"}
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
 _MOST_POINTS = 300  # of a line; more can't be told apart
 _MOST_DIFFERENCES = 12  # that a panel has room for
-
 
 Panel = tuple[Callable[[Axes], None], float]  # what draws it, and its height in inches
 Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
@@ -127,7 +118,8 @@ def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
     """The curves of an experiment's runs by training image or step: mean, low and high over those that count, and each
     that did not complete. The mean ends where the first of the runs ends, so that it doesn't jump as a run leaves it.
     """
-    completed, incomplete = [], []
+    completed: list[pd.Series] = []
+    incomplete: list[pd.Series] = []
     for run in runs.itertuples():
         if tag in run.curves and (run.counts or run.status != "completed"):
             curve = _thin(run.curves[tag], run.images_per_step if by_images else 1)

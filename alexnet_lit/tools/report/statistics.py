@@ -74,22 +74,26 @@ class Idea(NamedTuple):
 class Study:
     """Runs grouped into experiments, which are numbered, and compared with the one at `baseline`.
 
-    runs: a row per run with its `experiment`, sorted by that. stage: "val", or "test" where nothing was validated.
-    accuracy: on the curve of that stage, what images and seconds are measured to; NaN if there is none. metric: the
-    result that experiments are compared by. spread: count, mean and sample standard deviation (divided by n - 1) of
-    results, and of the first `image` and `second` with the accuracy, over the completed runs of each experiment.
-    differences: to the baseline in percentage points, None for itself and where there is no result; corrected: their p
-    values after Holm's correction. effects: a row (idea, having, lacking, worth, image_ratio) for each two experiments
-    that differ in an idea alone: worth is with minus without, in percentage points, image_ratio the training images to
-    the accuracy without the idea over those with it, NaN unless all runs get there.
+    runs: a row per run, sorted by its `experiment`; of those that completed the last of each seed and fold `counts`.
+    labels, overrides: of each experiment, what tells it from the others.
+    stage: "val", or "test" where nothing was validated.
+    accuracy: on the curve of that stage, what images and seconds are measured to; NaN if there is none.
+    metric: the result that experiments are compared by.
+    spread: count, mean and sample standard deviation (divided by n - 1) over the runs of each experiment that count, of
+    their results and of the first `image` and `second` with the accuracy.
+    differences: to the baseline in percentage points, None for itself and where there is no result.
+    corrected: the p values of the differences after Holm's correction.
+    effects: (idea, having, lacking, worth, image_ratio) for each two experiments that differ in an idea alone: worth is
+    with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over those
+    with it, NaN unless all runs get there.
 
     Raises: Mistake if `baseline` names no experiment.
     """
 
     def __init__(self, runs: pd.DataFrame, *, baseline: str | None, accuracy: float | None) -> None:
-        runs["experiment"], self.overrides, self.labels, self.common_overrides = group_runs(runs)
+        experiments, self.overrides, self.labels, self.common_overrides = group_runs(runs)
         self.baseline = find_baseline(self.labels, baseline)
-        self.runs = runs = runs.sort_values("experiment", kind="stable")
+        self.runs = runs = runs.assign(experiment=experiments).sort_values("experiment", kind="stable")
         self.stage = "val" if any("val/acc" in curves for curves in runs["curves"]) else "test"
         tag, numbers = f"{self.stage}/acc", range(len(self.labels))
         runs["images_per_step"] = images_per_step(runs)

@@ -26,15 +26,12 @@ def test_a_person_reads_a_report(tmp_path: Path, verb: Train) -> None:
         page.goto((tmp_path / "report.html").as_uri())
         expect(page).to_have_title("Report: 中文")
         expect(page.locator("h2")).to_have_text(HEADINGS)
-        lrn = page.locator("table").first.locator("tbody tr").nth(1).locator("td")
-        expect(lrn.nth(0)).to_have_text("idea=lrn")
-        expect(lrn.nth(2)).to_have_text("0.8600 ± 0.0141")
-        expect(lrn.nth(4)).to_have_text("+5.00")
+        row = page.locator("table").first.locator("tbody tr").nth(1)
+        expect(row.locator("td").nth(2)).to_have_text("0.8600 ± 0.0141")
         picture = page.locator("figure svg")
         box = picture.bounding_box()
         assert box is not None
         assert box["width"] > 800
-        assert box["height"] > 400
         expect(picture.get_by_text("Validation accuracy")).to_be_visible()
 
         for scheme, light in (("light", True), ("dark", False)):
