@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from alexnet_lit.tools.report.statistics import Difference, Study
-from alexnet_lit.tools.report.tables import number
+from alexnet_lit.tools.report.tables import effect_name, number
 from alexnet_lit.watch.fonts import drawable, fonts
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
@@ -106,7 +106,9 @@ def _curve_panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[
 
 def _effect_panel(study: Study) -> list[Panel]:
     """What the paper's ideas are worth if there are any among the experiments, else all differences to the baseline."""
-    title, effects = "The paper's ideas", [(idea.name, worth, idea.points) for idea, _, _, worth, _ in study.effects]
+    title, effects = "The paper's ideas", []
+    for idea, having, _, worth, _ in study.effects:
+        effects.append((_short(effect_name(study, idea, having)), worth, idea.points))
     if not effects:
         title, pairs = "Difference to the baseline", zip(study.labels, study.differences, strict=True)
         effects = [(_short(label), found, math.nan) for label, found in pairs if found][:_MOST_DIFFERENCES]

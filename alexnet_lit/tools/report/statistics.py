@@ -84,8 +84,8 @@ class Study:
     differences: to the baseline in percentage points, None for itself and where there is no result.
     corrected: the p values of the differences after Holm's correction.
     effects: (idea, having, lacking, worth, image_ratio) for each two experiments that differ in an idea alone: worth is
-    with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over those
-    with it, NaN unless all runs get there.
+    with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over
+    those with it, NaN unless all runs get there.
 
     Raises: Mistake if `baseline` names no experiment.
     """

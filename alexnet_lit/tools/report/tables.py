@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from alexnet_lit.tools.report.runs import NUMBERS
-from alexnet_lit.tools.report.statistics import Difference, Study
+from alexnet_lit.tools.report.statistics import Difference, Idea, Study
 
 NONE, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 TEXT_COLUMNS = ("experiment", "idea", "section", "in the paper", "run", "status", "remark")  # others hold numbers
@@ -83,9 +83,7 @@ def ideas_section(study: Study) -> Section:
     counts = study.spread[study.metric]["count"]
     rows = []
     for idea, having, lacking, worth, ratio in study.effects:
-        overrides = study.overrides[having].items()
-        others = " ".join(f"{key}={value}" for key, value in overrides if key not in (idea.key, "idea"))
-        name = f"{idea.name} ({others})" if others else idea.name
+        name = effect_name(study, idea, having)
         interval, n = _interval(worth, study, having, lacking), f"{counts[having]:.0f}, {counts[lacking]:.0f}"
         rows.append([name, idea.section, number(worth.value, 2, "+"), interval, n, number(ratio, 2), idea.claim])
     columns = ["idea", "section", f"with {MINUS} without, points", "95% interval", "n with, without"]
@@ -108,6 +106,13 @@ def runs_section(study: Study) -> Section:
     table["remark"] = [*runs["remark"]]
     incomplete = table.index[table["status"] != "completed"]
     return Section("Runs", [_RUNS], table, [*runs["experiment"]], grey=incomplete)
+
+
+def effect_name(study: Study, idea: Idea, having: int) -> str:
+    """The idea, with what else tells the two experiments from others."""
+    overrides = study.overrides[having].items()
+    others = " ".join(f"{key}={value}" for key, value in overrides if key not in (idea.key, "idea"))
+    return f"{idea.name} ({others})" if others else idea.name
 
 
 def _accuracy(study: Study) -> str:

@@ -198,6 +198,16 @@ def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -
     assert not (sweep / "new").exists()
 
 
+def test_each_pair_of_a_grid_has_its_name(tmp_path: Path, verb: Train) -> None:
+    for lrn in ("true", "false"):
+        for optimizer in ("sgd", "adamw"):
+            run(tmp_path / f"{lrn}_{optimizer}", f"model.lrn={lrn}", f"optimizer={optimizer}", test=0.5)
+    assert verb("report", str(tmp_path)).status == 0
+    names = [f"local response normalisation (optimizer={optimizer})" for optimizer in ("adamw", "sgd")]
+    assert [row["idea"] for row in table(tmp_path / "report.md", "The paper's ideas")] == names
+    assert re.findall(r">\s*(local [^<]*?)\s*</text>", (tmp_path / "report.html").read_text()) == names
+
+
 def test_an_effect_beyond_all_measure_is_an_arrow_with_a_number(verb: Train, tmp_path: Path) -> None:
     """Others can be seen beside it; it has its place in the table as ever."""
     for idea, accuracy in (("base", 0.8), ("lrn", 0.81), ("tanh", 0.79), ("crop", 0.82), ("sigmoid", 0.1)):
