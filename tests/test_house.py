@@ -72,7 +72,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "demo": ("errors ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
-        "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
+        "tools": ("errors groups output watch facade", "numpy pandas scipy matplotlib tensorboard jinja2"),
         "bench": (
             "errors nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
@@ -101,7 +101,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "__main__": (
-            "errors config data watch factory bench predict evaluate demo export report app complete",
+            "errors config data watch factory bench predict evaluate demo export tools app complete",
             "typer",
         ),
     },
