@@ -77,12 +77,10 @@ class Cache:
         Returns what `contents` does. Raises: Mistake where there is no room, or no way to write.
         """
         stamps = [self._stamp(name) for name in names]
-        known = read = self._read()
-        if list(known) != stamps:
-            known = self._recognised(stamps, known)
-        whole = list(known) == stamps and not self._missing(stamps, known, again=again)
-        # Where nothing can be written, files that were recognised are compared again the next time.
-        if not whole or (known is not read and os.access(self.folder, os.W_OK)):
+        known = self._read()
+        if list(known) != stamps and self.folder.is_dir() and not os.access(self.folder, os.W_OK):
+            known = self._recognised(stamps, known)  # what can't be written down is compared each time
+        if list(known) != stamps or self._missing(stamps, known, again=again):
             with alone(self.folder, lock=f".{self.stem}.lock", key="data.cache", doing="decodes pictures"):
                 known = self._update(stamps, again=again)
         return _by_name(known)
@@ -112,7 +110,7 @@ class Cache:
             known = {stamp: known[stamp] for stamp in stamps if stamp in known}
             self._write(known)
             known |= self._decode(missing)
-        if list(read if not missing else known) != stamps:
+        if missing or list(read) != stamps:
             known = {stamp: known[stamp] for stamp in stamps}
             self._write(known)
         wasted = self._rows() - len(stamps)

@@ -330,13 +330,15 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_whole_cache_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(fill(tmp_path, train=1))
+    check(fill(tmp_path / "one", train=1))
 
     def refused(*args: object, **kwargs: object) -> None:
         raise AssertionError("a cache on a read-only disk is good as it is")
 
     monkeypatch.setattr(caching, "alone", refused)
-    check(tmp_path)
+    check(tmp_path / "one")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    check(Path(shutil.copytree(tmp_path / "one", tmp_path / "copy")))
 
 
 def test_what_is_wasted_is_told(
