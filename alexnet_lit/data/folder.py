@@ -4,7 +4,7 @@ import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from alexnet_lit.errors import Mistake
 
@@ -15,7 +15,7 @@ KINDS = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)  # in words
 
 _NAMED = 3  # of many things that a line is about
 
-PARTS = ("train", "val", "test")
+PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
 
 
 class Found(NamedTuple):
@@ -66,8 +66,9 @@ def look(dir: Path) -> tuple[Found, list[str]]:
     for name in listing.names:
         counts[class_of(name)] += 1
     _check_classes(dir, listing, counts)
-    parts = [listing.names, *(_names(dir, part, classes) if os.path.lexists(dir / part) else [] for part in PARTS[1:])]
-    return Found(classes, *map(len, parts), names=[_digest(names) for names in parts]), listing.names
+    val, test = (_names(dir, part, classes) if os.path.lexists(dir / part) else [] for part in PARTS[1:])
+    digests = [_digest(names) for names in (listing.names, val, test)]
+    return Found(classes, len(listing.names), len(val), len(test), digests), listing.names
 
 
 def look_again(dir: Path, before: Found, seed: int) -> Found:

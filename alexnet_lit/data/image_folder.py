@@ -126,7 +126,7 @@ class ImageFolder(ImageData):
             counts[part] = self._count(part, contents)
             if part == "train":
                 names = [name for name, row in contents.items() if isinstance(row, int)]
-        found = self.found._replace(**{part: counts.get(part, 0) for part in PARTS})
+        found = self.found._replace(train=counts["train"], val=counts.get("val", 0), test=counts.get("test", 0))
         if found.held_out is not None and not self._splits:
             found = found._replace(held=sum(held_out(names, found, self.split_seed)))
         self._take(found)
