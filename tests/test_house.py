@@ -182,7 +182,7 @@ def test_files_import_in_one_direction() -> None:
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
 def test_a_file_is_short(file: Path) -> None:
     lines = len(file.read_text().splitlines())
-    assert lines < (41 if file.name == "train.py" else 260)
+    assert lines < (41 if file.name == "train.py" else 300)
 
 
 CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/**/*.yaml"))
