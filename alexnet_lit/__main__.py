@@ -69,6 +69,9 @@ def summary(
             autocompletion=_complete,
         ),
     ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", "-cd", exists=True, file_okay=False, help="Of one's own groups.")
+    ] = None,
 ) -> None:
     """Print the net layer by layer: output shape, parameters, multiply-adds, memory of activations.
 
@@ -77,9 +80,10 @@ def summary(
     """
     from alexnet_lit.config import compose
 
-    config = compose(*overrides or ())
+    more = [f"hydra.searchpath=['file://{config_dir.resolve()}']"] if config_dir else []
+    config = compose(*more, *overrides or ())
     # These import torch: only once there is a net to build.
-    from alexnet_lit.factory import build_net, check_root, settled, without_weights
+    from alexnet_lit.factory import build_net, check_root, make, settled, without_weights
     from alexnet_lit.watch import layers
     from alexnet_lit.watch.console import plain
 
@@ -87,7 +91,8 @@ def summary(
     config = settled(without_weights(config))
     net = build_net(config)
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
-    table = layers(net, (config.model.in_channels, size, size), costs=True)
+    channels = config.model.in_channels if "in_channels" in config.model else make(config, "data").channels
+    table = layers(net, (channels, size, size), costs=True)
     typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
 
 

@@ -55,7 +55,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "saved": ("errors ckpt data lit factory", "omegaconf"),
-        "continued": ("errors mistakes optim data lit factory", "lightning"),
+        "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
     },
     {
         "facade": ("lazy config factory saved", ""),
