@@ -190,7 +190,6 @@ def report(
     folders: Annotated[
         list[str], typer.Argument(metavar="FOLDER", help="A sweep, runs, or folders that have some below them.")
     ],
-    lang: Annotated[str, typer.Option(metavar="en|zh", help="English or Chinese.")] = "en",
     baseline: Annotated[
         str | None,
         typer.Option(help="Compare with this experiment, as model.lrn=false; else with idea=base, or the first."),
@@ -206,9 +205,9 @@ def report(
     accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
     files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
     """
-    from alexnet_lit.report import report as answer
+    from alexnet_lit.tools.report import report as answer
 
-    answer(folders, lang=lang, baseline=baseline, accuracy=accuracy, out=out)
+    answer(folders, baseline=baseline, accuracy=accuracy, out=out)
 
 
 @app.command()
