@@ -162,6 +162,9 @@ class ImageData(LightningDataModule):
 
     def _on_device(self, split: Split) -> Pair:
         """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
+        if not self.images:  # a Trainer has done so before it asks
+            self.prepare_data()
+            self.setup("fit")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         images, labels = self.images[split]
         if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
