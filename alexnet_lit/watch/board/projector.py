@@ -68,7 +68,8 @@ class Embedding:
         (folder / "projector_config.pbtxt").write_text(
             f'embeddings {{\n  tensor_name: "{name}"\n  tensor_path: "points.tsv"\n  metadata_path: "classes.tsv"\n'
             f'  sprite {{\n    image_path: "images.png"\n'
-            f"    single_image_dim: {width}\n    single_image_dim: {height}\n  }}\n}}\n"
+            f"    single_image_dim: {width}\n    single_image_dim: {height}\n  }}\n}}\n",
+            encoding="utf-8",
         )
 
 
@@ -80,9 +81,9 @@ def _square(images: Tensor) -> Tensor:
 
 
 def principal(units: Tensor) -> Tensor:
-    """Units (N, D) on the principal axes of these N points, 64 at most: (N, k). By N x N products: N is small."""
-    centred = (units - units.mean(0)).double()
-    values, vectors = torch.linalg.eigh(centred @ centred.T)  # in rising order
-    count = min(_AXES, *units.shape)
-    points: Tensor = (vectors * values.clamp(min=0).sqrt()).flip(1)[:, :count]
+    """Units (N, D) on the principal axes of these N points, 64 at most: (N, k), the longest first."""
+    # Some axes more than are wanted make those that are good; all N x N or D x D products would take minutes.
+    with torch.random.fork_rng(devices=[]):
+        found, lengths, _ = torch.pca_lowrank(units.double(), q=min(2 * _AXES, *units.shape), niter=4)
+    points: Tensor = (found * lengths)[:, :_AXES]
     return points.float()

@@ -1,11 +1,13 @@
 """Pictures of any net, number of classes and channels: what is where in them, and that they stay small."""
 
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 import alexnet_lit
 from alexnet_lit.watch.board.activations import activations
@@ -135,3 +137,28 @@ def test_principal_axes_keep_the_distances() -> None:
     before, after = (torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") for x in (units, points))
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
     assert (points.std(0).diff() <= 1e-4).all(), "the longest first"
+
+
+@pytest.mark.parametrize("shape", [(3000, 100), (100, 3000), (1, 8), (5, 1)], ids=str)
+def test_principal_axes_of_many_images_take_no_square_of_them(shape: tuple[int, int]) -> None:
+    """10,000 images x 10,000 images take minutes. A run's own random numbers stay what they are."""
+    count = min(*shape, 64)
+    generator = torch.Generator().manual_seed(0)
+    units = torch.randn(shape, generator=generator) * 0.9 ** torch.arange(shape[1])
+    largest = 0
+
+    class Largest(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            nonlocal largest
+            result = func(*args, **kwargs or {})
+            largest = max([largest, *(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))])
+            return result
+
+    state = torch.get_rng_state()
+    with Largest():  # type: ignore[no-untyped-call] # torch's has no types
+        points = principal(units)
+    assert torch.get_rng_state().equal(state)
+    assert largest <= max(units.numel(), 128 * max(shape)), "units, and 128 axes"
+    assert points.shape == (shape[0], count)
+    exact = torch.linalg.svdvals((units - units.mean(0)).double())[:count]
+    torch.testing.assert_close(points.norm(dim=0).double(), exact, rtol=1e-3, atol=1e-5)
