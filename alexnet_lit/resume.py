@@ -58,7 +58,7 @@ def finished(arguments: Sequence[str]) -> Path | None:
     result = folder / "result.json" if folder else None
     if result is None or not result.is_file() or any(argument.startswith("trainer.") for argument in arguments):
         return None
-    return folder if json.loads(result.read_text())["status"] == "completed" else None
+    return folder if json.loads(result.read_text(encoding="utf-8"))["status"] == "completed" else None
 
 
 def _checkpoint(arguments: Sequence[str]) -> str:

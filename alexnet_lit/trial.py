@@ -102,7 +102,7 @@ def try_out(parts: Parts, most: float) -> None:
         if parts.data.sizes[parts.data.validate] and parts.trainer.limit_val_batches:
             parts.trainer.validate(parts.module, datamodule=parts.data, verbose=False)
     if parts.trainer.is_global_zero:
-        (parts.folder / "speeds.json").write_text(json.dumps(asdict(trial.speeds)))
+        (parts.folder / "speeds.json").write_text(json.dumps(asdict(trial.speeds)), encoding="utf-8")
 
 
 def trial_of(config: DictConfig) -> DictConfig:
@@ -131,4 +131,4 @@ def measured(parts: Parts, most: float) -> Speeds:
             raise KeyboardInterrupt
         if ended.failure:
             raise RuntimeError(ended.failure.reason)
-    return Speeds(**json.loads((parts.folder / "speeds.json").read_text()))
+    return Speeds(**json.loads((parts.folder / "speeds.json").read_text(encoding="utf-8")))

@@ -43,7 +43,7 @@ def bench_parallel(*, batch: int, repeats: int, device: str) -> Report:
             process.start()
         for process in processes:
             process.join()
-        rows = json.loads((Path(folder) / "rows.json").read_text())
+        rows = json.loads((Path(folder) / "rows.json").read_text(encoding="utf-8"))
     how = f"model=alexnet_2012, batch {batch} in all, medians of {repeats} rounds in turn; ratios with their range"
     what = "sent by each device as rings of two would; memory beyond what the process had before the net was there"
     return Report("Two devices", conditions(device, how, what), rows)
@@ -70,7 +70,7 @@ def _rank(rank: int, folder: str, batch: int, repeats: int, device: str) -> None
         for name in _CASES
     ]
     if rank == 0:
-        (Path(folder) / "rows.json").write_text(json.dumps(rows))
+        (Path(folder) / "rows.json").write_text(json.dumps(rows), encoding="utf-8")
     dist.barrier()
     dist.destroy_process_group()
 
@@ -152,7 +152,7 @@ def _forget_peak(device: str) -> None:
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     elif _LINUX:
-        _RESET.write_text("5")
+        _RESET.write_text("5", encoding="utf-8")
 
 
 def _peak(device: str) -> float:
@@ -161,5 +161,5 @@ def _peak(device: str) -> float:
 
 
 def _status(key: str) -> float:
-    lines = _RESET.with_name("status").read_text().splitlines() if _LINUX else []
+    lines = _RESET.with_name("status").read_text(encoding="utf-8").splitlines() if _LINUX else []
     return next((1024.0 * int(line.split()[1]) for line in lines if line.startswith(key)), math.nan)

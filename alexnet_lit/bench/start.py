@@ -59,7 +59,7 @@ def _process(command: Sequence[str]) -> tuple[float, float]:
     told = subprocess.run(
         [sys.executable, "-S", "-c", _CLOCK, *command],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         check=True,
         env={**os.environ, "PYTHONPATH": paths},
     )

@@ -70,7 +70,7 @@ def conditions(device: str, *more: str) -> str:
 def _processor() -> str:
     """The processor's name: Linux tells it in a file, other systems through Python."""
     info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
+    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
 

@@ -154,7 +154,7 @@ class Cache:
     def _is_ours(self) -> bool:
         """Whether the index has this form."""
         try:
-            with self.index.open() as file:
+            with self.index.open(encoding="utf-8") as file:
                 return file.readline() == f"{self._header}\n"
         except (OSError, ValueError):
             return False
@@ -162,7 +162,7 @@ class Cache:
     def _read(self) -> dict[Stamp, Kept]:
         """The index; empty where there is none of this form. A line cut short, or without a row, counts as none."""
         try:
-            lines = self.index.read_text().split("\n")[1:-1] if self._is_ours() else []
+            lines = self.index.read_text(encoding="utf-8").split("\n")[1:-1] if self._is_ours() else []
         except (OSError, ValueError):
             return {}
         rows, known = self._rows(), dict[Stamp, Kept]()
@@ -179,7 +179,7 @@ class Cache:
         """Replace the index, at once."""
         part = self.index.with_suffix(".part")
         with writing(self.folder, key="data.cache"):
-            with part.open("w") as file:
+            with part.open("w", encoding="utf-8") as file:
                 file.writelines(f"{line}\n" for line in [self._header, *map(_line, known.items())])
                 file.flush()
                 os.fsync(file.fileno())
@@ -193,7 +193,7 @@ class Cache:
             warnings.catch_warnings(action="ignore"),  # of what PIL finds odd in a picture that it can read
             writing(self.folder, key="data.cache"),
             self.pixels.open("ab") as pixels,
-            self.index.open("a") as index,
+            self.index.open("a", encoding="utf-8") as index,
             ThreadPoolExecutor(torch.get_num_threads()) as pool,
         ):
             end = self._rows()

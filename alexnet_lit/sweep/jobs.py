@@ -71,7 +71,7 @@ def read_job(folder: Path) -> Job:
         number=int(_number(folder) or 0),
         folder=folder,
         overrides=key_by_key(typed_overrides(folder)),
-        result=json.loads(result.read_text()) if result.is_file() else {},
+        result=json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {},
     )
 
 

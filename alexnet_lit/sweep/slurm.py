@@ -11,7 +11,7 @@ def queued() -> set[str] | None:
     if shutil.which("squeue") is None:
         return set()
     command = ["squeue", "--all", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
-    listed = subprocess.run(command, capture_output=True, text=True, check=False)
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
     return None if listed.returncode else set(listed.stdout.split())
 
 
