@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class Mistake(ValueError):
@@ -22,6 +23,34 @@ def reason_of(error: BaseException) -> str:
     """What went wrong, in one line."""
     text = str(error) if isinstance(error, Mistake | Exited) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:300]
+
+
+def refusal_of(error: BaseException) -> str | None:
+    """Why the disk refused a write, as "No space left on device"; None if something else is wrong. torch hides that
+    error behind one of its own.
+    """
+    seen: BaseException | None = error
+    while seen is not None:
+        if isinstance(seen, OSError):
+            return seen.strerror or str(seen)
+        seen = seen.__cause__ or seen.__context__
+    return None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write a file of a run. Raises: Mistake where the disk refuses it, as one that is full does."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if (why := refusal_of(error)) is None:
+            raise
+        raise unwritten(path, why) from error
+
+
+def unwritten(path: Path | str, why: str | None) -> Mistake:
+    """The mistake of a disk that refuses a file of a run."""
+    return Mistake(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
 
 
 class Interrupted(Exception):

@@ -12,6 +12,7 @@ from typing import Any
 from lightning import Trainer
 
 from alexnet_lit.config import home, typed_overrides
+from alexnet_lit.errors import writing
 from alexnet_lit.lit import Classifier
 from alexnet_lit.watch import History, Speed
 
@@ -56,10 +57,11 @@ _PACKAGES = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """Write <folder>/result.json, whole or not at all."""
+    """Write <folder>/result.json, whole or not at all. Raises: Mistake where the disk refuses."""
     part = folder / "result.json.part"
-    part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    part.replace(folder / "result.json")
+    with writing(folder / "result.json"):
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(folder / "result.json")
 
 
 @functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
@@ -70,7 +72,7 @@ def _commit() -> str | None:
             ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"],
             cwd=home(),
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             timeout=10,
             check=False,
         )

@@ -137,9 +137,14 @@ def _train(parts: Parts) -> Result:
         )
         result |= reason
         if trainer.is_global_zero:
-            write_result(result, parts.folder)
-            parts.picture.draw()
-            watch.tell_board(trainer.loggers, plain(parts.config), result)
+            try:
+                write_result(result, parts.folder)
+                parts.picture.draw()
+                watch.tell_board(trainer.loggers, plain(parts.config), result)
+            except Mistake as mistake:  # the disk
+                if not reason:
+                    raise
+                log.warning("%s", mistake)  # beside what ended the run
     conclude(parts, result)
     return result
 
@@ -182,7 +187,8 @@ def _spread(parts: Parts, told: dict[str, Any]) -> Result:
 def _last_words(folder: Path, ranks: int, failure: distributed.Failure | None, status: str = "failed") -> Result:
     """What is left to say of a run that was ended before it could tell. `failure`: why, where that is known."""
     answer = folder / "result.json"
-    result = Result(json.loads(answer.read_text()) if answer.exists() else {"status": status, "world_size": ranks})
+    told = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
+    result = Result(told or {"status": status, "world_size": ranks})
     if result["status"] == "failed":
         result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
     write_result(result, folder)

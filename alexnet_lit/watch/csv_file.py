@@ -6,6 +6,7 @@ from pathlib import Path
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from alexnet_lit.errors import writing
 from alexnet_lit.watch.history import ScalarLogger
 
 
@@ -27,12 +28,16 @@ class CSV(ScalarLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append the values, all but the "epoch" that Lightning adds to them."""
+        with writing(self.path):
+            self._append(metrics, step or 0)
+
+    def _append(self, metrics: Mapping[str, float], step: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         with self.path.open("a", newline="", encoding="utf-8") as file:
             rows = csv.writer(file)
             if file.tell() == 0:
                 rows.writerow(("step", "tag", "value"))
-            rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
+            rows.writerows((step, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
 
     @rank_zero_only
     def rewind(self, step: int) -> None:

@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
+from alexnet_lit.errors import writing
 from alexnet_lit.watch.style import COLOURS, GREY, GRID, INK, NAMES, blank
 
 Points = dict[str, list[tuple[int, float]]]
@@ -77,12 +78,13 @@ def _smooth(values: list[float]) -> list[float]:
 
 def _write(path: Path, content: bytes) -> None:
     """Beside its place first, then moved: nobody ever opens half a picture."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.chmod(name, 0o644)  # mkstemp's is for the owner alone
-        os.replace(name, path)
-    except BaseException:
-        os.unlink(name)
-        raise
+    with writing(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.chmod(name, 0o644)  # mkstemp's is for the owner alone
+            os.replace(name, path)
+        except BaseException:
+            os.unlink(name)
+            raise

@@ -7,6 +7,7 @@ import pytest
 from matplotlib import pyplot
 from PIL import Image
 
+from alexnet_lit.errors import Mistake
 from alexnet_lit.watch import draw
 
 Points = dict[str, list[tuple[int, float]]]
@@ -77,7 +78,7 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path, monkeypatch: py
 
     (tmp_path / "curves.png").write_bytes(b"old")
     monkeypatch.setattr("os.replace", full)
-    with pytest.raises(OSError, match="no space left"):
+    with pytest.raises(Mistake, match=r"curves\.png: cannot be written \(no space left\)"):
         draw(RUN, tmp_path / "curves.png", "new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"old")]
 
