@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from alexnet_lit.errors import Mistake
+from alexnet_lit.terminal import printing
 
 app = typer.Typer(
     help="AlexNet (2012) as a laboratory.",
@@ -93,7 +94,7 @@ def summary(
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     channels = config.model.in_channels if "in_channels" in config.model else make(config, "data").channels
     table = layers(net, (channels, size, size), costs=True)
-    typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
+    print(plain(table))  # as text it has its own width, whatever the terminal's
 
 
 Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file, or a run folder (its best, else last).")]
@@ -242,13 +243,14 @@ def bench(
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
         raise Mistake(f"--json={file}: not a file in a folder that there is: make {file.parent}, or name another file")
     tables = []
-    for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(typer.echo, err=True)):
-        typer.echo(table.markdown() + "\n")
+    for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
         tables.append(dataclasses.asdict(table))
         if file is not None:  # each time, so that what is measured is not lost when a person stops the rest
-            file.write_text(json.dumps(tables, indent=2) + "\n")
+            file.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
+        print(table.markdown() + "\n", flush=True)
 
 
+@printing(ends=True)
 def main() -> None:
     """Run a verb. A person's mistake costs one line and exit status 2."""
     try:

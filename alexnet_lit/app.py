@@ -1,5 +1,6 @@
 """The command line of training: from what a person typed to a run, and from what went wrong to one readable line."""
 
+import errno
 import io
 import os
 import sys
@@ -19,13 +20,15 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lit import config as composition
 from alexnet_lit import job, sweep
 from alexnet_lit.distributed.place import Place, here
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import Mistake, unwritten
 from alexnet_lit.mistakes import explain_override
 from alexnet_lit.resume import MULTIRUN, finished, resume_arguments, starts_sweep
+from alexnet_lit.terminal import printing
 
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 
 
+@printing(ends=False)
 def main() -> int:
     """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 a person's mistake, 130 interrupted.
 
@@ -77,9 +80,6 @@ def _command(place: Place) -> int:
             return _resume(sweep_folder, arguments)
         sys.argv = [typed[0], *sweep.sweep_arguments(resume_arguments(arguments))]
         return _installed() if "install=bash" in arguments else _hydra()
-    except BrokenPipeError:  # the reader of `--help | head` has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
@@ -87,6 +87,11 @@ def _command(place: Place) -> int:
         if wanted == "1":
             raise
         print(job.line(error), file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or wanted == "1":
+            raise
+        print(job.line(unwritten(error.filename or "paths.logs", error.strerror)), file=sys.stderr)
         return 2
     finally:
         sys.argv = typed

@@ -16,7 +16,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
-from alexnet_lit.errors import Interrupted, Mistake
+from alexnet_lit.errors import Interrupted, writing
+from alexnet_lit.terminal import hangup, ignore
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # before the time limit: of sbatch --signal=USR1@120, and of submitit
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
@@ -29,16 +30,16 @@ class AtomicFile(TorchCheckpointIO):
         """Write to <path>.part, then replace <path>. Raises: Mistake where the disk refuses."""
         part = Path(f"{path}.part")
         try:
-            part.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(path)
-        except (OSError, RuntimeError) as error:  # torch reports a full disk as RuntimeError
+            with writing(path):
+                part.parent.mkdir(parents=True, exist_ok=True)
+                with part.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                part.replace(path)
+        except BaseException:
             part.unlink(missing_ok=True)
-            way_out = "make room there, or set paths.logs to another folder"
-            raise Mistake(f"{path}: cannot be written ({error}): {way_out}") from error
+            raise
 
 
 class Checkpoints(Checkpoint):
@@ -50,8 +51,9 @@ class Checkpoints(Checkpoint):
     value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
-    waits for its end. The second acts at once, as ever. SIGUSR1 and SIGUSR2, which clusters send before the time limit,
-    do what the first does, however often they come: the launcher of several ranks may hand on what they got themselves.
+    waits for its end. The second acts at once, as ever. SIGHUP (a terminal that closes), SIGUSR1 and SIGUSR2, which
+    clusters send before the time limit, do what the first does, however often they come: the launcher of several ranks
+    may hand on what they got themselves, and a shell and its terminal both tell of the end.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -97,7 +99,7 @@ class Checkpoints(Checkpoint):
             # one for its rest and so does not count it as begun: a checkpoint of it would be one epoch behind.
             loop.reset_restart_stage()
         self._saved_at = time.monotonic()
-        self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in STOP_SIGNALS}
+        self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (*STOP_SIGNALS, *hangup())}
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Nothing is left to finish, so a signal ends the process again, unless it has been asked to stop already."""
@@ -113,9 +115,9 @@ class Checkpoints(Checkpoint):
     def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
         self._stop_asked = number
         name = signal.Signals(number).name
-        if number in WARNINGS:
+        if number not in (signal.SIGINT, signal.SIGTERM):
             self.say(f"{name}: finishing this step, then saving")
-            signal.signal(number, signal.SIG_IGN)
+            signal.signal(number, ignore)
             return
         self.say(f"{name}: finishing this step, then saving; once more to stop at once")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)

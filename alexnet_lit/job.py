@@ -15,6 +15,7 @@ from alexnet_lit import sweep
 from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake, reason_of
 from alexnet_lit.mistakes import explain
+from alexnet_lit.terminal import printing
 
 Result = dict[str, Any]
 
@@ -34,6 +35,7 @@ def alone(config: DictConfig, folder: Path) -> Result:
             sweep.update(folder.parent)
 
 
+@printing(ends=False)  # in a process that isn't the person's too
 def of_sweep(config: DictConfig, folder: Path) -> Result:
     """One run of a sweep: what goes wrong is its own affair, and the next one starts all the same; Ctrl-C ends both.
 

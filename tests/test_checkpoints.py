@@ -62,7 +62,7 @@ def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
     assert line.startswith(
-        f"error: {outcome.folder}/checkpoints/last.ckpt: cannot be written ([Errno 28] No space left"
+        f"error: {outcome.folder}/checkpoints/last.ckpt: cannot be written (No space left on device)"
     )
     assert outcome.result["status"] == "failed"
     assert torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1

@@ -26,12 +26,13 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "lazy": ("", ""),
         "native": ("", "torch"),
         "groups": ("", ""),
+        "terminal": ("", ""),
     },
     {
         "nets": ("native", "torch pydantic triton"),
         "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
-        "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
-        "checkpoints": ("errors", "torch pydantic lightning"),
+        "watch": ("errors lazy terminal", "torch pydantic lightning rich matplotlib tensorboard"),
+        "checkpoints": ("errors terminal", "torch pydantic lightning"),
         "optim": ("errors", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
@@ -40,16 +41,16 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "output": ("errors", ""),
     },
     {
-        "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
+        "distributed": ("errors lazy nets terminal", "torch lightning torchmetrics"),
         "lit": ("data optim scores", "torch lightning"),
         "config": ("errors mistakes", "hydra omegaconf"),
         "length": ("data", "omegaconf"),
     },
     {
         "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),
-        "result": ("config lit watch", "lightning"),
+        "result": ("errors config lit watch", "lightning"),
         "sweep": (
-            "errors groups resume config distributed watch",
+            "errors groups terminal resume config distributed watch",
             "torch hydra omegaconf filelock rich optuna submitit hydra_plugins",
         ),
     },
@@ -59,9 +60,9 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "facade": ("lazy config factory saved", ""),
-        "predict": ("errors ckpt data distributed watch factory saved", "torch PIL rich"),
+        "predict": ("errors terminal ckpt data distributed watch factory saved", "torch PIL rich"),
         "evaluate": (
-            "errors ckpt output config data distributed watch factory saved",
+            "errors terminal ckpt output config data distributed watch factory saved",
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
@@ -70,7 +71,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
-        "demo": ("errors ckpt data predict", "torch gradio PIL"),
+        "demo": ("errors terminal ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "tools": ("errors groups output watch facade", "numpy pandas scipy matplotlib tensorboard jinja2"),
         "bench": (
@@ -90,10 +91,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
-        "job": ("errors mistakes config distributed result sweep run", "hydra omegaconf"),
+        "job": ("errors mistakes terminal config distributed result sweep run", "hydra omegaconf"),
     },
     {
-        "app": ("errors mistakes resume config distributed sweep job run", "hydra omegaconf"),
+        "app": ("errors mistakes terminal resume config distributed sweep job run", "hydra omegaconf"),
     },
     {
         "door": ("app", ""),
@@ -101,7 +102,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "__main__": (
-            "errors config data watch factory bench predict evaluate demo export tools app complete",
+            "errors terminal config data watch factory bench predict evaluate demo export tools app complete",
             "typer",
         ),
     },
@@ -185,6 +186,26 @@ def test_files_import_in_one_direction() -> None:
         for name, file in MODULES.items()
     }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_text_is_utf_8_whatever_the_locale(file: Path) -> None:
+    """Text that is written and read, and the words of other programs: none of it hangs on where a person lives."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+        given = {keyword.arg for keyword in node.keywords}
+        texts = [each.value for argument in node.args for each in ast.walk(argument) if isinstance(each, ast.Constant)]
+        is_text = name in ("read_text", "write_text", "FileHandler") or (
+            name in ("open", "fdopen")
+            and owner not in ("Image", "webbrowser")
+            and not any("b" in str(t) for t in texts)
+        )
+        where = f"{file}:{node.lineno}"
+        assert "encoding" in given or not is_text or (owner, name) == ("os", "open"), where
+        assert not given & {"text", "universal_newlines"}, where
 
 
 CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/**/*.yaml"))

@@ -13,6 +13,7 @@ from urllib.request import getproxies
 
 from alexnet_lit.errors import Mistake
 from alexnet_lit.predict.guess import Guesser
+from alexnet_lit.terminal import hangup
 
 _HOST = "127.0.0.1"
 
@@ -22,13 +23,13 @@ class _Stopped(Exception):
 
 
 def serve(guesser: Guesser, file: Path, *, port: int | None, browse: bool) -> int:
-    """Show the page for the net of `file` until Ctrl-C or SIGTERM; returns the exit status that shells have for it.
+    """Show the page for the net of `file` until Ctrl-C, SIGTERM or SIGHUP; returns the exit status of such an end.
 
     Dropped pictures are kept in a folder of their own meanwhile. Raises: Mistake if `port` is taken.
     """
     if port is not None and not _is_free(port):
         raise Mistake(f"--port={port}: something else listens there: name another, or leave it out for a free one")
-    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, _stop) for number in (signal.SIGINT, signal.SIGTERM, *hangup())}
     try:
         with tempfile.TemporaryDirectory(prefix="alexnet_lit_demo_") as scratch:
             _show(guesser, file, port or _free_port(), scratch=scratch, browse=browse)

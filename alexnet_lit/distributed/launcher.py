@@ -20,6 +20,7 @@ from typing import Any
 
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.store import Failure, Store, first_failure, hold, ours
+from alexnet_lit.terminal import hangup
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _GRACE = 8.0  # seconds that ranks have to end by themselves once one has failed, or a person has asked twice
@@ -38,7 +39,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
     """Start `ranks` processes, which are told `job`, and wait for all of them. `name` is what `ps` shows beside them.
 
     A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM,
-    SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
+    SIGHUP, SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
     """
     store = hold()
     crew = ours(store)
@@ -101,7 +102,8 @@ def _signals() -> Iterator[list[int]]:
     if threading.current_thread() is not threading.main_thread():
         yield received  # only the main thread may listen to signals
         return
-    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in HANDED_ON}
+    numbers = (*HANDED_ON, *hangup())
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
     try:
         yield received
     finally:

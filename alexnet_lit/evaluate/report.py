@@ -1,6 +1,5 @@
 """What was measured, as tables for a person and in JSON for a program."""
 
-import json
 from pathlib import Path
 
 from rich import box
@@ -9,6 +8,7 @@ from rich.text import Text
 
 from alexnet_lit.evaluate.measure import Measured
 from alexnet_lit.evaluate.scores import BINS, wilson
+from alexnet_lit.terminal import json_text
 from alexnet_lit.watch.console import plain
 
 SPLITS = {"test": "test", "val": "validation"}
@@ -17,7 +17,7 @@ SPLITS = {"test": "test", "val": "validation"}
 def as_json(measured: Measured, checkpoint: Path, split: str, picture: Path) -> str:
     """One object; the keys that result.json has too have its names, `test/acc` or `val/acc`, and its values."""
     scores = measured.scores
-    return json.dumps(
+    return json_text(
         {
             "checkpoint": str(checkpoint),
             "split": split,
@@ -32,9 +32,7 @@ def as_json(measured: Measured, checkpoint: Path, split: str, picture: Path) -> 
             "classes": {name: row._asdict() for name, row in scores.classes.items()},
             "confusion": scores.confusion.tolist(),
             "picture": str(picture),
-        },
-        indent=2,
-        ensure_ascii=False,
+        }
     )
 
 

@@ -1,7 +1,6 @@
 """Guesses as a person or a program reads them, on stdout."""
 
 import csv
-import json
 import sys
 
 from rich import box
@@ -9,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alexnet_lit.predict.guess import Guess
+from alexnet_lit.terminal import json_text
 from alexnet_lit.watch.console import plain
 
 _DIGITS = 6
@@ -67,4 +67,4 @@ class AsJSON:
 
     def end(self) -> None:
         """Print the list."""
-        print(json.dumps(self.objects, indent=2, ensure_ascii=False))
+        print(json_text(self.objects))

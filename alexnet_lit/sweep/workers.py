@@ -1,8 +1,8 @@
 """Jobs of a sweep in other processes than the person's: what they print, and how Ctrl-C ends them.
 
-A terminal sends Ctrl-C to all of its processes. joblib's would be killed as soon as the first of them tells of it, and
-submitit's a second later; so the person's process only leaves a mark in the sweep's folder and waits: what runs saves
-and ends, what waits isn't started.
+A terminal sends Ctrl-C to all of its processes, and SIGHUP when it closes. joblib's would be killed as soon as the
+first of them tells of it, and submitit's a second later; so the person's process only leaves a mark in the sweep's
+folder and waits: what runs saves and ends, what waits isn't started.
 """
 
 import os
@@ -16,6 +16,8 @@ from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
+
+from alexnet_lit.terminal import hangup, ignore
 
 _MARK = ".stop"
 
@@ -37,40 +39,48 @@ def leave_out(folder: Path) -> None:
 
 
 def heed(sweep: Path) -> None:
-    """Let Ctrl-C end the jobs instead of this process, until `unheed`; a second one ends all at once."""
+    """Let Ctrl-C and SIGHUP end the jobs instead of this process, until `unheed`; a second Ctrl-C ends all at once."""
 
     def mark(number: int, frame: FrameType | None) -> None:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else ignore)
         (sweep / _MARK).touch()
-        print("SIGINT: the jobs that run save and end, no other starts; once more to stop at once", flush=True)
+        once_more = "; once more to stop at once" if number == signal.SIGINT else ""
+        name = signal.Signals(number).name
+        print(f"{name}: the jobs that run save and end, no other starts{once_more}", flush=True)
 
     unheed(sweep)
     if threading.current_thread() is threading.main_thread():  # Python lets no other thread do it
-        signal.signal(signal.SIGINT, mark)
+        for number in (signal.SIGINT, *hangup()):
+            signal.signal(number, mark)
 
 
 def unheed(sweep: Path) -> None:
-    """Let Ctrl-C be what it is, and forget the last one."""
+    """Let Ctrl-C and SIGHUP be what they are, and forget the last one."""
     with suppress(OSError):
         (sweep / _MARK).unlink(missing_ok=True)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        for number in hangup():
+            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
 def at_work() -> Iterator[None]:
-    """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C: it would die
-    of it, and joblib would kill the others.
+    """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C and SIGHUP: it
+    would die of them, and joblib would kill the others.
 
     Beside joblib's others on one screen it says nothing: train.log has all of it.
     """
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    numbers = (signal.SIGINT, *hangup())
+    for number in numbers:
+        signal.signal(number, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             if str(HydraConfig.get().launcher["_target_"]).endswith(".JoblibLauncher"):
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
                 stack.enter_context(redirect_stdout(nowhere))
                 stack.enter_context(redirect_stderr(nowhere))
             yield
     finally:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        for number in numbers:
+            signal.signal(number, ignore)

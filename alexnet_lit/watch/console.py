@@ -4,12 +4,14 @@ import io
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from alexnet_lit.errors import Mistake
+from alexnet_lit.terminal import Lasting
 
 # No file is named, so the console follows sys.stdout wherever it points; off a terminal rich adds no colour.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -98,9 +100,15 @@ def _attach(handler: logging.Handler) -> None:
 
 
 def _file(path: Path) -> logging.Handler:
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8", errors="backslashreplace")  # paths can be any bytes
+    handler.stream = Lasting(handler.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
     handler.setFormatter(_Message(timed=True))
     return handler
+
+
+def warn_unwritten(path: Path, error: OSError) -> None:
+    """Say of a file beside the run, once, that the disk does not take it: no reason to stop."""
+    log.warning("%s can't be written (%s): the run goes on without", path, error.strerror)
 
 
 class _Message(logging.Formatter):

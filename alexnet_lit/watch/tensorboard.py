@@ -2,6 +2,8 @@
 
 import weakref
 from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -11,6 +13,9 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.graph_pb2 import GraphDef  # type: ignore[attr-defined] # as well
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
 from torch.utils.tensorboard import SummaryWriter
+
+from alexnet_lit.terminal import Lasting
+from alexnet_lit.watch.console import warn_unwritten
 
 
 class TensorBoard(TensorBoardLogger):
@@ -31,6 +36,10 @@ class TensorBoard(TensorBoardLogger):
         writer: SummaryWriter = super().experiment
         if self._close is None:
             self._close = weakref.finalize(self, writer.close)
+            # Its thread would die of a full disk, with a traceback, and the run of its next point.
+            events = writer._get_file_writer().event_writer
+            records = events._async_writer._writer
+            records._writer = Lasting(records._writer, partial(warn_unwritten, Path(events._file_name)))
         return writer
 
     @property

@@ -32,15 +32,17 @@ def gone(folder: Path, seconds: float) -> bool:
     return not ranks_of(folder)
 
 
-def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_ctrl_c_saves_and_leaves_no_process(number: signal.Signals, tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs")
     (process,) = run.start_until("epoch 1/500  ", *LONG)
 
-    os.kill(process.pid or 0, signal.SIGINT)
+    os.kill(process.pid or 0, number)
 
     assert run.wait([process]) == [130]
     assert gone(tmp_path, 0)
     assert (run.result["status"], run.result["world_size"]) == ("interrupted", 2)
+    assert run.result["reason"] == number.name
     assert f"train.py ckpt={run.folder}" in run.text
     assert "Traceback" not in run.text
     assert "death signal" not in run.text

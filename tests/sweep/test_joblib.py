@@ -50,3 +50,20 @@ def test_two_at_a_time_with_a_failure_and_ctrl_c(train: Train, tmp_path: Path, s
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 7
     assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
     assert not (sweep / ".stop").exists()
+
+
+def test_a_terminal_that_closes_lets_them_save(train: Train, tmp_path: Path, side_by_side: tuple[str, ...]) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    stopped = train(*TINY, *side_by_side, "seed=0,1,2,3,4,5", trouble("hangup_all", ahead, job=0))
+
+    sweep = sweep_of(stopped)
+    assert stopped.status == 130
+    assert "SIGHUP: the jobs that run save and end, no other starts\n" in stopped.out
+    assert result_of(jobs_of(sweep)[0])["reason"] == "SIGHUP"
+    assert len(jobs_of(sweep)) < 6
+
+    resumed = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
+
+    assert (resumed.status, resumed.err) == (0, "")
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 6

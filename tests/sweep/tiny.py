@@ -65,8 +65,9 @@ def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 class Trouble(Callback):
     """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), error, memory; kill (of a rank) or
-    orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for any run.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), hangup or hangup_all, error,
+    memory; kill (of a rank) or orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for
+    Ctrl-C). job: null for any run.
     """
 
     def __init__(self, *, what: str, ahead: str, job: int | None, rank: int, at: int) -> None:
@@ -99,6 +100,9 @@ class Trouble(Callback):
                 _await(signal.Signals[f"SIG{name}"], own)
             case "wait":
                 _await(signal.SIGINT, own)
+            case "hangup" | "hangup_all":  # twice, as a shell hands it on and the terminal sends it too
+                for process in [os.getpid()] * 2 + [os.getppid()] * (self.what == "hangup_all"):
+                    os.kill(process, signal.SIGHUP)
             case _:
                 if self.what == "all":
                     os.kill(os.getppid(), signal.SIGINT)

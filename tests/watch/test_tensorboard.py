@@ -1,11 +1,12 @@
 import gc
+import resource
 import threading
 from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from alexnet_lit.watch import TensorBoard
+from alexnet_lit.watch import TensorBoard, close_log, open_log
 from tests.watch.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
@@ -75,3 +76,26 @@ def test_a_sweep_of_many_runs_leaves_no_threads(tmp_path: Path) -> None:
     gc.collect()
     assert not set(threading.enumerate()) - before
     assert curves(tmp_path / "2") == {"loss": [(1, 1.0)]}
+
+
+def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No thread dies of it with a traceback, and what is there can be read."""
+    logger = TensorBoard(run_dir=str(tmp_path))
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.save()
+    (file,) = tmp_path.iterdir()
+    open_log(None, speak=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 9, limits[1]))  # within the next record
+    try:
+        for step in range(2, 40):
+            logger.log_metrics({"loss": 1.0}, step)
+            logger.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.log_metrics({"loss": 1.0}, 40)  # there is room again, but half a record ends the file
+    logger.close()
+    close_log()
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"warning: {file} can't be written (File too large): the run goes on without\n", "")
+    assert curves(tmp_path) == {"loss": [(1, 1.0)]}

@@ -1,0 +1,264 @@
+"""What a program prints to goes away, knows few characters, or is on a full disk: no run is lost by it."""
+
+import errno
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from alexnet_lit.terminal import Lasting, hangup, printing
+from tests.conftest import REPOSITORY, Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
+
+Into = Callable[[Path, str], None]
+# Without pictures: half as long.
+SHORT = (*TINY, "logger=none")
+LINE = "stdout: can't be written to any more"
+
+
+@pytest.fixture(params=["pipe", "terminal"])
+def lose_reader(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> Iterator[Callable[[], None]]:
+    """Let stdout be what nobody reads any more: EPIPE, of a terminal EIO."""
+    reader, writer = os.pipe() if request.param == "pipe" else os.openpty()
+    os.close(reader)
+    with open(writer, "w", encoding="utf-8") as stream:
+        yield lambda: monkeypatch.setattr(sys, "stdout", stream)
+
+
+@pytest.fixture
+def into(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Iterator[Into]:
+    """Let stdout be a file of an encoding, as PYTHONIOENCODING does."""
+    with ExitStack() as files:
+
+        def call(file: Path, encoding: str) -> None:
+            monkeypatch.setattr(sys, "stdout", files.enter_context(file.open("w", encoding=encoding)))
+
+        yield call
+
+
+def test_a_run_goes_on_without_its_reader(train: Train, lose_reader: Callable[[], None]) -> None:
+    lose_reader()
+    outcome = train(*SHORT)
+
+    assert (outcome.status, outcome.err, outcome.result["status"]) == (0, "", "completed")
+    text = (outcome.folder / "train.log").read_text(encoding="utf-8")
+    assert text.count(LINE) == 1
+    assert "test accuracy" in text.partition(LINE)[2]
+
+
+@pytest.mark.parametrize("what", ["interrupt", "hangup"])
+def test_a_signal_saves_though_nobody_reads(
+    what: str, train: Train, tmp_path: Path, lose_reader: Callable[[], None]
+) -> None:
+    """Ctrl-C ends `| tee log` too, and a terminal that closes is gone when SIGHUP arrives, twice where a shell is."""
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    lose_reader()
+    outcome = train(*SHORT, trouble(what, ahead))
+
+    assert (outcome.status, outcome.result["status"]) == (130, "interrupted")
+    assert outcome.result["reason"] == {"interrupt": "SIGINT", "hangup": "SIGHUP"}[what]
+    last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    assert last["global_step"] == 2, "the step was finished"
+    assert "continue with: " in (outcome.folder / "train.log").read_text(encoding="utf-8")
+
+
+def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        outcome = train(*SHORT, trouble("hangup", ahead))
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+        monkeypatch.delattr(signal, "SIGHUP")  # as on Windows
+        assert hangup() == ()
+        monkeypatch.undo()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert (outcome.status, outcome.result["status"], ahead.exists()) == (0, "completed", False)
+
+
+def test_a_sweep_goes_on_without_its_reader(train: Train, lose_reader: Callable[[], None]) -> None:
+    lose_reader()
+    outcome = train(*SHORT, "-m", "seed=0,1")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert [row["status"] for row in rows_of(sweep_of(outcome))] == ["completed"] * 2
+
+
+def test_a_sweep_that_loses_its_terminal_saves_and_can_go_on(train: Train, tmp_path: Path) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    stopped = train(*SHORT, "-m", "seed=0,1", trouble("hangup", ahead, job=0))
+
+    sweep = sweep_of(stopped)
+    assert stopped.status == 130
+    assert [result_of(job)["reason"] for job in jobs_of(sweep)] == ["SIGHUP"]
+
+    resumed = train("-m", f"resume_sweep={sweep}")
+
+    assert resumed.status == 0, resumed.err
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 2
+    assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> str:
+    """A picture under a name that few encodings have, and UTF-8 only in part."""
+    name = os.fsdecode("靴─é".encode() + b"\xff.png")
+    Image.new("L", (28, 28)).save(tmp_path / name)
+    return name
+
+
+@pytest.mark.parametrize("form", ["table", "--json", "--csv"])
+def test_a_verb_ends_with_its_reader(
+    form: str, lenet: Path, boot: str, verb: Train, lose_reader: Callable[[], None]
+) -> None:
+    lose_reader()
+    outcome = verb("predict", str(lenet), boot, *([] if form == "table" else [form]))
+    assert (outcome.status, outcome.err) == (141, "")  # 128 + SIGPIPE, as a shell has it
+
+
+@pytest.mark.parametrize("arguments", [["train.py"], ["-m", "alexnet_lit"]], ids=["train.py", "alexnet_lit"])
+@pytest.mark.parametrize("lost", ["stdout", "stderr"])
+def test_help_ends_quietly_as_a_process_too(arguments: list[str], lost: str) -> None:
+    """The interpreter writes what is left as it ends, and would say that it can't."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    typed = ["--help"] if lost == "stdout" else ["nonsense"]
+    done = subprocess.run(
+        [sys.executable, *arguments, *typed],
+        cwd=REPOSITORY,
+        stdout=writer if lost == "stdout" else subprocess.PIPE,
+        stderr=writer if lost == "stderr" else subprocess.PIPE,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    os.close(writer)
+    status = 2 if lost == "stderr" else 0 if arguments == ["train.py"] else 141
+    assert (done.returncode, done.stderr or "") == (status, "")
+
+
+def test_a_full_disk_behind_stdout_ends_a_verb_in_one_line(verb: Train, into: Into, lenet: Path, boot: str) -> None:
+    into(Path("/dev/full"), "utf-8")
+    outcome = verb("predict", str(lenet), boot, "--csv")
+    assert (outcome.status, outcome.err) == (1, "error: stdout: can't be written to (No space left on device)\n")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252"])
+def test_a_run_is_printed_in_any_encoding(encoding: str, train: Train, into: Into, tmp_path: Path) -> None:
+    into(tmp_path / "out.txt", encoding)
+    outcome = train(*SHORT, "-m", "seed=0,1")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    text = (tmp_path / "out.txt").read_text(encoding)
+    assert f" {'-' * 20}" in text, "lines of tables"
+    assert text.count("test accuracy") == 2
+    assert "─" in (jobs_of(sweep_of(outcome))[0] / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_verbs_answer_in_any_encoding(
+    encoding: str, lenet: Path, boot: str, verb: Train, into: Into, tmp_path: Path
+) -> None:
+    texts = {}
+    for typed in (
+        ["predict", str(lenet), boot],
+        ["predict", str(lenet), boot, "--csv"],
+        ["predict", str(lenet), boot, "--json"],
+        ["evaluate", str(lenet), "--json", f"--out={tmp_path}/靴.png"],
+        ["evaluate", str(lenet), f"--out={tmp_path}/靴.png", "--force"],
+        ["summary", "model=lenet"],
+    ):
+        into(tmp_path / "out.txt", encoding)
+        outcome = verb(*typed)
+        assert (outcome.status, outcome.err) == (0, ""), typed
+        texts[" ".join(typed)] = (tmp_path / "out.txt").read_text(encoding)
+    table, csv, guesses, scores, _, _ = texts.values()
+    name = "靴─é" if encoding == "utf-8" else "\\u9774-" + ("é" if encoding == "cp1252" else "\\xe9")
+    assert f"{name}\\udcff.png" in table
+    assert f"{name}\\udcff.png," in csv
+    assert json.loads(guesses)[0]["file"] == boot
+    assert json.loads(scores)["picture"] == f"{tmp_path}/靴.png"
+
+
+class Refusing(io.StringIO):
+    """A stream that writes nothing."""
+
+    def write(self, text: str, /) -> int:
+        raise OSError(errno.EPIPE, "Broken pipe")
+
+
+def test_a_stream_that_ends_tells_once() -> None:
+    told: list[OSError] = []
+    stream = Lasting(Refusing(), told.append)
+    assert [stream.write(text) for text in ("a", "bc")] == [1, 2]
+    stream.flush()
+    stream.close()
+    assert [error.errno for error in told] == [errno.EPIPE]
+
+
+def test_who_listens_in_python_keeps_the_stream() -> None:
+    """A notebook's stdout is its own, and a caller's StringIO gets all."""
+    before = sys.stdout
+    with printing(ends=True), printing(ends=False):
+        pass
+    assert sys.stdout is before
+
+
+def test_a_full_disk_is_said_in_a_line_and_the_last_checkpoint_stays(train: Train) -> None:
+    """train.log takes no more either, and what is on its way to the disk lands nowhere."""
+    outcome = train(*SHORT)
+    checkpoints, log = outcome.folder / "checkpoints", outcome.folder / "train.log"
+    before = (checkpoints / "last.ckpt").read_bytes()
+    log.unlink()
+    log.symlink_to("/dev/full")
+    (checkpoints / "last.ckpt.part").symlink_to("/dev/full")
+
+    full = train(f"ckpt={outcome.folder}", "trainer.max_epochs=2")
+
+    last = checkpoints / "last.ckpt"
+    reason = (
+        f"{last}: cannot be written (No space left on device): make room there, or set paths.logs to another folder"
+    )
+    assert (full.status, full.err) == (2, f"error: {reason}\n")
+    assert full.out.count(f"warning: {log} can't be written (No space left on device): the run goes on without\n") == 1
+    assert (full.result["status"], full.result["reason"]) == ("failed", reason)
+    assert last.read_bytes() == before
+    assert sorted(path.name for path in checkpoints.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
+def test_a_full_disk_at_the_end_names_the_file(train: Train, tmp_path: Path) -> None:
+    outcome = train(*SHORT)
+    (outcome.folder / "result.json.part").symlink_to("/dev/full")
+
+    full = train(f"ckpt={outcome.folder}", "trainer.max_epochs=2")
+
+    file = outcome.folder / "result.json"
+    (line,) = full.err.splitlines()
+    assert (full.status, line.partition(":")[2].split(": ")[1]) == (2, "cannot be written (No space left on device)")
+    assert line.startswith(f"error: {file}: ")
+
+
+def test_a_disk_that_is_full_before_a_run_begins_is_said_in_a_line(
+    train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("hydra.core.utils._save_config", refuse)
+    outcome = train(*SHORT)
+    line = "error: paths.logs: cannot be written (No space left on device): make room there, or set paths.logs to "
+    assert (outcome.status, outcome.err) == (2, f"{line}another folder\n")
