@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from alexnet_lit.config import known, plain, suggest
 from alexnet_lit.data import ImageData
@@ -221,9 +222,19 @@ def _try_out(module: Classifier) -> None:
         # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
         path = "scheduler"
-        module.schedule.factory(optimizer)
+        _check_monitor(module.schedule, module.schedule.factory(optimizer))
     except Exception as error:
         raise _mistake(error, path) from error
+
+
+def _check_monitor(schedule: Schedule, scheduler: LRScheduler) -> None:
+    """Refuse a schedule that lacks the score it looks at, or has one that it can't look at."""
+    looks = isinstance(scheduler, ReduceLROnPlateau)
+    if looks != (schedule.monitor is not None):
+        says = "looks at a score: use val/loss or train/loss" if looks else "looks at no score: use null"
+        raise Mistake(f"scheduler.monitor={show(schedule.monitor)}: {type(scheduler).__name__} {says}")
+    if looks and schedule.interval == "step":
+        raise Mistake("scheduler.interval=step: there is a new score once an epoch at most: use scheduler.interval=epoch")
 
 
 def read_checkpoint(path: str | Path) -> dict[str, Any]:

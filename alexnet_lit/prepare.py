@@ -12,7 +12,7 @@ from torch import nn
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.config import plain
-from alexnet_lit.continued import check_continues, read_continued
+from alexnet_lit.continued import Restored, check_continues, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, follow, make
@@ -82,7 +82,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    onlookers = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
+    onlookers = [Restored(), watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     trainer = make(
         config,

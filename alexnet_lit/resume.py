@@ -10,7 +10,10 @@ from alexnet_lit.errors import Mistake
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
-_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"}
+_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"} | {
+    "objective",  # best.ckpt was chosen by it
+    "direction",
+}
 
 
 def starts_sweep(arguments: Sequence[str]) -> bool:
@@ -36,8 +39,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     if folder is None:
         return list(arguments)
     for argument in arguments:
-        key = argument.lstrip("+~").partition("=")[0]
-        if key.split(".")[0] in _FIXED:
+        if _group(argument) in _FIXED:
             raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
@@ -55,9 +57,15 @@ def finished(arguments: Sequence[str]) -> Path | None:
     value = _checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
     result = folder / "result.json" if folder else None
-    if result is None or not result.is_file() or any(argument.startswith("trainer.") for argument in arguments):
+    more = any(_group(argument) in ("trainer", "callbacks") for argument in arguments)  # they decide when a run ends
+    if result is None or not result.is_file() or more:
         return None
     return folder if json.loads(result.read_text())["status"] == "completed" else None
+
+
+def _group(argument: str) -> str:
+    """The first part of the key that is typed: `trainer` of +trainer.min_epochs=50."""
+    return argument.lstrip("+~").partition("=")[0].split(".")[0]
 
 
 def _checkpoint(arguments: Sequence[str]) -> str:
