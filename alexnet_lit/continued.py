@@ -84,15 +84,15 @@ def _check_length(module: Classifier, checkpoint: dict[str, Any], name: str) -> 
         ("max_epochs", begun, max(begun, whole + 1), done),
         ("max_steps", steps, steps + 1, f"done {steps} steps"),
     ):
-        if isinstance(trainer[key], int) and 0 <= trainer[key] < reached:
-            way_out = f"use trainer.{key}={least} or more"
-            raise Mistake(f"trainer.{key}={trainer[key]}: {name} has already {text}: {way_out}")
+        most = trainer.get(key)
+        if isinstance(most, int) and 0 <= most < reached:
+            raise Mistake(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
 
 
 class Restored(Callback):
-    """Adds to what Lightning restores of a run: that it was to stop, and where its epoch was; and takes away from it.
+    """Mends what Lightning restores of a run: it was to stop, its epoch was whole, its callbacks have other arguments.
 
-    A value that a callback was given now counts, whatever it has saved of an earlier one: EarlyStopping's patience, and
+    A value that a callback is given now counts, whatever it has saved of an earlier one: EarlyStopping's patience, and
     any other argument of a constructor that the callback keeps under the same name in its state and its attributes.
     """
 
@@ -117,18 +117,19 @@ class Restored(Callback):
         for callback, values in self._given:
             vars(callback).update(values)
         loop = trainer.fit_loop
-        for progress in (loop.epoch_progress.current, loop.epoch_progress.total):
-            if progress.ready == progress.processed:
-                # Lightning does so too, but not in a run that `max_steps` ends: that would take the next epoch for the
-                # rest of this one.
+        epochs = loop.epoch_progress
+        if epochs.current.ready == epochs.current.processed:
+            # Lightning sees to that itself, but not where `max_steps` is set: the next epoch would be taken for the rest
+            # of the last.
+            for progress in (epochs.current, epochs.total):
                 progress.completed = progress.processed
-                loop.reset_restart_stage()
-                loop.epoch_loop.restarting = False
+            loop.reset_restart_stage()
+            loop.epoch_loop.restarting = False
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Count the epoch in which a run has ended. One that had done so when it was saved has not come to that."""
         progress = trainer.fit_loop.epoch_progress.current
-        progress.processed = max(progress.processed, progress.started)
+        progress.completed = max(progress.completed, progress.started)
 
 
 def _limits(config: dict[str, Any]) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from alexnet_lit.continued import Restored, check_continues, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, follow, make
-from alexnet_lit.length import epoch_batches
+from alexnet_lit.length import check_limits, epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
 from alexnet_lit.watch import log
@@ -50,6 +50,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     place = distributed.here()
     kind, ranks = _devices(config, place)
     _check_clipping(config)
+    check_limits(config.trainer)
     resume, saved = read_continued(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet_lit.config import CONF, last_record
 from alexnet_lit.errors import Mistake
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
@@ -24,8 +25,9 @@ def starts_sweep(arguments: Sequence[str]) -> bool:
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
     """What to tell Hydra instead of `arguments` when they name a run to continue; else they as they are.
 
-    The run's saved config takes the place of conf/, so what was typed then need not be typed again; what is typed now
-    is applied on top. The config of the first start stays as it is, each continuation keeps its own beside it.
+    The run's saved config takes the place of conf/, so what was typed then, and when it was continued before, need not
+    be typed again; what is typed now is applied on top. The config of the first start stays as it is, each continuation
+    keeps its own beside it.
     Raises: Mistake if it makes no sense.
     """
     value = _checkpoint(arguments)
@@ -41,9 +43,13 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if _group(argument) in _FIXED:
             raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
+        group, _, choice = argument.lstrip("+").partition("=")
+        if group != "hydra" and choice != "null" and "/" not in group and (CONF / group).is_dir():
+            way_out = f"set single keys of it, {group}.<key>=..."
+            raise Mistake(f"{argument}: a run that is continued has its {group} already: {way_out}")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
-        *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
+        *("--config-path", str(last_record(folder)), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir='{folder}'",
         f"hydra.output_subdir=.hydra/resume_{number}",

@@ -35,7 +35,6 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "optim": ("errors", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
-        "resume": ("errors", ""),
         "ckpt": ("errors", ""),
         "output": ("errors", ""),
     },
@@ -43,7 +42,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "distributed": ("errors lazy nets", "torch lightning torchmetrics"),
         "lit": ("data optim scores", "torch lightning"),
         "config": ("errors mistakes", "hydra omegaconf"),
-        "length": ("data", "omegaconf"),
+        "length": ("errors data", "omegaconf"),
+    },
+    {
+        "resume": ("errors config", ""),
     },
     {
         "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),

@@ -56,6 +56,20 @@ TYPED = [
     (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
     # Combinations
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
+    # Schedules
+    (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
+    (
+        ["scheduler=plateau", "scheduler.monitor=null"],
+        "scheduler.monitor=null: ReduceLROnPlateau looks at a score: use val/loss or train/loss",
+    ),
+    (
+        ["scheduler=plateau", "scheduler.interval=step"],
+        "scheduler.interval=step: there is a new score once an epoch at most: use scheduler.interval=epoch",
+    ),
+    (
+        ["+trainer.min_steps=9", "trainer.max_steps=8"],
+        "trainer.min_steps=9: the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more",
+    ),
     # Types
     (["callbacks.board.images=100"], "callbacks.board.images=100: should be less than or equal to 64"),
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
