@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageStat
 
 from alexnet_lit.ckpt import checkpoint_file
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.demo.sight import grid, look
 from alexnet_lit.predict.guess import Guesser
