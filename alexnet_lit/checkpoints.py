@@ -185,9 +185,8 @@ class Checkpoints(Checkpoint):
 
     def _make_room(self, step: int) -> None:
         """Let best.ckpt become best_2.ckpt, best_2.ckpt best_3.ckpt, as far as `keep` goes."""
-        if self.keep > 1 and self.best.exists():
-            if torch.load(self.best, mmap=True, weights_only=True)["global_step"] >= step:
-                return  # it is of this very step, which a run repeats that was killed before it saved the epoch
+        if self.keep > 1 and self.best.exists() and _step_of(self.best) >= step:
+            return  # it is of this very step, which a run repeats that was killed before it saved the epoch
         names = [self.best, *(self.folder / f"best_{n}.ckpt" for n in range(2, self.keep + 1))]
         for better, worse in reversed(list(itertools.pairwise(names))):
             if better.exists():
@@ -201,6 +200,12 @@ class Checkpoints(Checkpoint):
         """Take up where the saved run was. A score of another objective is no score to beat."""
         if state_dict.get("objective", self.objective) == self.objective:  # older checkpoints don't say which
             self.best_score = state_dict["best_score"]
+
+
+def _step_of(path: Path) -> int:
+    """Of a checkpoint, without reading its weights."""
+    step: int = torch.load(path, mmap=True, weights_only=True)["global_step"]
+    return step
 
 
 def _run_ends(trainer: Trainer) -> bool:

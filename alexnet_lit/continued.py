@@ -116,20 +116,24 @@ class Restored(Callback):
         """Give callbacks their values back, and begin a new epoch where the saved one was whole."""
         for callback, values in self._given:
             vars(callback).update(values)
-        loop = trainer.fit_loop
-        epochs = loop.epoch_progress
-        if epochs.current.ready == epochs.current.processed:
-            # Lightning sees to that itself, but not where `max_steps` is set: the next epoch would be taken for the rest
+        loop, epochs = trainer.fit_loop, _epochs(trainer)
+        if epochs[0].ready == epochs[0].processed:
+            # Lightning sees to that itself, but not where `max_steps` is set: it would take the next epoch for the rest
             # of the last.
-            for progress in (epochs.current, epochs.total):
+            for progress in epochs:
                 progress.completed = progress.processed
             loop.reset_restart_stage()
             loop.epoch_loop.restarting = False
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Count the epoch in which a run has ended. One that had done so when it was saved has not come to that."""
-        progress = trainer.fit_loop.epoch_progress.current
+        progress, _ = _epochs(trainer)
         progress.completed = max(progress.completed, progress.started)
+
+
+def _epochs(trainer: Trainer) -> tuple[Any, Any]:
+    """Lightning's counts of epochs, of this fit and in all. Typed by a base class that lacks half of them."""
+    return trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.total
 
 
 def _limits(config: dict[str, Any]) -> dict[str, Any]:

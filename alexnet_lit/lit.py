@@ -162,7 +162,8 @@ class Classifier(LightningModule):
         """
         self._publish("train")
         if self.trainer.is_last_batch and self._monitored is not None:
-            self.lr_schedulers().step(self._monitored)  # type: ignore[union-attr, call-arg] # one, of a score
+            plateau: Any = self.lr_schedulers()
+            plateau.step(self._monitored)
             self._monitored = None
 
     def on_validation_epoch_end(self) -> None:
@@ -196,8 +197,9 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule of the config, as long as the run."""
         optimizer = self.optimizer(self.net.parameters())
-        scheduler = {"scheduler": self.schedule.factory(optimizer), "interval": self.schedule.interval}
-        return {"optimizer": optimizer, "lr_scheduler": {**scheduler, "reduce_on_plateau": False}}  # type: ignore[typeddict-item] # one of ours
+        factory, interval = self.schedule.factory, self.schedule.interval
+        scheduler: Any = {"scheduler": factory(optimizer), "interval": interval, "reduce_on_plateau": False}
+        return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Step a schedule; one that looks at a score steps in `on_train_epoch_end`."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig
 from torch import nn
 
@@ -15,7 +16,7 @@ from alexnet_lit.config import plain
 from alexnet_lit.continued import Restored, check_continues, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build, check_root, follow, make
+from alexnet_lit.factory import build, check_measured, check_root, follow, make
 from alexnet_lit.length import check_limits, epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
@@ -58,6 +59,9 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
     names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
     chosen = [make(config, f"callbacks.{name}") for name in names]
+    for name, callback in zip(names, chosen, strict=True):
+        if isinstance(callback, EarlyStopping):
+            check_measured(callback.monitor, f"callbacks.{name}.monitor", config, data)
     distributed.check_split(
         module.net,
         config.trainer.strategy,

@@ -57,12 +57,20 @@ TYPED = [
     # Schedules
     (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
     (
+        ["scheduler=plateau", "trainer.limit_val_batches=0"],
+        "scheduler.monitor=val/loss: the run does not measure it: use train/loss or train/acc",
+    ),
+    (
+        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/accuracy"],
+        "callbacks.early_stopping.monitor=val/accuracy: the run does not measure it: use val/loss or val/acc or train/",
+    ),
+    (
         ["scheduler=plateau", "scheduler.monitor=null"],
         "scheduler.monitor=null: ReduceLROnPlateau looks at a score: use val/loss or train/loss",
     ),
     (
         ["scheduler=plateau", "scheduler.interval=step"],
-        "scheduler.interval=step: there is a new score once an epoch at most: use scheduler.interval=epoch",
+        "scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch",
     ),
     (
         ["+trainer.min_steps=9", "trainer.max_steps=8"],

@@ -120,7 +120,10 @@ slow = pytest.mark.slow
         (4, (*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0")),
         (2, (*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2")),
         (3, (*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3")),
-        (4, (*STALLED, "trainer.val_check_interval=0.5", "callbacks.early_stopping.patience=8", "trainer.max_steps=40")),
+        (
+            4,
+            (*STALLED, "trainer.val_check_interval=0.5", "callbacks.early_stopping.patience=8", "trainer.max_steps=40"),
+        ),
     ],
     ids=lambda typed: " ".join(typed).replace("/", "-") if isinstance(typed, tuple) else None,
 )
@@ -142,6 +145,11 @@ def test_a_plateau_schedule_steps_at_each_epoch_of_a_resumed_run(train: Train, t
     outcome = train(*LENET, *PLATEAU, "trainer.max_epochs=3")
     outcome = train(f"ckpt={outcome.folder}", "trainer.max_epochs=6")
     assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.002, 0.002, 0.0002])
+
+
+def test_a_run_may_end_before_early_stopping_has_a_score(train: Train) -> None:
+    outcome = train(*LENET, "callbacks=early_stopping", "trainer.max_steps=2")
+    assert (outcome.status, outcome.err, outcome.result["steps"]) == (0, "", 2)
 
 
 def test_a_plateau_schedule_waits_for_a_new_score(train: Train) -> None:
@@ -219,7 +227,10 @@ def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
         ("trainer.max_steps=7", "{key} has already done 8 steps: use trainer.max_steps=9 or more"),
         ("+trainer.min_epochs=50", "the run ends with trainer.max_epochs=2: use trainer.max_epochs=50 or more"),
         ("objective=val/loss", "can't be changed in a run that is continued: leave it out, or start a new run"),
-        ("callbacks=ema", "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=..."),
+        (
+            "callbacks=ema",
+            "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=...",
+        ),
         ("direction=minimize", "can't be changed in a run that is continued: leave it out, or start a new run"),
     ],
 )
