@@ -102,33 +102,24 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
     return resumed.folder
 
 
-slow = pytest.mark.slow
+MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
+    (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
+    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24"]),
+    (4, ["scheduler=step", "scheduler.step_size=2"]),
+    (4, ["scheduler=one_cycle"]),
+    (4, ["scheduler=one_cycle", "scheduler.interval=epoch", "scheduler.total_steps=run_epochs"]),
+    (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
+    (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
+    (4, [*STALLED, "callbacks.early_stopping.patience=8", "trainer.val_check_interval=0.5", "trainer.max_steps=40"]),
+]
 
 
 @pytest.mark.parametrize(
     ("epoch", "typed"),
-    [
-        pytest.param(4, ("scheduler=step", "scheduler.step_size=2"), marks=slow),
-        pytest.param(4, ("scheduler=one_cycle",), marks=slow),
-        pytest.param(
-            4,
-            ("scheduler=one_cycle", "scheduler.interval=epoch", "scheduler.total_steps=run_epochs"),
-            marks=slow,
-        ),
-        (4, PLATEAU),
-        (4, (*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24")),
-        (4, (*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0")),
-        (2, (*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2")),
-        (3, (*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3")),
-        (
-            4,
-            (*STALLED, "trainer.val_check_interval=0.5", "callbacks.early_stopping.patience=8", "trainer.max_steps=40"),
-        ),
-    ],
-    ids=lambda typed: " ".join(typed).replace("/", "-") if isinstance(typed, tuple) else None,
+    [pytest.param(*row, marks=[pytest.mark.slow] * (n > 1), id=" ".join(row[1])) for n, row in enumerate(MATRIX)],
 )
 def test_a_resumed_run_is_the_run_that_was_never_stopped(
-    epoch: int, typed: tuple[str, ...], train: Train, tmp_path: Path
+    epoch: int, typed: list[str], train: Train, tmp_path: Path
 ) -> None:
     """Stopped in mid-epoch, and at an epoch's end."""
     arguments = (*LENET, *typed)
