@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_lit.config import CONF, last_record
+from alexnet_lit.config import last_record
 from alexnet_lit.errors import Mistake
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
@@ -15,6 +15,7 @@ _FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "swee
     "objective",  # best.ckpt was chosen by it
     "direction",
 }
+_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 
 
 def starts_sweep(arguments: Sequence[str]) -> bool:
@@ -41,12 +42,12 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     if folder is None:
         return list(arguments)
     for argument in arguments:
-        if _group(argument) in _FIXED:
+        key, _, choice = argument.lstrip("+~").partition("=")
+        if key.split(".")[0] in _FIXED and key not in _PLACES:
             raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
-        group, _, choice = argument.lstrip("+").partition("=")
-        if group != "hydra" and choice != "null" and "/" not in group and (CONF / group).is_dir():
-            way_out = f"set single keys of it, {group}.<key>=..."
-            raise Mistake(f"{argument}: a run that is continued has its {group} already: {way_out}")
+        if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
+            way_out = f"set single keys of it, {key}.<key>=..."
+            raise Mistake(f"{argument}: a run that is continued has its {key} already: {way_out}")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
         *("--config-path", str(last_record(folder)), "--config-name", "config"),
@@ -63,15 +64,11 @@ def finished(arguments: Sequence[str]) -> Path | None:
     value = _checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
     result = folder / "result.json" if folder else None
-    more = any(_group(argument) in ("trainer", "callbacks") for argument in arguments)  # they decide when a run ends
+    groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
+    more = groups & {"trainer", "callbacks"}  # they decide when a run ends
     if result is None or not result.is_file() or more:
         return None
     return folder if json.loads(result.read_text())["status"] == "completed" else None
-
-
-def _group(argument: str) -> str:
-    """The first part of the key that is typed: `trainer` of +trainer.min_epochs=50."""
-    return argument.lstrip("+~").partition("=")[0].split(".")[0]
 
 
 def _checkpoint(arguments: Sequence[str]) -> str:

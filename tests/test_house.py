@@ -56,8 +56,8 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
-        "saved": ("errors ckpt data lit factory", "omegaconf"),
-        "continued": ("errors mistakes optim data lit factory", "lightning"),
+        "saved": ("errors ckpt data lit factory", "torch omegaconf"),
+        "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
     },
     {
         "facade": ("lazy config factory saved", ""),
@@ -74,7 +74,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "demo": ("errors ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
-        "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
+        "tools": ("errors groups output watch facade", "numpy pandas scipy matplotlib tensorboard jinja2"),
         "bench": (
             "errors nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
@@ -103,7 +103,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "__main__": (
-            "errors config data watch factory bench predict evaluate demo export report app complete",
+            "errors config data watch factory bench predict evaluate demo export tools app complete",
             "typer",
         ),
     },
@@ -117,6 +117,9 @@ def module(file: Path) -> str:
 
 
 MODULES = {module(file): file for file in FILES}
+
+# The one step upwards, taken when it is called: Lightning gives each module a class method that loads it.
+UPWARDS = {("alexnet_lit.lit", "alexnet_lit.saved")}
 
 # What lies beside each other in a checkout; names that begin with a dot are tools' own.
 TOP = {
@@ -162,6 +165,8 @@ def test_a_file_imports_what_its_room_may(file: Path) -> None:
     house, libraries = (set(column.split()) for column in ROOMS[here])
     for name in imports(file):
         top = name.split(".")[0]
+        if (module(file), name) in UPWARDS:
+            continue
         if top in ("alexnet_lit", "train"):
             assert room(name) in house | {here}, f"{here} imports {name}"
         elif top not in sys.stdlib_module_names:
@@ -177,7 +182,10 @@ def test_rooms_stand_on_the_floors_below_them() -> None:
 
 
 def test_files_import_in_one_direction() -> None:
-    graph = {name: {found for found in imports(file) if found in MODULES} for name, file in MODULES.items()}
+    graph = {
+        name: {found for found in imports(file) if found in MODULES and (name, found) not in UPWARDS}
+        for name, file in MODULES.items()
+    }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
 
 

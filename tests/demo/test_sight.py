@@ -44,6 +44,7 @@ def test_the_picture_is_what_goes_into_the_net(guesser: Guesser, tmp_path: Path)
     assert sight.done == "28x28, inverted"
     assert (sight.seen.mode, sight.seen.size) == ("L", (28, 28))
     assert sight.seen.tobytes() == BOOT.numpy().tobytes()
+    assert sight.maps is not None
     assert sight.maps.size == (958, 158)  # six maps of 28 px, enlarged
 
 

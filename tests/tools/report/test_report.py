@@ -4,17 +4,16 @@ import json
 import re
 import shutil
 import statistics
-import time
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from alexnet_lit.report.figures import MINUS
+from alexnet_lit.tools.report.tables import MINUS
 from alexnet_lit.watch import fonts
 from tests.conftest import Train
-from tests.report.made import events, run, table
 from tests.sweep.tiny import TINY, jobs_of, sweep_of
+from tests.tools.report.made import events, run, table
 
 NASTY = "<script>alert(1)</script>|`*x*`$a$"
 
@@ -43,12 +42,8 @@ def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> N
     (killed / "result.json").unlink()
     (file,) = killed.glob("events.out.*")
     file.write_bytes(file.read_bytes()[:-200])
-    shutil.rmtree(killed / ".hydra")
-    for job in jobs_of(sweep)[:3]:  # nothing else is read
-        for path in job.iterdir():
-            if path.name != "result.json" and not path.name.startswith("events"):
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-
+    for job in jobs_of(sweep):  # nothing but result.json and event files is read
+        shutil.rmtree(job / ".hydra")
     done = verb("report", str(sweep))
     assert (done.status, done.err) == (0, "")
     assert done.out.splitlines() == [str(sweep / f"report.{kind}") for kind in ("html", "md", "png")]
@@ -61,9 +56,18 @@ def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> N
     assert (last["run"], last["status"], last["remark"]) == (killed.name, "killed or still running", "no result.json")
 
 
-def test_figures_of_a_sweep(sweep: Path, verb: Train) -> None:
+def test_a_sweep(sweep: Path, verb: Train) -> None:
     assert verb("report", str(sweep)).status == 0
+    with Image.open(sweep / "report.png") as picture:
+        assert picture.width > 1000
+        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
+    html = (sweep / "report.html").read_text()
+    for title in ("Validation accuracy", "Training loss", "The paper's ideas", "idea=lrn"):
+        assert re.search(rf">\s*{title}\s*</text>", html), title
+    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", html), "the page stands alone"
+
     page = sweep / "report.md"
+    assert table(page, "To a validation accuracy of 0.8"), "half of the runs come to 0.82"
     assert "Runs: 8 (6 completed, 1 killed or still running, 1 failed). Experiments: 3." in page.read_text()
     base, lrn, tanh = table(page, "Experiments")
     assert (lrn["n"], lrn["test accuracy"], lrn["difference, points"]) == ("3 of 4", "0.8600 ± 0.0100", "+5.00")
@@ -80,24 +84,12 @@ def test_figures_of_a_sweep(sweep: Path, verb: Train) -> None:
     assert (failed["status"], failed["remark"].startswith("ValueError: ")) == ("failed", True)
 
 
-def test_images_and_time_to_an_accuracy(sweep: Path, verb: Train) -> None:
-    verb("report", str(sweep), "--accuracy", "0.82")
+def test_a_named_baseline_and_accuracy(sweep: Path, verb: Train) -> None:
+    assert verb("report", str(sweep), "--accuracy", "0.82", "--baseline", "lrn").status == 0
     base, lrn = table(sweep / "report.md", "To a validation accuracy of 0.82")
     assert (base["got there"], base["training images"], base["seconds"]) == ("1 of 3", "960", "30.0")
     assert (lrn["got there"], lrn["training images"]) == ("3 of 3", "960 ± 0")
-    verb("report", str(sweep))
-    assert table(sweep / "report.md", "To a validation accuracy of 0.8"), "half of the runs come to 0.82"
-
-
-def test_the_picture_and_the_page_stand_alone(sweep: Path, verb: Train) -> None:
-    verb("report", str(sweep))
-    with Image.open(sweep / "report.png") as picture:
-        assert picture.width > 1000
-        assert len(picture.convert("RGB").getcolors(10**6) or ()) > 50
-    page = (sweep / "report.html").read_text()
-    assert page.count("<svg") == 3, "accuracy, training loss, ideas"
-    assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", page)
-    assert "var(--c1)" in page
+    assert table(sweep / "report.md", "Experiments")[0]["difference, points"] == f"{MINUS}5.00"
 
 
 def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> None:
@@ -113,53 +105,46 @@ def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> Non
     assert "note=&lt;script>alert(1)&lt;/script>\\|\\`\\*x\\*\\`$a$" in text
 
 
-def test_in_chinese(sweep: Path, verb: Train) -> None:
-    done = verb("report", str(sweep), "--lang", "zh")
-    assert (done.status, done.err) == (0, "")
-    page = (sweep / "report.html").read_text()
-    assert '<html lang="zh-Hans">' in page
-    for word in ("测试精度", "学习曲线", "局部响应归一化", "T恤、裤子", "训练损失", "被终止或仍在运行"):
-        assert word in page
-    _, lrn, _ = table(sweep / "report.md", "各组实验")
-    assert (lrn["实验"], lrn["测试精度"], lrn["差值（百分点）"]) == ("idea=lrn", "0.8600 ± 0.0100", "+5.00")  # noqa: RUF001
-
-
-def test_without_a_chinese_font_the_picture_is_english(
+def test_chinese_names_are_drawn_or_told_to_be_missing(
     sweep: Path, verb: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for seed in (0, 1):
+        run(sweep / f"8_图{seed}", "data=sample", "idea=图像", seed=seed, test=0.5, curve=(0.25, 0.5))
+    done = verb("report", str(sweep))  # a missing character is a warning, and so an error here
+    assert (done.status, done.err) == (0, "")
+    assert ("install fonts-noto-cjk" in (sweep / "report.md").read_text()) is (fonts.chinese() is None)
     monkeypatch.setattr(fonts, "chinese", lambda: None)
     fonts._characters.cache_clear()
-    run(sweep / "8_图", "data=sample", "idea=图", test=0.5, curve=(0.25, 0.5))
-    done = verb("report", str(sweep), "--lang", "zh")  # a missing character is a warning, and so an error here
+    done = verb("report", str(sweep))
     fonts._characters.cache_clear()
     assert (done.status, done.err) == (0, "")
-    assert "fonts-wqy-microhei" in (sweep / "report.md").read_text()
-    assert "验证精度" in (sweep / "report.html").read_text()
-
-
-@pytest.mark.skipif(fonts.chinese() is None, reason="this machine has no Chinese font")
-def test_with_a_chinese_font_chinese_is_drawn(sweep: Path, verb: Train) -> None:
-    verb("report", str(sweep), "--lang", "zh")
-    assert "fonts-wqy-microhei" not in (sweep / "report.md").read_text()
+    assert "install fonts-noto-cjk" in (sweep / "report.md").read_text()
+    assert "idea=图像" in (sweep / "report.md").read_text()
+    page = (sweep / "report.html").read_text()
+    svg = page[page.index("<svg") : page.index("</svg>")]
+    assert page.count("idea=图像") > svg.count("idea=图像") > 0, "the reader's own font draws it in the picture"
 
 
 def test_one_run_alone(lenet: Path, tmp_path: Path, verb: Train) -> None:
-    assert verb("report", str(lenet), "--out", str(tmp_path / "new" / "out")).status == 0
-    (row,) = table(tmp_path / "new" / "out" / "report.md", "Experiments")
+    out = tmp_path / "new" / "out"
+    out.mkdir(parents=True)
+    (out / "report.png").write_text("alexnet_lit report")  # as an earlier one's
+    assert verb("report", str(lenet), "--out", str(out)).status == 0
+    (row,) = table(out / "report.md", "Experiments")
     assert "difference, points" not in row
     assert float(row["test accuracy"]) == json.loads((lenet / "result.json").read_text())["test/acc"]
-    assert not (tmp_path / "new" / "out" / "report.png").exists(), "it was run with logger=none"
-    assert "nothing to draw" in (tmp_path / "new" / "out" / "report.html").read_text()
+    assert "nothing to draw" in (out / "report.html").read_text(), "it was run with logger=none"
+    assert not (out / "report.png").exists()
 
 
 def test_killed_runs_alone(tmp_path: Path, verb: Train) -> None:
-    run(tmp_path / "a" / "one", status=None, curve=(0.5, 0.6))
-    (tmp_path / "a" / "two" / ".hydra").mkdir(parents=True)
-    assert verb("report", str(tmp_path / "a")).status == 0
-    one, two = table(tmp_path / "a" / "report.md", "Runs")
+    run(tmp_path / "one", status=None, curve=(0.5, 0.6))
+    (tmp_path / "two" / ".hydra").mkdir(parents=True)
+    assert verb("report", str(tmp_path)).status == 0
+    one, two = table(tmp_path / "report.md", "Runs")
     assert (one["status"], one["steps"]) == ("killed or still running", "20")
     assert "nothing recorded yet" in two["remark"]
-    assert "Drawn against steps" in (tmp_path / "a" / "report.md").read_text()
+    assert "Drawn against steps" in (tmp_path / "report.md").read_text()
 
 
 def test_a_run_of_300_000_steps_and_one_of_three(tmp_path: Path, verb: Train) -> None:
@@ -168,9 +153,7 @@ def test_a_run_of_300_000_steps_and_one_of_three(tmp_path: Path, verb: Train) ->
     events(folder / "events.out.tfevents.1", points)
     run(tmp_path / "a" / "short", "x=2", test=0.5, steps=3, images=3)
     events(tmp_path / "a" / "short" / "events.out.tfevents.1", [({"train/loss": 1.0}, 3, 1.0)])
-    began = time.monotonic()
     assert verb("report", str(tmp_path / "a")).status == 0
-    assert time.monotonic() - began < 30
     assert (tmp_path / "a" / "report.html").stat().st_size < 200_000
 
 
@@ -180,8 +163,9 @@ def test_many_experiments_are_all_told_and_ten_are_drawn(tmp_path: Path, verb: T
     verb("report", str(tmp_path / "a"))
     page = (tmp_path / "a" / "report.html").read_text()
     assert len(table(tmp_path / "a" / "report.md", "Experiments")) == 14
-    (legend,) = re.findall(r'<ul class="legend">.*?</ul>', page)
-    assert re.findall(r"lr=\d+", legend) == ["lr=0", *(f"lr={n}" for n in range(5, 14))], "the baseline and the best"
+    assert re.findall(r">\s*(lr=\d+)\s*</text>", page)[-10:] == ["lr=0", *(f"lr={n}" for n in range(5, 14))], (
+        "the baseline and the best"
+    )
 
 
 def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, verb: Train) -> None:
@@ -199,7 +183,6 @@ def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, v
     [
         (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>"),
         (["."], ".: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
-        ([".", "--lang", "fr"], "--lang=fr: should be en or zh"),
         ([".", "--accuracy", "80"], "--accuracy=80: should be above 0 and at most 1, as 0.8 for 80%"),
     ],
 )
@@ -209,10 +192,20 @@ def test_a_mistake_is_one_line(arguments: list[str], message: str, verb: Train) 
 
 
 def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -> None:
-    done = verb("report", str(sweep), "--baseline", "idea=x")
-    assert done.status == 2
+    done = verb("report", str(sweep), "--baseline", "idea=x", "--out", str(sweep / "new"))
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
     assert "there are idea=base, idea=lrn, idea=tanh" in done.err
-    assert not (sweep / "report.md").exists()
+    assert not (sweep / "new").exists()
+
+
+def test_each_pair_of_a_grid_has_its_name(tmp_path: Path, verb: Train) -> None:
+    for lrn in ("true", "false"):
+        for optimizer in ("sgd", "adamw"):
+            run(tmp_path / f"{lrn}_{optimizer}", f"model.lrn={lrn}", f"optimizer={optimizer}", test=0.5)
+    assert verb("report", str(tmp_path)).status == 0
+    names = [f"local response normalisation (optimizer={optimizer})" for optimizer in ("adamw", "sgd")]
+    assert [row["idea"] for row in table(tmp_path / "report.md", "The paper's ideas")] == names
+    assert re.findall(r">\s*(local [^<]*?)\s*</text>", (tmp_path / "report.html").read_text()) == names
 
 
 def test_an_effect_beyond_all_measure_is_an_arrow_with_a_number(verb: Train, tmp_path: Path) -> None:
