@@ -63,7 +63,8 @@ def introduce(parts: Parts) -> None:
 def conclude(parts: Parts, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints = parts.checkpoints
-    checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
+    last = checkpoints.last if checkpoints.last.exists() else None
+    checkpoint = checkpoints.best if checkpoints.chosen else last
     board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None

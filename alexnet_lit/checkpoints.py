@@ -46,9 +46,10 @@ class Checkpoints(Checkpoint):
     """Keep last.ckpt (the last finished step) and best.ckpt (by the objective), and stop when a signal asks for it.
 
     last.ckpt is written every `every_steps` steps or `every_minutes` minutes, at the end of each epoch and of the run,
-    and on a stop; it holds all that training needs to go on. best.ckpt holds weights and config only. `keep`: how many
-    bests stay. Of equal scores, which are common on few images, the later is best: that net has learnt for longer. A
-    value that is not a number never becomes best.
+    and on a stop; it holds all that training needs to go on. At the end of an epoch that is when everything else is
+    done with it: the schedule has stepped, and early stopping has counted it. best.ckpt holds weights and config only.
+    `keep`: how many bests stay. Of equal scores, which are common on few images, the later is best: that net has learnt
+    for longer. A value that is not a number never becomes best.
 
     The first SIGINT or SIGTERM lets the step finish, saves and raises Interrupted out of `fit`; during validation it
     waits for its end. The second acts at once, as ever. SIGHUP (a terminal that closes), SIGUSR1 and SIGUSR2, which
@@ -91,13 +92,15 @@ class Checkpoints(Checkpoint):
         """Where the best weights are, if any were chosen."""
         return self.folder / "best.ckpt"
 
+    @property
+    def chosen(self) -> bool:
+        """Whether best.ckpt is this run's choice: it may be there from before the run went on with `keep=0`."""
+        return self.keep > 0 and self.best_score > -math.inf and self.best.exists()
+
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin to listen for signals, and count the epochs of a resumed run right."""
-        loop = trainer.fit_loop
-        if loop.restarted_mid_epoch and loop.epoch_progress.current.ready == loop.epoch_progress.current.completed:
-            # It was saved with the last batch of an epoch. Lightning has counted that epoch by now, but takes the next
-            # one for its rest and so does not count it as begun: a checkpoint of it would be one epoch behind.
-            loop.reset_restart_stage()
+        """Begin to listen for signals, and forget the score of a best.ckpt that is not here."""
+        if not trainer.strategy.broadcast(self.best.exists()):
+            self.best_score = -math.inf
         self._saved_at = time.monotonic()
         self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (*STOP_SIGNALS, *hangup())}
 
@@ -129,25 +132,31 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save if it is time to; stop if asked to. Where validation comes next, both wait for its end."""
-        if self._within_step(trainer) or _validates_next(trainer, batch_idx):
+        """Save if it is time to; stop if asked to. Where validation or the epoch's end comes next, both wait for it."""
+        if self._within_step(trainer) or trainer.is_last_batch or _validates_next(trainer, batch_idx):
             return  # resumed from here, Lightning would leave that validation out
-        stop, due = self._agree(trainer)
-        run_ends = trainer.should_stop or trainer.global_step == trainer.max_steps  # within an epoch too
-        if stop or due or trainer.is_last_batch or run_ends or trainer.global_step % self.every_steps == 0:
-            self._save_last(trainer)
-        if stop:
-            raise Interrupted(stop)
+        due = trainer.global_step % self.every_steps == 0 or _run_ends(trainer)
+        self._save_last_or_stop(trainer, due)
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Save the best if this is it, and the last."""
+        """Save the best if this is it, and, within an epoch, the last."""
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._save_best(trainer)
-        if self._within_step(trainer):
-            return
-        stop, _ = self._agree(trainer)
-        self._save_last(trainer)
+        if not (self._within_step(trainer) or trainer.is_last_batch):
+            self._save_last_or_stop(trainer, True)
+
+    def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save a whole epoch. Lightning calls a Checkpoint's hook after all others."""
+        if trainer.is_last_batch:  # else the run ends within it, and was saved with its last step
+            self._save_last_or_stop(trainer, True)
+
+    def _save_last_or_stop(self, trainer: Trainer, due: bool) -> None:
+        """Save where that is due or any rank was asked to stop, and do so then."""
+        stop, late = self._agree(trainer)
+        if stop or late or due:
+            trainer.save_checkpoint(self.last)
+            self._saved_at = time.monotonic()
         if stop:
             raise Interrupted(stop)
 
@@ -155,7 +164,7 @@ class Checkpoints(Checkpoint):
         """Whether the last batch ended no step: gradients that are being added up are in no checkpoint, so saving and
         stopping wait for the batch that ends it. If the run ends here, there is none.
         """
-        return trainer.global_step == self._step and not trainer.should_stop
+        return trainer.global_step == self._step and not _run_ends(trainer)
 
     def _agree(self, trainer: Trainer) -> tuple[str, bool]:
         """By which signal any rank was asked to stop, and whether any finds it time to save: all must do the same."""
@@ -165,10 +174,6 @@ class Checkpoints(Checkpoint):
         stop, due = wishes.tolist()
         return signal.Signals(stop).name if stop else "", bool(due)
 
-    def _save_last(self, trainer: Trainer) -> None:
-        trainer.save_checkpoint(self.last)
-        self._saved_at = time.monotonic()
-
     def _save_best(self, trainer: Trainer) -> None:
         if self.objective is None or self.keep == 0:
             return
@@ -177,23 +182,38 @@ class Checkpoints(Checkpoint):
             return
         self.best_score = score
         if trainer.is_global_zero:
-            self._make_room()
+            self._make_room(trainer.global_step)
         trainer.save_checkpoint(self.best, weights_only=True)
 
-    def _make_room(self) -> None:
+    def _make_room(self, step: int) -> None:
         """Let best.ckpt become best_2.ckpt, best_2.ckpt best_3.ckpt, as far as `keep` goes."""
+        if self.keep > 1 and self.best.exists() and _step_of(self.best) >= step:
+            return  # it is of this very step, which a run repeats that was killed before it saved the epoch
         names = [self.best, *(self.folder / f"best_{n}.ckpt" for n in range(2, self.keep + 1))]
         for better, worse in reversed(list(itertools.pairwise(names))):
             if better.exists():
                 better.replace(worse)
 
     def state_dict(self) -> dict[str, Any]:
-        """What a resumed run must know: the score to beat."""
-        return {"best_score": self.best_score}
+        """What a resumed run must know: the score to beat, and of what."""
+        return {"objective": self.objective, "best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up where the saved run was."""
-        self.best_score = state_dict["best_score"]
+        """Take up where the saved run was. A score of another objective is no score to beat."""
+        if state_dict.get("objective", self.objective) == self.objective:  # older checkpoints don't say which
+            self.best_score = state_dict["best_score"]
+
+
+def _step_of(path: Path) -> int:
+    """Of a checkpoint, without reading its weights."""
+    step: int = torch.load(path, mmap=True, weights_only=True)["global_step"]
+    return step
+
+
+def _run_ends(trainer: Trainer) -> bool:
+    """Whether this is the last step, within an epoch too."""
+    stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # not before min_epochs and min_steps
+    return bool(stops) or trainer.global_step == trainer.max_steps
 
 
 def _validates_next(trainer: Trainer, batch_idx: int) -> bool:

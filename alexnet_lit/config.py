@@ -80,6 +80,16 @@ def discard_folder(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
+def discard_continuation(record: Path) -> None:
+    """Remove <run>/.hydra/resume_<n>, Hydra's record of a continuation, if that was refused: it has written no more."""
+    if not record.name.startswith("resume_"):
+        return
+    began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
+    files = (path for path in record.parents[1].rglob("*") if path.name != "train.log")  # which tells of the refusal
+    if not any(path.stat().st_mtime_ns > began for path in files):
+        shutil.rmtree(record)
+
+
 def job_folder(number: int, overrides: str) -> str:
     """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long.
 
@@ -185,11 +195,17 @@ def typed_overrides(folder: Path) -> list[str]:
     return [str(item) for item in OmegaConf.load(file)] if file.exists() else []
 
 
+def last_record(folder: Path) -> Path:
+    """Where Hydra keeps how the run in `folder` was last continued: .hydra/resume_<n>; if it never was, .hydra."""
+    records = (folder / ".hydra").glob("resume_*")
+    return max(records, key=lambda path: int(path.name.removeprefix("resume_")), default=folder / ".hydra")
+
+
 def continued_overrides(folder: Path) -> list[str]:
     """What was typed beside ckpt= when the run in `folder` was last continued."""
-    resumes = {int(path.name.removeprefix("resume_")): path for path in (folder / ".hydra").glob("resume_*")}
-    file = resumes[max(resumes)] / "overrides.yaml" if resumes else None
-    typed = [str(item) for item in OmegaConf.load(file)] if file and file.exists() else []
+    record = last_record(folder)
+    file = record / "overrides.yaml"
+    typed = [str(item) for item in OmegaConf.load(file)] if record.name != ".hydra" and file.exists() else []
     return [item for item in typed if not item.startswith("ckpt=")]
 
 

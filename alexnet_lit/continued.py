@@ -1,10 +1,11 @@
-"""The checkpoint that a run goes on from, as `ckpt` names it, and what stands against that."""
+"""The checkpoint that a run goes on from, as `ckpt` names it, what stands against that, and how it is restored."""
 
+import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from lightning import Callback
+from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from alexnet_lit.data.folder import changed_classes
@@ -57,6 +58,7 @@ def check_continues(checkpoint: dict[str, Any], module: Classifier, callbacks: I
     _check_same_classes(module, checkpoint, name)
     _check_same_net(module, checkpoint, name)
     _check_average(callbacks, checkpoint, name)
+    _check_length(module, checkpoint, name)
 
 
 def _check_same_classes(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
@@ -93,3 +95,71 @@ def _check_average(callbacks: Iterable[Callback], checkpoint: dict[str, Any], na
     """Refuse to train on with an average in place of the weights. Raises: Mistake if what tells them apart is gone."""
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
         raise Mistake(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
+
+
+def _check_length(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
+    """Refuse an end that lies behind the run. Raises: Mistake that says how far it has come."""
+    trainer, progress = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    whole, begun = (progress["current"][count] for count in ("processed", "started"))
+    done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"
+    steps = checkpoint["global_step"]
+    for key, reached, least, text in (
+        ("max_epochs", begun, max(begun, whole + 1), done),
+        ("max_steps", steps, steps + 1, f"done {steps} steps"),
+    ):
+        most = trainer.get(key)
+        if isinstance(most, int) and 0 <= most < reached:
+            raise Mistake(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
+
+
+class Restored(Callback):
+    """Mends what Lightning restores of a run: it was to stop, its epoch was whole, its callbacks have other arguments.
+
+    A value that a callback is given now counts, whatever it has saved of an earlier one: EarlyStopping's patience, and
+    any other argument of a constructor that the callback keeps under the same name in its state and its attributes.
+    """
+
+    def __init__(self) -> None:
+        self._given: list[tuple[Callback, dict[str, Any]]] = []
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Keep that a callback has ended the run: killed before its test, it has no epoch to go."""
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stop if the run had come to that, unless it has other limits now. Note what callbacks were given."""
+        saved, here = checkpoint["hyper_parameters"]["config"], module.hparams["config"]
+        trainer.should_stop = checkpoint.get("should_stop", False) and _limits(saved) == _limits(here)
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+            names = inspect.signature(type(callback)).parameters.keys() & states.get(callback.state_key, {}).keys()
+            self._given.append((callback, {name: value for name, value in vars(callback).items() if name in names}))
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Give callbacks their values back, and begin a new epoch where the saved one was whole."""
+        for callback, values in self._given:
+            vars(callback).update(values)
+        loop, epochs = trainer.fit_loop, _epochs(trainer)
+        if epochs[0].ready == epochs[0].processed:
+            # Lightning sees to that itself, but not where `max_steps` is set: it would take the next epoch for the rest
+            # of the last.
+            for progress in epochs:
+                progress.completed = progress.processed
+            loop.reset_restart_stage()
+            loop.epoch_loop.restarting = False
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Count the epoch in which a run has ended. One that had done so when it was saved has not come to that."""
+        progress, _ = _epochs(trainer)
+        progress.completed = max(progress.completed, progress.started)
+
+
+def _epochs(trainer: Trainer) -> tuple[Any, Any]:
+    """Lightning's counts of epochs, of this fit and in all. Typed by a base class that lacks half of them."""
+    return trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.total
+
+
+def _limits(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides when a run ends."""
+    keys = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
+    return {"callbacks": config["callbacks"], **{key: config["trainer"].get(key) for key in keys}}

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from alexnet_lit.config import known, plain, suggest
 from alexnet_lit.data import ImageData
@@ -200,18 +201,21 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
         raise Mistake(f"scheduler.interval={show(interval)}: should be step or epoch")
-    if monitor is not None and monitor not in _measured(data):
-        raise Mistake(f"scheduler.monitor={monitor}: the run does not measure it: use {' or '.join(_measured(data))}")
+    if monitor is not None:
+        check_measured(monitor, "scheduler.monitor", config, data)
     lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
     settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
     factory = make(OmegaConf.create({"scheduler": settings}), "scheduler")
     return Schedule(factory, interval=interval, monitor=monitor)
 
 
-def _measured(data: ImageData) -> list[str]:
-    """What a schedule that steps once an epoch can look at."""
-    stages = ["train", *([data.validate] if data.sizes[data.validate] else [])]
-    return [f"{stage}/{name}" for stage in reversed(stages) for name in ("loss", "acc")]
+def check_measured(monitor: Any, path: str, config: DictConfig, data: ImageData) -> None:
+    """Refuse to monitor what the run does not measure. Raises: Mistake that names what it does."""
+    validates = data.sizes[data.validate] and config.trainer.limit_val_batches != 0
+    stages = [data.validate, "train"] if validates else ["train"]
+    measured = [f"{stage}/{name}" for stage in stages for name in ("loss", "acc")]
+    if monitor not in measured:
+        raise Mistake(f"{path}={show(monitor)}: the run does not measure it: use {' or '.join(measured)}")
 
 
 def _try_out(module: Classifier) -> None:
@@ -221,9 +225,19 @@ def _try_out(module: Classifier) -> None:
         # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
         path = "scheduler"
-        module.schedule.factory(optimizer)
+        _check_monitor(module.schedule, module.schedule.factory(optimizer))
     except Exception as error:
         raise _mistake(error, path) from error
+
+
+def _check_monitor(schedule: Schedule, scheduler: LRScheduler) -> None:
+    """Refuse a schedule that lacks the score it looks at, or has one that it can't look at."""
+    looks = isinstance(scheduler, ReduceLROnPlateau)
+    if looks != (schedule.monitor is not None):
+        says = "looks at a score: use val/loss or train/loss" if looks else "looks at no score: use null"
+        raise Mistake(f"scheduler.monitor={show(schedule.monitor)}: {type(scheduler).__name__} {says}")
+    if looks and schedule.interval == "step":
+        raise Mistake("scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch")
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -21,7 +22,7 @@ Result = dict[str, Any]
 
 
 def alone(config: DictConfig, folder: Path) -> Result:
-    """One run. A mistake that is found before training leaves no folder behind."""
+    """One run. A mistake that is found before training leaves no folder behind, or a run as it was."""
     from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
 
     composition.register_old_resolvers(folder)
@@ -29,6 +30,7 @@ def alone(config: DictConfig, folder: Path) -> Result:
         return run(config, folder)
     except Mistake:
         composition.discard_folder(folder)
+        composition.discard_continuation(folder / str(HydraConfig.get().output_subdir))
         raise
     finally:
         if (folder.parent / "summary.csv").is_file():  # ckpt= continued one job of a sweep
@@ -69,7 +71,7 @@ def _of_sweep(config: DictConfig, folder: Path) -> Result:
     print(f"{chr(10) * ours}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
         composition.register_old_resolvers(folder)
-        config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
+        config = OmegaConf.load(composition.last_record(folder) / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     try:
         if not ours:

@@ -3,6 +3,7 @@
 from omegaconf import DictConfig
 
 from alexnet_lit.data import ImageData
+from alexnet_lit.errors import Mistake
 
 
 def limited(images: int, limit: float | int, batch_size: int) -> int:
@@ -32,3 +33,12 @@ def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
     if isinstance(trainer.max_steps, int) and trainer.max_steps > 0:
         steps = trainer.max_steps if trainer.max_epochs == -1 else min(steps, trainer.max_steps)
     return max(1, steps), epochs
+
+
+def check_limits(trainer: DictConfig) -> None:
+    """Refuse a least length beyond the most. Raises: Mistake."""
+    for unit in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            way_out = f"use trainer.max_{unit}={least} or more"
+            raise Mistake(f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: {way_out}")

@@ -73,6 +73,7 @@ class Classifier(LightningModule):
         self._rate = 0.0
         self._norm: Tensor | None = None  # of the last step's gradients; stays on the device
         self.best = -math.inf
+        self._monitored: float | None = None  # what the schedule looks at, where it has not yet seen this value
         self.published: dict[str, float] = {}  # the latest scores by name
 
     @classmethod
@@ -184,8 +185,15 @@ class Classifier(LightningModule):
         return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._rate, **norm}
 
     def on_train_epoch_end(self) -> None:
-        """Training scores of the whole epoch, for whoever monitors them."""
+        """Training scores of the whole epoch, for whoever monitors them; first of all for a schedule that does.
+
+        Lightning would step that after the epoch was saved, and pass it over in a resumed run's first epoch.
+        """
         self._publish("train")
+        if self.trainer.is_last_batch and self._monitored is not None:
+            plateau: Any = self.lr_schedulers()
+            plateau.step(self._monitored)
+            self._monitored = None
 
     def on_validation_epoch_end(self) -> None:
         """Scores over all images of the stage, and the best accuracy so far."""
@@ -202,10 +210,13 @@ class Classifier(LightningModule):
             return  # an epoch that was complete before the run was resumed
         values = {f"{stage}/{name}": value for name, value in score.compute().items()}
         score.reset()
+        if self.trainer.sanity_checking:
+            return  # a look at a few images before the first step is no score
         if stage == "val":
             self.best = max(self.best, values["val/acc"])
             values["val/acc_best"] = self.best
         self.published.update(values)
+        self._monitored = values.get(self.schedule.monitor or "", self._monitored)
         # The ranks agree already; sync_dist says so to Lightning.
         self.log_dict(values, logger=False, sync_dist=True)
         if stage != "train":  # the training curve has its own points; these are means over the epoch
@@ -215,19 +226,25 @@ class Classifier(LightningModule):
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """The optimizer and schedule of the config, as long as the run."""
         optimizer = self.optimizer(self.net.parameters())
-        scheduler: Any = {"scheduler": self.schedule.factory(optimizer), "interval": self.schedule.interval}
-        if self.schedule.monitor is not None:
-            scheduler["monitor"] = self.schedule.monitor
+        factory, interval = self.schedule.factory, self.schedule.interval
+        scheduler: Any = {"scheduler": factory(optimizer), "interval": interval, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Step a schedule; one that looks at a score steps in `on_train_epoch_end`."""
+        if self.schedule.monitor is None:
+            super().lr_scheduler_step(scheduler, metric)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what a resumed run needs to count this epoch as a whole, and the best validation accuracy."""
         checkpoint["val/acc_best"] = self.best
+        checkpoint["monitored"] = self._monitored
         checkpoint["sums"] = {"train": self.scores["train"].sums(), "window": self.window.sums()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take all of that up again."""
         self.best = checkpoint["val/acc_best"]
+        self._monitored = checkpoint.get("monitored")
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # they are those of all ranks, and all ranks have to know that there are some

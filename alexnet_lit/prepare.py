@@ -6,17 +6,18 @@ from typing import Any
 
 import torch
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import EarlyStopping
 from omegaconf import DictConfig
 from torch import nn
 
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
 from alexnet_lit.config import plain
-from alexnet_lit.continued import check_continues, keep_split, read_continued
+from alexnet_lit.continued import Restored, check_continues, keep_split, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build, check_root, follow, make
-from alexnet_lit.length import epoch_batches
+from alexnet_lit.factory import build, check_measured, check_root, follow, make
+from alexnet_lit.length import check_limits, epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
 from alexnet_lit.watch import log
@@ -50,6 +51,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     place = distributed.here()
     kind, ranks = _devices(config, place)
     _check_clipping(config)
+    check_limits(config.trainer)
     resume, saved = read_continued(config.ckpt)
     if saved is not None:
         config = keep_split(config, saved)
@@ -59,6 +61,9 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
     names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
     chosen = [make(config, f"callbacks.{name}") for name in names]
+    for name, callback in zip(names, chosen, strict=True):
+        if isinstance(callback, EarlyStopping):
+            check_measured(callback.monitor, f"callbacks.{name}.monitor", config, data)
     distributed.check_split(
         module.net,
         config.trainer.strategy,
@@ -84,7 +89,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    onlookers = [watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
+    onlookers = [Restored(), watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     trainer = make(
         config,

@@ -6,11 +6,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from alexnet_lit.config import last_record
 from alexnet_lit.errors import Mistake
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
-_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"}
+_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"} | {
+    "objective",  # best.ckpt was chosen by it
+    "direction",
+}
 _PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 
 
@@ -22,8 +26,9 @@ def starts_sweep(arguments: Sequence[str]) -> bool:
 def resume_arguments(arguments: Sequence[str]) -> list[str]:
     """What to tell Hydra instead of `arguments` when they name a run to continue; else they as they are.
 
-    The run's saved config takes the place of conf/, so what was typed then need not be typed again; what is typed now
-    is applied on top. The config of the first start stays as it is, each continuation keeps its own beside it.
+    The run's saved config takes the place of conf/, so what was typed then, and when it was continued before, need not
+    be typed again; what is typed now is applied on top. The config of the first start stays as it is, each continuation
+    keeps its own beside it.
     Raises: Mistake if it makes no sense.
     """
     value = _checkpoint(arguments)
@@ -37,12 +42,15 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     if folder is None:
         return list(arguments)
     for argument in arguments:
-        key = argument.lstrip("+~").partition("=")[0]
+        key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:
             raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
+        if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
+            way_out = f"set single keys of it, {key}.<key>=..."
+            raise Mistake(f"{argument}: a run that is continued has its {key} already: {way_out}")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
-        *("--config-path", str(folder / ".hydra"), "--config-name", "config"),
+        *("--config-path", str(last_record(folder)), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir='{folder}'",
         f"hydra.output_subdir=.hydra/resume_{number}",
@@ -56,7 +64,9 @@ def finished(arguments: Sequence[str]) -> Path | None:
     value = _checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
     result = folder / "result.json" if folder else None
-    if result is None or not result.is_file() or any(argument.startswith("trainer.") for argument in arguments):
+    groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
+    more = groups & {"trainer", "callbacks"}  # they decide when a run ends
+    if result is None or not result.is_file() or more:
         return None
     return folder if json.loads(result.read_text(encoding="utf-8"))["status"] == "completed" else None
 

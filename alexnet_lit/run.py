@@ -161,9 +161,8 @@ def _test(parts: Parts) -> None:
     if not parts.data.sizes["test"]:
         log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
         return
-    best = parts.checkpoints.best
-    if parts.checkpoints.objective is not None and best.exists():
-        parts.module.load_state_dict(read_checkpoint(best)["state_dict"])
+    if parts.checkpoints.chosen:
+        parts.module.load_state_dict(read_checkpoint(parts.checkpoints.best)["state_dict"])
     parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
 
 

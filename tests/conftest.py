@@ -96,7 +96,7 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """
     net = ("model=lenet", "model.activation=relu", "model.init=kaiming", "model.lrn=true", "data.image_size=28")
     recipe = ("data=sample", "optimizer=adamw", "optimizer.lr=3e-3", "data.batch_size=32", "trainer.max_epochs=2")
-    return _run(tmp_path_factory.mktemp("lenet"), *net, *recipe)
+    return small_run(tmp_path_factory.mktemp("lenet"), *net, *recipe)
 
 
 @pytest.fixture(scope="session")
@@ -111,11 +111,11 @@ def rgb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     pictures = fill(root / "pictures", train=20, test=5)
     recipe = ("model.activation=relu", "model.init=kaiming", "optimizer=adamw", "optimizer.lr=3e-3")
     data = (*TINY, f"data.dir={pictures}", "data.batch_size=8")
-    return _run(root / "logs", *data, *recipe, "trainer.max_epochs=5"), pictures
+    return small_run(root / "logs", *data, *recipe, "trainer.max_epochs=5"), pictures
 
 
-def _run(logs: Path, *arguments: str) -> Path:
-    """The folder of a run that completed."""
+def small_run(logs: Path, *arguments: str) -> Path:
+    """The folder of a run that completed, for fixtures of more than one test."""
     from alexnet_lit.app import main
 
     with pytest.MonkeyPatch.context() as patch:

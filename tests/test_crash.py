@@ -15,8 +15,11 @@ pytestmark = pytest.mark.slow
 # Mixing is on too: which images meet must not hang on where a run was stopped.
 MIXED = ("data.augment.mixup=0.4", "data.augment.cutmix=1", "trainer.max_epochs=4")
 CURVES = ("train/loss", "train/acc", "lr", "grad_norm", "val/loss", "val/acc", "val/acc_best", "test/loss", "test/acc")
-# Two epochs of ten steps.
-SHORTER = ("data.train_size=315", "trainer.max_epochs=2")
+# Three epochs of ten steps, each at a rate of its own, which is chosen as the epoch ends.
+SHORTER = (
+    *("data.train_size=315", "trainer.max_epochs=3", "callbacks=[ema,early_stopping]"),
+    *("scheduler=plateau", "scheduler.patience=0", "scheduler.threshold=0.9"),
+)
 
 
 @pytest.mark.parametrize(("ranks", "crashes", "typed"), [(1, 20, ()), (2, 8, SHORTER)], ids=["one device", "two ranks"])

@@ -36,7 +36,6 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "optim": ("errors", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
-        "resume": ("errors", ""),
         "ckpt": ("errors", ""),
         "output": ("errors", ""),
     },
@@ -44,7 +43,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "distributed": ("errors lazy nets terminal", "torch lightning torchmetrics"),
         "lit": ("data optim scores", "torch lightning"),
         "config": ("errors mistakes", "hydra omegaconf"),
-        "length": ("data", "omegaconf"),
+        "length": ("errors data", "omegaconf"),
+    },
+    {
+        "resume": ("errors config", ""),
     },
     {
         "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),

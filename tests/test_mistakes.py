@@ -54,6 +54,28 @@ TYPED = [
     (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
     # Combinations
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
+    # Schedules
+    (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
+    (
+        ["scheduler=plateau", "trainer.limit_val_batches=0"],
+        "scheduler.monitor=val/loss: the run does not measure it: use train/loss or train/acc",
+    ),
+    (
+        ["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/accuracy"],
+        "callbacks.early_stopping.monitor=val/accuracy: the run does not measure it: use val/loss or val/acc or train/",
+    ),
+    (
+        ["scheduler=plateau", "scheduler.monitor=null"],
+        "scheduler.monitor=null: ReduceLROnPlateau looks at a score: use val/loss or train/loss",
+    ),
+    (
+        ["scheduler=plateau", "scheduler.interval=step"],
+        "scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch",
+    ),
+    (
+        ["+trainer.min_steps=9", "trainer.max_steps=8"],
+        "trainer.min_steps=9: the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more",
+    ),
     # Types
     (["callbacks.board.images=100"], "callbacks.board.images=100: should be less than or equal to 64"),
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),

@@ -20,9 +20,11 @@ class Milestones(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Look at what has just been measured, and at what was before."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
         *before, now = [0.0, *(value for _, value in History.of(trainer).points.get(f"{module.validate}/acc", []))]
         reached = [level for level in self.levels if max(before, default=0.0) < level <= now]
-        if trainer.state.fn == "fit" and reached:
+        if reached:
             seconds = Speed.of(trainer).seconds
             for logger in trainer.loggers:
                 values = {f"seconds_to_acc/{level:g}": seconds for level in reached}

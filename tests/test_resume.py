@@ -1,0 +1,308 @@
+"""A run that is stopped and resumed is the run that was never stopped: rates, weights, and what callbacks know."""
+
+import json
+import os
+import shutil
+import signal
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet_lit.lit import Classifier
+from alexnet_lit.watch import Picture
+from tests.conftest import Outcome, Train, small_run
+
+# Six epochs of four steps.
+LENET = (
+    *("data=sample", "model=lenet", "model.activation=relu", "model.dropout=0.2", "data.image_size=28"),
+    *("data.batch_size=8", "data.train_size=32", "data.val_size=16", "trainer.accelerator=cpu", "logger=none"),
+    *("trainer.max_epochs=6", "trainer.log_every_n_steps=1", "trainer.limit_test_batches=1", "~callbacks.progress"),
+)
+STALLED = ("callbacks=early_stopping", "optimizer.lr=0.0", "callbacks.early_stopping.patience=2")  # for three epochs
+PLATEAU = ("scheduler=plateau", "scheduler.patience=1", "scheduler.threshold=0.9")
+
+
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """curves.png takes as long as all else of a run."""
+    monkeypatch.setattr(Picture, "draw", lambda self: None)
+
+
+@pytest.fixture(scope="module")
+def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run of two epochs, not to be changed."""
+    return small_run(tmp_path_factory.mktemp("two"), *LENET, "trainer.max_epochs=2")
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during that step, counted from 1."""
+
+    def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
+        begin(module, *arguments)
+        if module.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    begin = Classifier.on_train_batch_start
+    patch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
+
+
+def last(folder: Path) -> dict[str, Any]:
+    """What last.ckpt holds, without what differs between any two runs: times, and the folder."""
+    content: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    del content["callbacks"]["Speed"]["seconds"], content["callbacks"]["Speed"]["training_seconds"]
+    points = content["callbacks"]["Picture"]["points"]
+    for tag in [tag for tag in points if "second" in tag]:
+        del points[tag]
+    del content["hyper_parameters"]
+    return content
+
+
+def rates(folder: Path) -> list[float]:
+    """The learning rate of each step."""
+    return [rate for _, rate in last(folder)["callbacks"]["Picture"]["points"]["lr"]]
+
+
+def assert_same(mine: Any, other: Any, place: str = "") -> None:
+    """Equal in every number, tensors bit for bit."""
+    if isinstance(other, dict):
+        assert mine.keys() == other.keys(), place
+        for key in other:
+            assert_same(mine[key], other[key], f"{place}/{key}")
+    elif isinstance(other, list | tuple):
+        assert len(mine) == len(other), place
+        for n, (one, another) in enumerate(zip(mine, other, strict=True)):
+            assert_same(one, another, f"{place}/{n}")
+    elif isinstance(other, torch.Tensor):
+        assert torch.equal(mine, other), place
+    else:
+        assert mine == other, place
+
+
+def assert_same_result(folder: Path, whole: Outcome) -> None:
+    """In all that doesn't tell of time."""
+    result = json.loads((folder / "result.json").read_text())
+    for key in ("status", "epochs", "steps", "images", "val/acc_best", "val/loss", "test/acc", "test/loss"):
+        assert result[key] == whole.result[key], key
+
+
+def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: int) -> Path:
+    """The folder of a run that was interrupted in each of these steps, and each time resumed."""
+    arguments = list(typed)
+    for step in steps:
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(step, patch)
+            stopped = train(*arguments, logs=logs)
+        assert stopped.status == 130, stopped.err
+        arguments = [f"ckpt={stopped.folder}"]
+    resumed = train(*arguments, logs=logs)
+    assert (resumed.status, resumed.err) == (0, "")
+    return resumed.folder
+
+
+MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
+    (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
+    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24"]),
+    (4, ["scheduler=step", "scheduler.step_size=2"]),
+    (4, ["scheduler=one_cycle"]),
+    (4, ["scheduler=one_cycle", "scheduler.interval=epoch", "scheduler.total_steps=run_epochs"]),
+    (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
+    (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
+    (4, [*STALLED, "callbacks.early_stopping.patience=8", "trainer.val_check_interval=0.5", "trainer.max_steps=40"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("epoch", "typed"),
+    [pytest.param(*row, marks=[pytest.mark.slow] * (n > 1), id=" ".join(row[1])) for n, row in enumerate(MATRIX)],
+)
+def test_a_resumed_run_is_the_run_that_was_never_stopped(
+    epoch: int, typed: list[str], train: Train, tmp_path: Path
+) -> None:
+    """Stopped in mid-epoch, and at an epoch's end."""
+    arguments = (*LENET, *typed)
+    whole = train(*arguments, logs=tmp_path / "whole")
+    assert (whole.status, whole.err) == (0, "")
+
+    folder = stopped_and_resumed(train, tmp_path / "stopped", arguments, 2 * epoch - 1, 3 * epoch)
+
+    assert_same(last(folder), last(whole.folder))
+    assert_same_result(folder, whole)
+
+
+def test_a_plateau_schedule_steps_at_each_epoch_of_a_resumed_run(train: Train, tmp_path: Path) -> None:
+    outcome = train(*LENET, *PLATEAU, "trainer.max_epochs=3")
+    outcome = train(f"ckpt={outcome.folder}", "trainer.max_epochs=6")
+    assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.002, 0.002, 0.0002])
+
+
+def test_a_run_may_end_before_early_stopping_has_a_score(train: Train) -> None:
+    outcome = train(*LENET, "callbacks=early_stopping", "trainer.max_steps=2")
+    assert (outcome.status, outcome.err, outcome.result["steps"]) == (0, "", 2)
+
+
+def test_a_plateau_schedule_waits_for_a_new_score(train: Train) -> None:
+    """Of every second epoch: there is none at the end of the first, and that of the second is not looked at twice."""
+    outcome = train(*LENET, *PLATEAU, "scheduler.patience=0", "trainer.check_val_every_n_epoch=2")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
+
+
+def test_a_run_that_was_killed_before_its_test_trains_no_further(train: Train) -> None:
+    """Early stopping had ended it."""
+    outcome = train(*LENET, *STALLED)
+    assert outcome.result["epochs"] == 3
+    before = last(outcome.folder)
+    (outcome.folder / "result.json").rename(outcome.folder / "earlier.json")
+
+    again = train(f"ckpt={outcome.folder}")
+
+    assert (again.status, again.err) == (0, "")
+    assert_same(last(again.folder), before)
+    assert again.result["test/acc"] == json.loads((outcome.folder / "earlier.json").read_text())["test/acc"]
+    assert again.result["epochs"] == 3
+
+
+def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: Path) -> None:
+    """Resumed after its last step there is only the test to do; made longer, the epoch goes on."""
+    outcome = train(*LENET, "scheduler=constant", "trainer.max_steps=6")
+    assert (outcome.result["epochs"], outcome.result["steps"]) == (2, 6)
+    again = train(f"ckpt={outcome.folder}", "trainer.limit_test_batches=2")
+    assert (again.result["epochs"], again.result["steps"]) == (2, 6)
+
+    longer = train(f"ckpt={outcome.folder}", "trainer.max_steps=9")
+
+    whole = train(*LENET, "scheduler=constant", "trainer.max_steps=9", logs=tmp_path / "whole")
+    assert_same(last(longer.folder), last(whole.folder))
+    assert longer.result["epochs"] == whole.result["epochs"] == 3
+
+
+@pytest.mark.parametrize(
+    ("typed", "epochs"),
+    [
+        (("callbacks.early_stopping.patience=4",), 5),
+        (("callbacks.early_stopping.patience=4", "trainer.max_epochs=9"), 5),
+        (("+trainer.min_epochs=6",), 6),
+        (("~callbacks.early_stopping",), 6),
+    ],
+)
+def test_more_is_trained_where_what_is_typed_asks_for_it(
+    typed: tuple[str, ...], epochs: int, train: Train, tmp_path: Path
+) -> None:
+    """Early stopping has ended the run after three epochs. It counts on from there, as a whole run would."""
+    outcome = train(*LENET, *STALLED)
+    assert outcome.result["epochs"] == 3
+
+    longer = train(f"ckpt={outcome.folder}", *typed)
+
+    assert (longer.status, longer.result["epochs"], longer.result["steps"]) == (0, epochs, 4 * epochs)
+    again = train(f"ckpt={outcome.folder}")
+    assert "is complete" in again.out
+
+
+def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
+    outcome = train(*LENET, "trainer.max_epochs=1", "checkpoint.keep=0")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(7, patch)
+        assert train(f"ckpt={outcome.folder}", "trainer.max_epochs=3").status == 130
+    resumed = train(f"ckpt={outcome.folder}")
+    assert (resumed.status, resumed.result["epochs"]) == (0, 3)
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("trainer.max_epochs=1", "{key} has already done 2 epochs: use trainer.max_epochs=3 or more"),
+        ("trainer.max_steps=7", "{key} has already done 8 steps: use trainer.max_steps=9 or more"),
+        ("+trainer.min_epochs=50", "the run ends with trainer.max_epochs=2: use trainer.max_epochs=50 or more"),
+        ("objective=val/loss", "can't be changed in a run that is continued: leave it out, or start a new run"),
+        (
+            "callbacks=ema",
+            "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=...",
+        ),
+        ("direction=minimize", "can't be changed in a run that is continued: leave it out, or start a new run"),
+    ],
+)
+def test_what_a_run_can_not_go_on_with_costs_a_line_and_leaves_it_as_it_was(
+    typed: str, line: str, two_epochs: Path, train: Train
+) -> None:
+    def content() -> dict[str, bytes]:
+        files = (path for path in two_epochs.rglob("*") if path.is_file() and path.name != "train.log")
+        return {str(path): path.read_bytes() for path in files}
+
+    before = content()
+
+    outcome = train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed)
+
+    line = line.format(key=f"ckpt={two_epochs}")
+    assert (outcome.status, outcome.err) == (2, f"error: {typed.removeprefix('+')}: {line}\n")
+    assert content() == before
+
+
+def test_an_epoch_that_has_begun_is_finished(train: Train) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(6, patch)
+        folder = train(*LENET).folder
+    outcome = train(f"ckpt={folder}", "trainer.max_epochs=1")
+    line = f"ckpt={folder} has already begun epoch 2: use trainer.max_epochs=2 or more"
+    assert (outcome.status, outcome.err) == (2, f"error: trainer.max_epochs=1: {line}\n")
+    assert train(f"ckpt={folder}", "trainer.max_epochs=2").result["epochs"] == 2
+
+
+def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, tmp_path: Path) -> None:
+    """By another objective, or by the same: the score to beat is of a net that is not there."""
+    file = tmp_path / "last.ckpt"
+    shutil.copy(two_epochs / "checkpoints" / "last.ckpt", file)
+    content = torch.load(file, weights_only=True)
+    content["callbacks"]["Checkpoints"]["best_score"] = 1.0
+    torch.save(content, file)
+    for objective in ("objective=val/acc", "objective=val/loss"):
+        direction = "minimize" if objective == "objective=val/loss" else "maximize"
+        typed = (objective, f"direction={direction}", "trainer.max_epochs=3", f"ckpt={file}")
+        outcome = train(*LENET, *typed, logs=tmp_path / objective[-4:])
+        assert outcome.status == 0, outcome.err
+        best = torch.load(outcome.folder / "checkpoints" / "best.ckpt", weights_only=True)
+        assert best["global_step"] == 12
+
+
+def test_bests_of_a_repeated_epoch_are_kept_once(train: Train) -> None:
+    """The run was killed after it had saved the best, before it saved the epoch."""
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(9, patch)
+        folder = train(*LENET, "optimizer.lr=0.0", "checkpoint.keep=2", "trainer.max_epochs=3").folder
+    earlier = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    assert train(f"ckpt={folder}").status == 0
+    (folder / "checkpoints" / "last.ckpt").write_bytes(earlier)
+    (folder / "result.json").unlink()
+
+    assert train(f"ckpt={folder}").status == 0
+
+    files = {name: folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "best_2")}
+    assert {name: torch.load(file, weights_only=True)["global_step"] for name, file in files.items()} == {
+        "best": 12,
+        "best_2": 8,
+    }
+
+
+def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, verb: Train) -> None:
+    folder = train(*LENET, "trainer.max_epochs=1").folder
+    outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", "checkpoint.keep=0", "trainer.limit_test_batches=1.0")
+    found = json.loads(verb("evaluate", str(folder / "checkpoints" / "last.ckpt"), "--json").out)
+    assert outcome.result["test/loss"] == found["test/loss"]
+    assert (folder / "checkpoints" / "best.ckpt").exists()
+
+
+def test_a_sanity_pass_is_no_score(train: Train) -> None:
+    """Nothing is learnt, so the first real validation is as good: at step 4."""
+    levels = "callbacks.milestones.levels=[0.01]"
+    sample = ("data.batch_size=16", "data.train_size=64", "logger=csv", "optimizer.lr=0.0")
+    outcome = train(*LENET, *sample, levels, "trainer.num_sanity_val_steps=1", "trainer.max_epochs=1")
+    assert (outcome.status, outcome.err) == (0, "")
+    rows = [row.split(",") for row in (outcome.folder / "metrics.csv").read_text().splitlines()[1:]]
+    assert {tag: int(step) for step, tag, _ in rows if tag.startswith(("val/", "seconds_to"))} == {
+        **dict.fromkeys(("val/loss", "val/acc", "val/acc_best"), 4),
+        **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
+    }
+    assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
