@@ -4,6 +4,7 @@ import functools
 import inspect
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +29,15 @@ _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
 
 
-def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> Any:
+def make(
+    config: DictConfig, path: str, *, target: Any = None, types: Mapping[str, Any] | None = None, **more: Any
+) -> Any:
     """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
 
-    `target` stands in where the node needs no `_target_`, as its class is always the same.
-    Raises: Mistake for a key that the target does not take, a value of the wrong type, or one that it refuses.
+    `target` stands in where the node needs no `_target_`, as its class is always the same. types: of arguments of
+    which the target's own annotations say too little.
+    Raises: Mistake for a key that the target does not take or the run sets itself, a value of the wrong type, or one
+    that the target refuses.
     """
     node = OmegaConf.select(config, path)
     try:
@@ -43,7 +48,10 @@ def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> A
             key = min(lacking)
             raise Mistake(f"{key}: has to be given: add {key}=...")
         arguments = {key: value for key, value in plain(node).items() if not key.startswith("_")}
-        _check(target, arguments, path)
+        if taken := sorted(arguments.keys() & more):
+            way_out = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
+            raise Mistake(f"{path}.{taken[0]}={show(arguments[taken[0]])}: the run sets it itself: {way_out}")
+        check_arguments(target, arguments, path, types or {})
         if "_target_" not in node:
             return target(**arguments, **more)
         # Nested nodes are built by Hydra; the object itself here, so that `more` may hold what no config can.
@@ -69,17 +77,20 @@ def _mistake(error: BaseException, path: str) -> BaseException:
     return error
 
 
-def _check(target: Any, arguments: dict[str, Any], path: str) -> None:
-    """Compare keys and values with the signature of any class, our own or a library's, before it is called."""
+def check_arguments(target: Any, arguments: dict[str, Any], path: str, types: Mapping[str, Any]) -> None:
+    """Compare keys and values with the signature of any class, our own or a library's, before it is called. `types`
+    go before its annotations. Raises: Mistake.
+    """
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = _hints(target)
+    hints = {**_hints(target), **types}
     for key, value in arguments.items():
         if key not in parameters:
             if takes_any:
                 continue  # a base class checks the rest
             raise Mistake(f"{path}.{key}: there is no such key: {suggest(f'{path}.{key}')}")
-        if isinstance(value, dict | list):
+        nested = isinstance(value, dict) and "_target_" in value
+        if nested or (isinstance(value, dict | list) and key not in types):
             continue  # nested objects are checked when they are built, and the library knows its own lists
         try:
             TypeAdapter(hints.get(key, Any), config=_ANY_TYPE).validate_python(value, strict=True)
@@ -200,17 +211,18 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
         raise Mistake(f"scheduler.interval={show(interval)}: should be step or epoch")
-    if monitor is not None and monitor not in _measured(data):
-        raise Mistake(f"scheduler.monitor={monitor}: the run does not measure it: use {' or '.join(_measured(data))}")
+    if monitor is not None and monitor not in (there := measured(config, data)):
+        raise Mistake(f"scheduler.monitor={monitor}: the run does not measure it: use {' or '.join(there)}")
     lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
     settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
     factory = make(OmegaConf.create({"scheduler": settings}), "scheduler")
     return Schedule(factory, interval=interval, monitor=monitor)
 
 
-def _measured(data: ImageData) -> list[str]:
+def measured(config: DictConfig, data: ImageData) -> list[str]:
     """What a schedule that steps once an epoch can look at."""
-    stages = ["train", *([data.validate] if data.sizes[data.validate] else [])]
+    validates = data.sizes[data.validate] and config.trainer.limit_val_batches != 0
+    stages = ["train", *([data.validate] if validates else [])]
     return [f"{stage}/{name}" for stage in reversed(stages) for name in ("loss", "acc")]
 
 

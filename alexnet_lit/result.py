@@ -55,11 +55,29 @@ def origin(folder: Path) -> dict[str, Any]:
 _PACKAGES = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
 
 
+def expect_result(folder: Path) -> None:
+    """Note that a run that has a result goes on. The result stays until `write_result` puts another in its place, and
+    until then the run counts as unfinished: a process that is killed can't say so any more.
+    """
+    if (folder / RESULT).exists():
+        (folder / PART).touch()
+
+
+def expected(folder: Path) -> bool:
+    """Whether the run has no result, or has gone on since it had one."""
+    return (folder / PART).exists() or not (folder / RESULT).exists()
+
+
+def drop(folder: Path) -> None:
+    """Take the earlier result as the last word: the run did not go on after all."""
+    (folder / PART).unlink(missing_ok=True)
+
+
 def write_result(result: Result, folder: Path) -> None:
     """Write <folder>/result.json, whole or not at all."""
-    part = folder / "result.json.part"
+    part = folder / PART
     part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n")
-    part.replace(folder / "result.json")
+    part.replace(folder / RESULT)
 
 
 @functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
