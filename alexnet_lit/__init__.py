@@ -23,3 +23,8 @@ __all__ = ["build", "build_net", "compose", "load"]
 _HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "saved"}
 
 __getattr__ = lazily(__name__, _HOMES)
+
+
+def __dir__() -> list[str]:
+    """What TAB offers: names that nobody has asked for yet too."""
+    return sorted({*globals(), *__all__})

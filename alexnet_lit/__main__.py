@@ -69,6 +69,9 @@ def summary(
             autocompletion=_complete,
         ),
     ] = None,
+    config_dir: Annotated[
+        Path | None, typer.Option("--config-dir", "-cd", exists=True, file_okay=False, help="Of one's own groups.")
+    ] = None,
 ) -> None:
     """Print the net layer by layer: output shape, parameters, multiply-adds, memory of activations.
 
@@ -77,9 +80,10 @@ def summary(
     """
     from alexnet_lit.config import compose
 
-    config = compose(*overrides or ())
+    more = [f"hydra.searchpath=['file://{config_dir.resolve()}']"] if config_dir else []
+    config = compose(*more, *overrides or ())
     # These import torch: only once there is a net to build.
-    from alexnet_lit.factory import build_net, check_root, settled, without_weights
+    from alexnet_lit.factory import build_net, check_root, make, settled, without_weights
     from alexnet_lit.watch import layers
     from alexnet_lit.watch.console import plain
 
@@ -87,7 +91,8 @@ def summary(
     config = settled(without_weights(config))
     net = build_net(config)
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
-    table = layers(net, (config.model.in_channels, size, size), costs=True)
+    channels = config.model.in_channels if "in_channels" in config.model else make(config, "data").channels
+    table = layers(net, (channels, size, size), costs=True)
     typer.echo(plain(table))  # as text it has its own width, whatever the terminal's
 
 
@@ -190,7 +195,6 @@ def report(
     folders: Annotated[
         list[str], typer.Argument(metavar="FOLDER", help="A sweep, runs, or folders that have some below them.")
     ],
-    lang: Annotated[str, typer.Option(metavar="en|zh", help="English or Chinese.")] = "en",
     baseline: Annotated[
         str | None,
         typer.Option(help="Compare with this experiment, as model.lrn=false; else with idea=base, or the first."),
@@ -206,9 +210,9 @@ def report(
     accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
     files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
     """
-    from alexnet_lit.report import report as answer
+    from alexnet_lit.tools.report import report as answer
 
-    answer(folders, lang=lang, baseline=baseline, accuracy=accuracy, out=out)
+    answer(folders, baseline=baseline, accuracy=accuracy, out=out)
 
 
 @app.command()

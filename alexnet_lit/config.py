@@ -4,15 +4,18 @@ import difflib
 import functools
 import re
 import shutil
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hydra import compose as hydra_compose
-from hydra import initialize_config_dir
-from hydra.core.global_hydra import GlobalHydra
+from hydra import version
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit.errors import Mistake
@@ -22,6 +25,7 @@ PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ lies beside the package; a wheel carries it inside.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 _claimed: dict[tuple[str, str, str], str] = {}
+_version_lock = threading.Lock()  # Hydra keeps the version in one global place
 
 
 def home() -> str:
@@ -93,8 +97,11 @@ def safe(text: str) -> str:
 def compose(*overrides: str) -> DictConfig:
     """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`.
 
+    Changes nothing of Hydra's global state: it can be called within another Hydra application, and in any thread.
     Raises: Mistake for an override that names no key or choice.
     """
+    if not all(isinstance(override, str) for override in overrides):
+        raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')
     try:
         return _compose(overrides)
     except OverrideParseException as error:
@@ -104,15 +111,26 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str] = ()) -> DictConfig:
-    # Hydra keeps its state in one global place; a run that is under way has to find its own again.
-    state = GlobalHydra.instance()
-    running = state.hydra
-    state.clear()
-    try:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            return hydra_compose("train", overrides=list(overrides))
-    finally:
-        state.hydra = running
+    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application.
+    with _as_of_hydra_1_3():
+        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
+        config = loader.load_configuration("train", list(overrides), run_mode=RunMode.RUN, from_shell=False)
+    with open_dict(config):
+        del config["hydra"]
+    return config
+
+
+@contextmanager
+def _as_of_hydra_1_3() -> Iterator[None]:
+    """Compose by the rules of Hydra 1.3, whichever `version_base` the program around has chosen for itself."""
+    with _version_lock:
+        base = version.VersionBase.instance()
+        theirs = base.version_base
+        version.setbase("1.3")
+        try:
+            yield
+        finally:
+            base.version_base = theirs
 
 
 @functools.cache
@@ -180,8 +198,21 @@ def plain(config: Any) -> Any:
     return OmegaConf.to_container(config, resolve=True)
 
 
-OmegaConf.register_new_resolver("home", home, replace=True)
-OmegaConf.register_new_resolver("mode", lambda direction: str(direction)[:3], replace=True)  # Lightning's max and min
-OmegaConf.register_new_resolver("run_folder", run_folder, replace=True)
-OmegaConf.register_new_resolver("job_folder", job_folder, replace=True)
-OmegaConf.register_new_resolver("sweep_folder", sweep_folder, replace=True)
+def mode(direction: str) -> str:
+    """Lightning's word for a direction: min or max."""
+    return str(direction)[:3]
+
+
+def register_old_resolvers(folder: Path) -> None:
+    """Let the saved config of the run in `folder` say ${home:} and ${mode:...}, as it did before names had a prefix."""
+    file = folder / ".hydra" / "config.yaml"
+    saved = file.read_text(encoding="utf-8") if file.is_file() else ""
+    for function in (home, mode):
+        name = function.__name__
+        if f"${{{name}:" in saved and not OmegaConf.has_resolver(name):
+            OmegaConf.register_new_resolver(name, function)
+
+
+# Resolvers are global: the prefix keeps those of the program around from being overwritten.
+for _function in (home, mode, run_folder, job_folder, sweep_folder):
+    OmegaConf.register_new_resolver(f"alexnet_lit.{_function.__name__}", _function, replace=True)

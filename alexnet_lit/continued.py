@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback
+from omegaconf import DictConfig
 
 from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import Mistake
@@ -27,6 +28,28 @@ def read_continued(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None
     if "optimizer_states" not in checkpoint:
         raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
     return path, checkpoint
+
+
+def keep_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
+    """The same config, for a folder of pictures with what the checkpoint's run found there, so that its split stays.
+
+    Raises: Mistake if the folder or its val/ is gone.
+    """
+    data, before = config.data, checkpoint["hyper_parameters"]["config"]["data"]
+    same = all(data.get(key) == before.get(key) for key in ("_target_", "val_size", "folds", "fold", "split_seed"))
+    if not before.get("found") or data.get("found") is not None or not same:
+        return config
+    if isinstance(data.get("dir"), str):
+        folder = Path(data.dir).expanduser()
+        if not folder.exists():
+            way_out = f"add data.dir=... to ckpt={config.ckpt}, the folder that has train/<class>/<picture>"
+            raise Mistake(f"data.dir={data.dir}: it is not there: {way_out}")
+        if before["found"]["val"] and not (folder / "val").exists():
+            way_out = "put it back, or start a new run"
+            raise Mistake(f"data.dir={data.dir}: val/ is gone, and what is in train/ was trained on: {way_out}")
+    config = config.copy()
+    config.data.found = {**before["found"], "earlier": True}
+    return config
 
 
 def check_continues(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:

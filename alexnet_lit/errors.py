@@ -1,6 +1,7 @@
 """What tells a person's mistake from a fault of ours."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 
 class Mistake(ValueError):
@@ -19,7 +20,7 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
 
 def reason_of(error: BaseException) -> str:
     """What went wrong, in one line."""
-    text = str(error) if isinstance(error, Mistake) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, Mistake | Exited) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:300]
 
 
@@ -29,3 +30,20 @@ class Interrupted(Exception):
 
 class Diverged(Exception):
     """The loss is no longer a number, so that further training is pointless."""
+
+
+class Exited(Exception):
+    """Something that a run calls, as a callback or a net, would have ended the process with a status."""
+
+
+@contextmanager
+def exits_raised() -> Iterator[None]:
+    """Raise Exited for `sys.exit(3)`, which would end a sweep, and KeyboardInterrupt for Lightning's on Ctrl-C."""
+    try:
+        yield
+    except SystemExit as error:
+        if isinstance(error.__context__, KeyboardInterrupt | BrokenPipeError):
+            raise KeyboardInterrupt from error
+        code = 0 if error.code is None else error.code
+        status = code if isinstance(code, int) else f"1: {code}"
+        raise Exited(f"exited with status {status}").with_traceback(error.__traceback__) from None

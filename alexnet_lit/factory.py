@@ -238,10 +238,13 @@ def _try_out(module: Classifier) -> None:
         raise _mistake(error, path) from error
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """What is in a checkpoint, on the CPU. Raises: Mistake if it cannot be read or is none of ours."""
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """What is in a checkpoint, its tensors on the CPU unless `map_location` says otherwise, as torch.load takes it.
+
+    Raises: Mistake if it cannot be read or is none of ours.
+    """
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
             raise ValueError("it has no state_dict and hyper_parameters")
     except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out

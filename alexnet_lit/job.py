@@ -23,6 +23,7 @@ def alone(config: DictConfig, folder: Path) -> Result:
     """One run. A mistake that is found before training leaves no folder behind."""
     from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
 
+    composition.register_old_resolvers(folder)
     try:
         return run(config, folder)
     except Mistake:
@@ -65,6 +66,7 @@ def _of_sweep(config: DictConfig, folder: Path) -> Result:
     ours = sweep.Started.folder() is not None  # the process that the person started
     print(f"{chr(10) * ours}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
+        composition.register_old_resolvers(folder)
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     try:

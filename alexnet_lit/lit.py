@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -75,6 +75,34 @@ class Classifier(LightningModule):
         self.best = -math.inf
         self.published: dict[str, float] = {}  # the latest scores by name
 
+    @classmethod
+    def load_from_checkpoint(
+        cls,
+        checkpoint_path: Any,
+        map_location: Any = None,
+        hparams_file: Any = None,
+        strict: bool | None = None,
+        weights_only: bool | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """As `alexnet_lit.load(checkpoint_path, map_location)`: a checkpoint brings the config that builds its module.
+
+        strict and weights_only make no difference: the weights always fit, and a checkpoint holds plain values only.
+        A subclass with a constructor of its own is loaded in Lightning's way. Raises: ValueError for other values of
+        hyper-parameters.
+        """
+        if cls is not Classifier:
+            return super().load_from_checkpoint(
+                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
+            )
+        if hparams_file is not None or kwargs:
+            raise ValueError(
+                "hyper-parameters come from the checkpoint: for others, alexnet_lit.build a config of them"
+            )
+        from alexnet_lit.saved import load  # it builds this class, so it can't be imported before
+
+        return load(checkpoint_path, map_location)  # type: ignore[return-value] # Self is Classifier here
+
     def forward(self, images: Tensor) -> Tensor:
         """Images as the net sees them (B, C, S, S) -> logits (B, classes)."""
         logits: Tensor = self.net(images)
@@ -85,6 +113,7 @@ class Classifier(LightningModule):
 
         Rows sum to 1. Runs in eval mode, whatever mode the module is in. Raises: ValueError for another dtype or shape.
         """
+        images = torch.as_tensor(images)  # of NumPy too
         grey = self.channels == 1 and images.ndim == 3
         if images.dtype != torch.uint8 or not (grey or (images.ndim == 4 and images.shape[1] == self.channels)):
             shapes = "(B, H, W) or (B, 1, H, W)" if self.channels == 1 else f"(B, {self.channels}, H, W)"

@@ -13,7 +13,7 @@ from torch import nn
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import Checkpoints
 from alexnet_lit.config import plain
-from alexnet_lit.continued import check_continues, read_continued
+from alexnet_lit.continued import check_continues, keep_split, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, follow, make, measured
@@ -50,6 +50,8 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     place = distributed.here()
     kind, ranks = settle_trainer(config, place)
     resume, saved = read_continued(config.ckpt)
+    if saved is not None:
+        config = keep_split(config, saved)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)

@@ -11,6 +11,7 @@ from alexnet_lit.errors import Mistake
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
 _FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"}
+_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 
 
 def starts_sweep(arguments: Sequence[str]) -> bool:
@@ -37,7 +38,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
         return list(arguments)
     for argument in arguments:
         key = argument.lstrip("+~").partition("=")[0]
-        if key.split(".")[0] in _FIXED:
+        if key.split(".")[0] in _FIXED and key not in _PLACES:
             raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [

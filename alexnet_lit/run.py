@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from alexnet_lit import budget, distributed, trial, watch
 from alexnet_lit.announce import announce, announce_data, conclude, introduce
 from alexnet_lit.config import plain
-from alexnet_lit.errors import Diverged, Interrupted, Mistake, reason_of
+from alexnet_lit.errors import Diverged, Interrupted, Mistake, exits_raised, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
 from alexnet_lit.prepare import Parts, message_to_ranks, prepare, ready
 from alexnet_lit.result import Result, collect, write_result
@@ -56,7 +56,8 @@ def take_part() -> Result:
     folder = Path(told["folder"])
     with _telling(folder):
         try:
-            parts = prepare(OmegaConf.create(told["config"]), folder)
+            with exits_raised():
+                parts = prepare(OmegaConf.create(told["config"]), folder)
             if crew.place.local_rank == 0 and not crew.place.led:
                 parts.data.prepare_data()  # are the images on this machine too?
         except Mistake as mistake:
@@ -80,8 +81,16 @@ def _telling(folder: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        if crew is not None and not crew.fail(error):
-            sys.exit(crew.status())
+        if crew is not None:
+            failure = crew.fail(error)
+            if failure.killed and failure.teller == crew.place.rank:
+                watch.open_log(folder / "train.log", speak=True)
+                log.error("failed: %s", failure.reason)
+                if failure.rank == 0:
+                    _last_words(folder, crew.place.ranks, failure)
+            if failure.rank != crew.place.rank:
+                sys.exit(crew.status())
+            error.add_note(f"(on rank {failure.rank} of {crew.place.ranks})")
         if not first:
             watch.open_log(folder / "train.log", speak=False)
         if not isinstance(error, Mistake):
@@ -97,21 +106,24 @@ def _train(parts: Parts) -> Result:
     """Fit, test, and tell."""
     trainer, module, data = parts.trainer, parts.module, parts.data
     (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
-    status, reason = "failed", ""
+    status: str = "failed"
+    reason: dict[str, Any] = {}
     try:
         introduce(parts)
-        trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
-        _test(parts)
+        with exits_raised():
+            trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
+            _test(parts)
         status = "completed"
     except Interrupted as outcome:
-        status, reason = "interrupted", str(outcome)
+        status, reason = "interrupted", {"reason": str(outcome)}
     except Diverged as outcome:
-        status, reason = "diverged", str(outcome)
+        status, reason = "diverged", {"reason": str(outcome)}
         log.warning("%s", outcome)
-    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
+    except KeyboardInterrupt:
         status = "interrupted"
     except Exception as error:
-        reason = reason_of(error)
+        crew = distributed.join()
+        reason = _reason(crew.fail(error)) if crew else {"reason": reason_of(error)}
         raise  # told by `run`
     finally:
         result = collect(
@@ -123,14 +135,18 @@ def _train(parts: Parts) -> Result:
             device=parts.device,
             precision=str(parts.config.trainer.precision),
         )
-        if reason:
-            result["reason"] = reason
+        result |= reason
         if trainer.is_global_zero:
             write_result(result, parts.folder)
             parts.picture.draw()
             watch.tell_board(trainer.loggers, plain(parts.config), result)
     conclude(parts, result)
     return result
+
+
+def _reason(failure: distributed.Failure) -> Result:
+    """What result.json says of a rank that failed first, whichever rank writes it."""
+    return {"reason": failure.reason} | ({"killed": True} if failure.killed else {})
 
 
 def _test(parts: Parts) -> None:
@@ -153,22 +169,21 @@ def _spread(parts: Parts, told: dict[str, Any]) -> Result:
     watch.close_log()  # rank 0 writes train.log from here on
     ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
     watch.open_log(parts.folder / "train.log", speak=True)
-    if ended.mistake:
-        raise Mistake(ended.mistake)
+    failure = ended.failure
+    if failure and failure.mistake:
+        raise Mistake(failure.reason)
     if ended.asked and not answer.exists():
         log.info("interrupted")
-    elif ended.failure:
-        log.error("failed: %s", ended.failure)
-    return _last_words(parts.folder, parts.ranks, ended.failure or "", "interrupted" if ended.asked else "failed")
+    elif failure:
+        log.error("failed: %s", failure.reason)
+    return _last_words(parts.folder, parts.ranks, failure, "interrupted" if ended.asked else "failed")
 
 
-def _last_words(folder: Path, ranks: int, killed: str, status: str = "failed") -> Result:
-    """What is left to say of a run that was ended before it could tell. `killed`: which process was, if any."""
+def _last_words(folder: Path, ranks: int, failure: distributed.Failure | None, status: str = "failed") -> Result:
+    """What is left to say of a run that was ended before it could tell. `failure`: why, where that is known."""
     answer = folder / "result.json"
     result = Result(json.loads(answer.read_text()) if answer.exists() else {"status": status, "world_size": ranks})
-    if killed and result["status"] == "failed":
-        result |= {"reason": killed, "killed": True}  # what the others lost by that is no news
-    elif result["status"] == "failed":
-        result.setdefault("reason", "one of its processes failed: see train.log")
+    if result["status"] == "failed":
+        result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
     write_result(result, folder)
     return result

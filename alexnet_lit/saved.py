@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import OmegaConf
 
 from alexnet_lit.ckpt import checkpoint_file
@@ -14,13 +15,15 @@ from alexnet_lit.factory import assemble, read_checkpoint
 from alexnet_lit.lit import Classifier
 
 
-def load(path: str | Path) -> Classifier:
-    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode, on the CPU.
+def load(path: str | Path, map_location: Any = None) -> Classifier:
+    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
 
-    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). Raises: Mistake if it is none of ours.
+    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
+    any form that torch.load takes; None for the CPU. Raises: Mistake if it is none of ours.
     """
-    module, _ = restore(read_checkpoint(checkpoint_file(path)), {}, compiled=True)
-    return module
+    checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
+    module, _ = restore(checkpoint, {}, compiled=True)
+    return module.to(next(iter(checkpoint["state_dict"].values())).device)
 
 
 def restore(
@@ -36,7 +39,8 @@ def restore(
         OmegaConf.update(config, key, value)
     if not compiled and "compile" in config.model:
         config.model.compile = False
-    module, data = assemble(config, fresh=False)
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
+        module, data = assemble(config, fresh=False)
     known = checkpoint["hyper_parameters"].get("classes", data.classes)  # of before they were kept there are none
     if changed := changed_classes(known, data.classes):
         raise Mistake(

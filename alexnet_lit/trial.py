@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, open_dict
 
 from alexnet_lit import distributed
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import Mistake, exits_raised
 from alexnet_lit.prepare import Parts, message_to_ranks
 from alexnet_lit.watch.speed import wait_for_device
 
@@ -97,12 +97,10 @@ def try_out(parts: Parts, most: float) -> None:
     """Train for `most` seconds, save and evaluate a little; leave in parts.folder how fast that was. On every rank."""
     trial = Trial(most)
     parts.trainer.callbacks.append(trial)  # type: ignore[attr-defined] # set by Lightning's callback connector
-    try:
+    with exits_raised():
         parts.trainer.fit(parts.module, datamodule=parts.data)
         if parts.data.sizes[parts.data.validate] and parts.trainer.limit_val_batches:
             parts.trainer.validate(parts.module, datamodule=parts.data, verbose=False)
-    except SystemExit as error:  # what Lightning makes of Ctrl-C
-        raise KeyboardInterrupt from error
     if parts.trainer.is_global_zero:
         (parts.folder / "speeds.json").write_text(json.dumps(asdict(trial.speeds)))
 
@@ -127,10 +125,10 @@ def measured(parts: Parts, most: float) -> Speeds:
     else:
         told = {**message_to_ranks(parts.config, parts.folder), "trial": most}
         ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
-        if ended.mistake:
-            raise Mistake(ended.mistake)
+        if ended.failure and ended.failure.mistake:
+            raise Mistake(ended.failure.reason)
         if ended.asked:
             raise KeyboardInterrupt
         if ended.failure:
-            raise RuntimeError(ended.failure)
+            raise RuntimeError(ended.failure.reason)
     return Speeds(**json.loads((parts.folder / "speeds.json").read_text()))

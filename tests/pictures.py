@@ -6,7 +6,7 @@ from PIL import Image
 
 import alexnet_lit
 from alexnet_lit.data import ImageFolder
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 
 CLASSES = {"bag": 8, "boot": 9, "shirt": 6}  # folder -> label in Fashion-MNIST
 TINY = ("data=image_folder", "data.cache_size=32", "model=lenet", "data.image_size=28")

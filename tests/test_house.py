@@ -1,4 +1,4 @@
-"""The house of the design as a test: who may import what, how long a file is, and that every YAML builds."""
+"""The house of the design as a test: who may import what, and that every YAML builds."""
 
 import ast
 import graphlib
@@ -54,8 +54,8 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
-        "saved": ("errors ckpt data lit factory", "omegaconf"),
-        "continued": ("errors mistakes optim data lit factory", "lightning"),
+        "saved": ("errors ckpt data lit factory", "torch omegaconf"),
+        "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
     },
     {
         "facade": ("lazy config factory saved", ""),
@@ -72,7 +72,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "demo": ("errors ckpt data predict", "torch gradio PIL"),
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
-        "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
+        "tools": ("errors groups output watch facade", "numpy pandas scipy matplotlib tensorboard jinja2"),
         "bench": (
             "errors nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
@@ -101,7 +101,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "__main__": (
-            "errors config data watch factory bench predict evaluate demo export report app complete",
+            "errors config data watch factory bench predict evaluate demo export tools app complete",
             "typer",
         ),
     },
@@ -115,6 +115,9 @@ def module(file: Path) -> str:
 
 
 MODULES = {module(file): file for file in FILES}
+
+# The one step upwards, taken when it is called: Lightning gives each module a class method that loads it.
+UPWARDS = {("alexnet_lit.lit", "alexnet_lit.saved")}
 
 # What lies beside each other in a checkout; names that begin with a dot are tools' own.
 TOP = {
@@ -160,6 +163,8 @@ def test_a_file_imports_what_its_room_may(file: Path) -> None:
     house, libraries = (set(column.split()) for column in ROOMS[here])
     for name in imports(file):
         top = name.split(".")[0]
+        if (module(file), name) in UPWARDS:
+            continue
         if top in ("alexnet_lit", "train"):
             assert room(name) in house | {here}, f"{here} imports {name}"
         elif top not in sys.stdlib_module_names:
@@ -175,14 +180,11 @@ def test_rooms_stand_on_the_floors_below_them() -> None:
 
 
 def test_files_import_in_one_direction() -> None:
-    graph = {name: {found for found in imports(file) if found in MODULES} for name, file in MODULES.items()}
+    graph = {
+        name: {found for found in imports(file) if found in MODULES and (name, found) not in UPWARDS}
+        for name, file in MODULES.items()
+    }
     graphlib.TopologicalSorter(graph).prepare()  # raises CycleError, which shows the circle
-
-
-@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
-def test_a_file_is_short(file: Path) -> None:
-    lines = len(file.read_text().splitlines())
-    assert lines < (41 if file.name == "train.py" else 260)
 
 
 CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/**/*.yaml"))
@@ -200,8 +202,6 @@ def test_every_choice_composes_and_builds(
     data = [] if choice.startswith("data=") else ["data=sample"]
     if choice == "data=image_folder":
         data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
-    if choice == "callbacks=progressive":
-        data += ["callbacks.progressive.size=80"]
     # On a CPU, as two devices are everywhere there.
     config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
     parts = prepare(config, tmp_path)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 import alexnet_lit
 from alexnet_lit.data import CLASSES, Batch
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.lit import Classifier
 
 SMALL = ("data=sample", "data.image_size=65")

@@ -1,7 +1,5 @@
 """A person's mistake costs one readable line that names the key or file, the value and the way out."""
 
-import gzip
-import struct
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -227,39 +225,12 @@ def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: P
     assert not list(outcome.logs.glob("*/*")), "a mistake leaves no run behind"
 
 
-def _idx(*shape: int, fill: bytes | None = None, magic: int | None = None) -> bytes:
-    size = 1
-    for length in shape:
-        size *= length
-    header = struct.pack(f">{1 + len(shape)}I", magic or 0x800 + len(shape), *shape)
-    return header + (fill * size if fill else bytes(size))
+TRAIN_IMAGES = "train-images-idx3-ubyte"
 
-
-TRAIN_IMAGES, TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
-
-
-def _write_gz(folder: Path, name: str, content: bytes) -> None:
-    (folder / f"{name}.gz").write_bytes(gzip.compress(content))
-
-
-# What is in data.dir beside nothing else, and what the line says.
+# What is in data.dir beside nothing else, and what the line says. tests/data/test_fashion_mnist.py has more of them.
 FILES: list[tuple[str, Callable[[Path], object], str]] = [
     ("nothing", lambda folder: None, "data.dir"),
-    ("not gz", lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"<html>not found"), f"{TRAIN_IMAGES}.gz"),
-    (
-        "truncated gz",
-        lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(gzip.compress(_idx(60000, 28, 28))[:-20]),
-        f"{TRAIN_IMAGES}.gz",
-    ),
-    ("truncated idx", lambda folder: _write_gz(folder, TRAIN_IMAGES, _idx(60000, 28, 28)[:-1]), f"{TRAIN_IMAGES}.gz"),
-    ("wrong magic", lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(60000, magic=0x803)), f"{TRAIN_LABELS}.gz"),
-    (
-        "labels out of range",
-        lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(60000, fill=b"\x0a")),
-        f"{TRAIN_LABELS}.gz",
-    ),
-    ("another count", lambda folder: _write_gz(folder, TRAIN_LABELS, _idx(59999)), f"{TRAIN_LABELS}.gz"),
-    ("swapped", lambda folder: _write_gz(folder, TRAIN_IMAGES, _idx(60000, 28, 28)), f"{TRAIN_IMAGES}.gz"),
+    ("not as published", lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"<html>"), f"{TRAIN_IMAGES}.gz"),
 ]
 
 

@@ -15,6 +15,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 import alexnet_lit
 from alexnet_lit.config import forget_folders, run_folder
 from tests.conftest import REPOSITORY, SMALL, Outcome, Train
+from tests.distributed.failing import failing
 
 pytestmark = pytest.mark.slow
 
@@ -217,6 +218,24 @@ def test_a_run_that_diverges_says_so(train: Train) -> None:
     assert "the training loss is" in outcome.out
     assert "lower optimizer.lr" in outcome.out
     json.loads((outcome.folder / "result.json").read_text())  # NaN is no JSON
+
+
+def test_what_ends_the_process_ends_the_run_alone(train: Train) -> None:
+    """`sys.exit(3)` in a callback or a net: the next job of a sweep runs all the same."""
+    lenet = (
+        "data=sample",
+        "model=lenet",
+        "data.image_size=28",
+        "data.batch_size=8",
+        "trainer.max_steps=3",
+        "trainer.limit_test_batches=1",
+    )
+    outcome = train("-m", *lenet, "trainer.limit_val_batches=1", "logger=none", *failing("exit", rank=0), "seed=0,1")
+    assert outcome.status == 1
+    (sweep,) = (outcome.logs / "sweeps").iterdir()
+    results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+    assert [(result["status"], result["reason"]) for result in results] == [("failed", "exited with status 3")] * 2
+    assert outcome.err.count("sys.exit(3)") == outcome.err.count("Traceback") == 2
 
 
 def test_csv_instead_of_tensorboard(train: Train) -> None:

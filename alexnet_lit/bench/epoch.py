@@ -18,7 +18,7 @@ from alexnet_lit.bench.step import course_net
 from alexnet_lit.bench.timing import Report, conditions, ratios, spread, wait
 from alexnet_lit.config import compose
 from alexnet_lit.data import Batch, Batches
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.prepare import Parts, prepare
 from alexnet_lit.watch import quiet_libraries
 

@@ -1,6 +1,6 @@
 """Where images come from, and how a batch of them becomes what the net sees. Knows torch and Lightning's DataModule.
 
-Names are imported when first asked for, so that looking for the files (`python -m alexnet_lit data`) needs no torch.
+Names are imported when first asked for.
 """
 
 from typing import TYPE_CHECKING
@@ -10,8 +10,7 @@ from alexnet_lit.lazy import lazily
 if TYPE_CHECKING:
     from alexnet_lit.data.augment import Augment
     from alexnet_lit.data.batches import Batch, Batches, Order, share
-    from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample
-    from alexnet_lit.data.files import fetch
+    from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
     from alexnet_lit.data.image_folder import ImageFolder
     from alexnet_lit.data.module import ImageData
     from alexnet_lit.data.picture import square
@@ -45,7 +44,7 @@ _HOMES = {
     "share": "batches",
     "CLASSES": "fashion_mnist",
     "FashionMNIST": "fashion_mnist",
-    "fetch": "files",
+    "fetch": "fashion_mnist",
     "Sample": "fashion_mnist",
     "ImageData": "module",
     "ImageFolder": "image_folder",

@@ -34,11 +34,15 @@ def generator(seed: int, stream: int) -> torch.Generator:
 
 
 def balanced_order(labels: Tensor, seed: int) -> Tensor:
-    """A random order of all indices (N,) in which any run of places has the classes in proportion.
+    """A random order of all indices (N,) in which any run of places has the classes in proportion."""
+    return in_turns(labels, torch.randperm(len(labels), generator=generator(seed, 0)))
 
-    Classes of the same size take turns.
+
+def in_turns(labels: Tensor, shuffled: Tensor) -> Tensor:
+    """The order `shuffled` of all indices (N,), brought to where any run of places has the classes in proportion.
+
+    Each class stays in its order. Classes of the same size take turns.
     """
-    shuffled = torch.randperm(len(labels), generator=generator(seed, 0))
     classes = labels[shuffled]
     counts = torch.bincount(classes)
     by_class = classes.argsort(stable=True)

@@ -1,5 +1,6 @@
 """Pictures decoded once into a file that is mapped into memory: what takes an hour takes no time from then on."""
 
+import hashlib
 import json
 import logging
 import os
@@ -18,7 +19,7 @@ from alexnet_lit.data.picture import Broken, square
 from alexnet_lit.data.writing import alone, writing
 from alexnet_lit.errors import Mistake
 
-FORM = 1  # of the index and of what `square` makes of a picture: another number decodes anew
+FORM = 2  # of the index and of what `square` makes of a picture: another number decodes anew
 SAY_EVERY_S = 10.0
 
 _PART = 256  # pictures that are written, and can be lost, at a time
@@ -30,18 +31,31 @@ Row = int | str  # where a picture is, or why it is broken
 
 
 class Stamp(NamedTuple):
-    """What a file is known again by: its name, its bytes, and when it was changed, in ns; -1 where there is none."""
+    """What a file is known again by without reading it; -1 where there is none.
+
+    Files of one archive may agree in size and mtime, whichever name they are moved to: inode and ctime tell them apart.
+    """
 
     name: str
     size: int
-    changed: int
+    mtime: int  # in ns, as ctime
+    ctime: int
+    inode: int
+
+
+class Kept(NamedTuple):
+    """A picture in the cache. digest: of the file's bytes, as a copy has another inode and ctime."""
+
+    digest: str
+    row: Row
 
 
 class Cache:
     """The pictures below one folder as rows of a file, uint8 (channels, size, size) each, and an index of them.
 
     <stem>.pixels is only ever appended to, so what a run has mapped stays as it is. <stem>.index has a line of JSON a
-    picture, a stamp and its row; it is appended to once the rows are on the disk, so that a kill loses a part at most.
+    picture, its stamp, digest and row; it is appended to once the rows are on the disk, so that a kill loses a part at
+    most. Both are made anew where the index has another form.
 
     pictures: the folder that names are relative to. folder: where the two files are.
     """
@@ -64,6 +78,8 @@ class Cache:
         """
         stamps = [self._stamp(name) for name in names]
         known = self._read()
+        if list(known) != stamps and self.folder.is_dir() and not os.access(self.folder, os.W_OK):
+            known = self._recognised(stamps, known)  # what can't be written down is compared each time
         if list(known) != stamps or self._missing(stamps, known, again=again):
             with alone(self.folder, lock=f".{self.stem}.lock", key="data.cache", doing="decodes pictures"):
                 known = self._update(stamps, again=again)
@@ -71,7 +87,7 @@ class Cache:
 
     def lacks(self, names: Sequence[str]) -> int:
         """Bytes that the file will grow by until it has all of `names`, about: a change of pictures is not counted."""
-        return max(0, len(names) - self._rows()) * self._bytes
+        return max(0, len(names) - (self._rows() if self._is_ours() else 0)) * self._bytes
 
     def contents(self) -> dict[str, Row]:
         """What the index says: each name with its row, or with the reason why it is broken."""
@@ -83,14 +99,18 @@ class Cache:
         pixels = torch.from_file(str(self.pixels), shared=False, size=rows * self._bytes, dtype=torch.uint8)
         return pixels.view(rows, *self.shape)
 
-    def _update(self, stamps: Sequence[Stamp], *, again: bool) -> dict[Stamp, Row]:
-        known = self._read()  # anew: another process may have done it meanwhile
+    def _update(self, stamps: Sequence[Stamp], *, again: bool) -> dict[Stamp, Kept]:
+        if not self._is_ours():
+            with writing(self.folder, key="data.cache"):
+                self.pixels.unlink(missing_ok=True)  # rows of another form; who has mapped them keeps them
+        read = self._read()  # anew: another process may have done it meanwhile
+        known = self._recognised(stamps, read)
         missing = self._missing(stamps, known, again=again)
         if missing:
             known = {stamp: known[stamp] for stamp in stamps if stamp in known}
             self._write(known)
             known |= self._decode(missing)
-        if list(known) != stamps:
+        if missing or list(read) != stamps:
             known = {stamp: known[stamp] for stamp in stamps}
             self._write(known)
         wasted = self._rows() - len(stamps)
@@ -99,36 +119,63 @@ class Cache:
             logger.info("%s has %s of pictures that are no more: delete it to be rid of them", self.pixels, size)
         return known
 
-    def _missing(self, stamps: Iterable[Stamp], known: dict[Stamp, Row], *, again: bool) -> list[Stamp]:
-        return [stamp for stamp in stamps if stamp not in known or (again and isinstance(known[stamp], str))]
+    def _missing(self, stamps: Iterable[Stamp], known: dict[Stamp, Kept], *, again: bool) -> list[Stamp]:
+        return [stamp for stamp in stamps if stamp not in known or (again and isinstance(known[stamp].row, str))]
+
+    def _recognised(self, stamps: Iterable[Stamp], known: dict[Stamp, Kept]) -> dict[Stamp, Kept]:
+        """What is known, by the present stamps of files that have the bytes, size and mtime that they had."""
+        before = {stamp[:3]: stamp for stamp in known}
+        doubtful = [stamp for stamp in stamps if stamp not in known and stamp[:3] in before]
+        now = dict[Stamp, Stamp]()
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            for stamp, digest in zip(doubtful, pool.map(self._digest, doubtful), strict=True):
+                if digest and digest == known[before[stamp[:3]]].digest:
+                    now[before[stamp[:3]]] = stamp
+        return {now.get(stamp, stamp): kept for stamp, kept in known.items()} if now else known
 
     def _stamp(self, name: str) -> Stamp:
         try:
             info = os.stat(self.pictures / name)
         except OSError:
-            return Stamp(name, -1, -1)  # decoding says what is wrong with it
-        return Stamp(name, info.st_size, info.st_mtime_ns)
+            return Stamp(name, -1, -1, -1, -1)  # decoding says what is wrong with it
+        return Stamp(name, info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino)
+
+    def _digest(self, stamp: Stamp) -> str:
+        """Of all bytes: the first and last of many pictures are alike. Empty of what is no file or can't be read."""
+        path = self.pictures / stamp.name
+        try:
+            return hashlib.blake2b(path.read_bytes(), digest_size=8).hexdigest() if path.is_file() else ""
+        except OSError:
+            return ""
 
     def _rows(self) -> int:
         return self.pixels.stat().st_size // self._bytes if self.pixels.exists() else 0
 
-    def _read(self) -> dict[Stamp, Row]:
+    def _is_ours(self) -> bool:
+        """Whether the index has this form."""
+        try:
+            with self.index.open() as file:
+                return file.readline() == f"{self._header}\n"
+        except (OSError, ValueError):
+            return False
+
+    def _read(self) -> dict[Stamp, Kept]:
         """The index; empty where there is none of this form. A line cut short, or without a row, counts as none."""
         try:
-            header, *lines = self.index.read_text().split("\n")[:-1]
+            lines = self.index.read_text().split("\n")[1:-1] if self._is_ours() else []
         except (OSError, ValueError):
             return {}
-        rows, known = self._rows(), dict[Stamp, Row]()
-        for line in lines if header == self._header else ():
+        rows, known = self._rows(), dict[Stamp, Kept]()
+        for line in lines:
             try:
-                name, size, changed, row = json.loads(line)
+                *stamp, digest, row = json.loads(line)
                 if isinstance(row, str) or 0 <= row < rows:
-                    known[Stamp(name, size, changed)] = row
+                    known[Stamp(*stamp)] = Kept(digest, row)
             except (ValueError, TypeError):
                 continue
         return known
 
-    def _write(self, known: dict[Stamp, Row]) -> None:
+    def _write(self, known: dict[Stamp, Kept]) -> None:
         """Replace the index, at once."""
         part = self.index.with_suffix(".part")
         with writing(self.folder, key="data.cache"):
@@ -138,10 +185,10 @@ class Cache:
                 os.fsync(file.fileno())
             part.replace(self.index)
 
-    def _decode(self, stamps: Sequence[Stamp]) -> dict[Stamp, Row]:
+    def _decode(self, stamps: Sequence[Stamp]) -> dict[Stamp, Kept]:
         """Decode and append; where each one is then."""
         began = said = time.monotonic()
-        broken, known = 0, dict[Stamp, Row]()
+        broken, known = 0, dict[Stamp, Kept]()
         with (
             warnings.catch_warnings(action="ignore"),  # of what PIL finds odd in a picture that it can read
             writing(self.folder, key="data.cache"),
@@ -152,14 +199,14 @@ class Cache:
             end = self._rows()
             pixels.truncate(end * self._bytes)  # a row that a kill cut short
             for start in range(0, len(stamps), _PART):
-                part, rows = stamps[start : start + _PART], dict[Stamp, Row]()
-                for stamp, result in zip(part, pool.map(self._square, part), strict=True):
+                part, rows = stamps[start : start + _PART], dict[Stamp, Kept]()
+                for stamp, (digest, result) in zip(part, pool.map(self._square, part), strict=True):
                     if isinstance(result, str):
                         logger.debug("broken: %s (%s)", self.pictures / stamp.name, result)
-                        rows[stamp], broken = result, broken + 1
+                        rows[stamp], broken = Kept(digest, result), broken + 1
                     else:
                         pixels.write(result)
-                        rows[stamp], end = end, end + 1
+                        rows[stamp], end = Kept(digest, end), end + 1
                 pixels.flush()
                 os.fsync(pixels.fileno())
                 index.writelines(f"{_line(item)}\n" for item in rows.items())
@@ -171,11 +218,13 @@ class Cache:
                     _say(f"{self.pictures.name}/", len(known), len(stamps), broken, now - began)
         return known
 
-    def _square(self, stamp: Stamp) -> bytes | str:
+    def _square(self, stamp: Stamp) -> tuple[str, bytes | str]:
+        """The file's digest, and the picture or why it is broken."""
+        digest = self._digest(stamp)
         try:
-            return square(self.pictures / stamp.name, size=self.shape[-1], channels=self.shape[0])
+            return digest, square(self.pictures / stamp.name, size=self.shape[-1], channels=self.shape[0])
         except Broken as reason:
-            return str(reason)
+            return digest, str(reason)
 
 
 def check_room(caches: Sequence[tuple[Cache, Sequence[str]]]) -> None:
@@ -191,12 +240,12 @@ def check_room(caches: Sequence[tuple[Cache, Sequence[str]]]) -> None:
         logger.info("decoding once, into %s: takes %s of the %s that are free", folder, _size(needed), _size(free))
 
 
-def _by_name(known: dict[Stamp, Row]) -> dict[str, Row]:
-    return {stamp.name: row for stamp, row in known.items()}
+def _by_name(known: dict[Stamp, Kept]) -> dict[str, Row]:
+    return {stamp.name: kept.row for stamp, kept in known.items()}
 
 
-def _line(item: tuple[Stamp, Row]) -> str:
-    return json.dumps([*item[0], item[1]])
+def _line(item: tuple[Stamp, Kept]) -> str:
+    return json.dumps([*item[0], *item[1]])
 
 
 def _say(what: str, done: int, total: int, broken: int, seconds: float) -> None:

@@ -1,12 +1,31 @@
-"""Fashion-MNIST, whole and as the sample that comes with the package."""
+"""Fashion-MNIST, whole and as the sample that comes with the package: found on this machine or downloaded, and checked.
 
+Distributors compress the files differently, so what counts is the sha256 of the decompressed content. A file that has
+it needs no further look: its magic number, sizes and labels are right.
+"""
+
+import errno
+import functools
+import gzip
+import hashlib
+import logging
+import os
+import socket
+import sys
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from http.client import HTTPException
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import torch
 from pydantic import ConfigDict, validate_call
+from torch import Tensor
 
-from alexnet_lit.data.files import fetch, load_fashion_mnist, load_sample
 from alexnet_lit.data.module import ImageData, Pair, Split
+from alexnet_lit.data.writing import alone, writing
+from alexnet_lit.errors import Mistake
 
 CLASSES = (
     "T-shirt/top",
@@ -20,6 +39,42 @@ CLASSES = (
     "Bag",
     "Ankle boot",
 )
+# The file's name without .gz -> sha256 of what it holds.
+FASHION_MNIST = {
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
+SAMPLE = {
+    "train-images-idx3-ubyte": "a724cd72799a6b1c3a81c4263865a75a73bb6473673b3394e34adf222930f19e",
+    "train-labels-idx1-ubyte": "4738fd437c0f8d6498ae7f6f5c86f1cc3c878d4116ff169fc5635bd6847899cc",
+    "t10k-images-idx3-ubyte": "8fdf02ada67d92f4db5ba3c2f6c5b1cc6186ba6e0efd4914661e4389e103b81e",
+    "t10k-labels-idx1-ubyte": "9c71808b3a0ebfc091442c0009a7aa35be2d9622bf6aaf6891ce9a0088e96c07",
+}
+SAMPLE_DIR = Path(__file__).parent / "sample"
+TIMEOUT_S = 10.0  # of a mirror, without a byte
+LARGEST = 1 << 28  # bytes; the largest file has 47 MB, and no file, however made, may fill the memory
+
+_DISK = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}  # what an error in writing a file says, not a mirror
+_GZIP = b"\x1f\x8b"
+_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision puts the files, below the folder that it is given
+
+logger = logging.getLogger("alexnet_lit")
+
+
+class LabelledImages(NamedTuple):
+    """Images and what they show: `images` (N, 28, 28) uint8, `labels` (N,) int64."""
+
+    images: Tensor
+    labels: Tensor
+
+
+class DataSet(NamedTuple):
+    """What training may see and what only the test may."""
+
+    train: LabelledImages
+    test: LabelledImages
 
 
 class FashionMNIST(ImageData):
@@ -65,3 +120,170 @@ class Sample(ImageData):
         """All images and labels of the sample."""
         train, test = load_sample()
         return {"train": train, "test": test}
+
+
+def load_fashion_mnist(
+    *, dir: Path, search: Sequence[str], mirrors: Sequence[str], expected: Mapping[str, str] = FASHION_MNIST
+) -> DataSet:
+    """Read Fashion-MNIST: train (60000, 28, 28) and (60000,), test (10000, 28, 28) and (10000,), in the files' order.
+
+    Arguments and errors: as `fetch`.
+    """
+    paths = fetch(dir=dir, search=search, mirrors=mirrors, expected=expected)
+    # A bytearray, because torch warns of tensors over memory that is read-only. Headers have 16 and 8 bytes.
+    values = {name: torch.frombuffer(bytearray(_content(path)[0]), dtype=torch.uint8) for name, path in paths.items()}
+
+    def read(part: str) -> LabelledImages:
+        images, labels = values[f"{part}-images-idx3-ubyte"][16:], values[f"{part}-labels-idx1-ubyte"][8:]
+        return LabelledImages(images.view(-1, 28, 28), labels.long())
+
+    return DataSet(train=read("train"), test=read("t10k"))
+
+
+def load_sample() -> DataSet:
+    """Read the embedded sample: train (2000, 28, 28) and (2000,), test (500, 28, 28) and (500,), balanced.
+
+    Of each class the first 200 training and 50 test images of Fashion-MNIST, in the order of its files.
+    """
+    return load_fashion_mnist(dir=SAMPLE_DIR, search=(), mirrors=(), expected=SAMPLE)
+
+
+def fetch(
+    *, dir: Path, search: Sequence[str], mirrors: Sequence[str], expected: Mapping[str, str] = FASHION_MNIST
+) -> dict[str, Path]:
+    """Find each file of `expected` (name -> sha256 of content) in `dir`, else in `search`'s folders, else download it.
+
+    In a folder the files lie directly or, as torchvision leaves them, in FashionMNIST/raw, raw or gz. `dir` is written
+    only when something is downloaded.
+    Raises: Mistake for a file in `dir` that is not right and has no right copy beside it (the person chose that folder;
+    a wrong file elsewhere is passed over with a warning), and where a file is nowhere to be had.
+    """
+    home = dir.expanduser().absolute()
+    if home.exists() and not home.is_dir():
+        raise Mistake(f"data.dir={dir} is a file: name the folder that holds the four files, or is to hold them")
+    places = list(dict.fromkeys([home, *(Path(place).expanduser().absolute() for place in search)]))  # each once
+    found = {name: _find(name, sha256, places) for name, sha256 in expected.items()}
+    missing = [name for name, path in found.items() if path is None]
+    if missing:
+        try:
+            _download(missing, home, mirrors, expected)
+        except ConnectionError as error:
+            raise Mistake(
+                f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, places))}) "
+                f"and can't be downloaded ({error}): copy the four files, gz or raw, into data.dir={home}, or "
+                "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or train offline with data=sample"
+            ) from error
+    return {name: path or home / f"{name}.gz" for name, path in found.items()}
+
+
+def _find(name: str, sha256: str, places: Sequence[Path]) -> Path | None:
+    """The first right copy of a file. Raises: Mistake for a wrong one in the first place, `data.dir`, if none is right
+    there.
+    """
+    for place in places:
+        wrong, right = [], None
+        for path in _copies(name, place):
+            if fault := _fault(path, name, sha256):
+                wrong.append(f"{path} {fault}")
+            else:
+                right = path
+                break
+        if wrong and place == places[0] and right is None:
+            raise Mistake(f"{wrong[0]}: delete or replace it (a missing file is looked for elsewhere, then downloaded)")
+        for words in wrong:
+            logger.warning("passed over: %s", words)
+        if right is not None:
+            return right
+    return None
+
+
+def _copies(name: str, place: Path) -> Iterator[Path]:
+    """The files in a folder that bear this name. Raw before gz, because it spares the decompression."""
+    for folder in (place, place / _TORCHVISION):
+        for file in (name, f"{name}.gz"):
+            if os.path.lexists(folder / file):  # a link to nowhere too: it is named, not replaced
+                yield folder / file
+
+
+def _fault(path: Path, name: str, sha256: str) -> str:
+    """What is wrong with a file, in words; "" if its content is as published."""
+    try:
+        if not path.is_file():  # asked before opening: a named pipe would wait for ever
+            return "is no regular file" if path.exists() else "is a link to nowhere"
+        _, digest = _content(path)
+    except (OSError, EOFError, zlib.error) as error:
+        return f"can't be read ({getattr(error, 'strerror', None) or error})"
+    return "" if digest == sha256 else f"is not the published {name} (sha256 of its content: {digest[:12]}...)"
+
+
+def _content(path: Path) -> tuple[bytes, str]:
+    """What a file holds, decompressed, and its sha256."""
+    info = path.stat()
+    return _read(path, (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
+
+
+@functools.lru_cache(maxsize=4)  # one data set: 55 MB, read once for fetching, loading and the jobs of a sweep
+def _read(path: Path, stamp: tuple[int, ...]) -> tuple[bytes, str]:
+    """`stamp` is for the cache: a file that has changed is read anew. The first bytes say whether it is gzip."""
+    with path.open("rb") as raw:
+        packed = raw.read(len(_GZIP)) == _GZIP
+        raw.seek(0)
+        content = (gzip.GzipFile(fileobj=raw) if packed else raw).read(LARGEST)
+    return content, hashlib.sha256(content).hexdigest()
+
+
+def _download(names: Sequence[str], into: Path, mirrors: Sequence[str], expected: Mapping[str, str]) -> None:
+    """Bring `<name>.gz` into a folder, each from the first of `mirrors` (base addresses) that has it right.
+
+    Of several processes one downloads and the others wait. A file appears under its name once it is whole and right.
+    Raises: ConnectionError with the reasons where no mirror helps; Mistake for a mirror that is no address and a folder
+    that can't be written.
+    """
+    for mirror in mirrors:
+        if not mirror.startswith(("http://", "https://")):
+            raise Mistake(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
+    if not mirrors:
+        raise ConnectionError("data.mirrors is empty")
+    order = [mirror.rstrip("/") for mirror in mirrors]
+    with alone(into, lock=".download.lock", key="data.dir", doing="downloads"):
+        for killed in into.glob("*.gz.part*"):
+            killed.unlink(missing_ok=True)
+        for name in names:
+            if not (into / f"{name}.gz").exists():
+                best = _download_one(name, expected[name], into, order)
+                order.sort(key=lambda mirror: mirror != best)  # the one that has just worked goes first
+
+
+def _download_one(name: str, sha256: str, into: Path, mirrors: Sequence[str]) -> str:
+    """Bring one file and return the mirror that had it."""
+    part, reasons = into / f"{name}.gz.part", []
+    for mirror in mirrors:
+        logger.info("downloading %s from %s", name, mirror)
+        try:
+            with _timeout():
+                torch.hub.download_url_to_file(f"{mirror}/{name}.gz", str(part), progress=sys.stderr.isatty())
+            if not (fault := _fault(part, name, sha256)):
+                with writing(into, key="data.dir"):
+                    part.replace(into / f"{name}.gz")
+                return mirror
+            reasons.append(f"{mirror}: what it sends {fault}")
+        except (OSError, HTTPException, ValueError) as error:  # ValueError: a host name that can't be one
+            if getattr(error, "errno", None) in _DISK:
+                with writing(into, key="data.dir"):
+                    raise
+            reasons.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
+        finally:
+            part.unlink(missing_ok=True)
+        logger.warning("%s", reasons[-1])
+    raise ConnectionError("; ".join(reasons))
+
+
+@contextmanager
+def _timeout() -> Iterator[None]:
+    """Bound the wait for a mirror: torch.hub sets none of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(TIMEOUT_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)

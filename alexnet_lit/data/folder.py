@@ -1,9 +1,10 @@
 """What is in a folder of pictures: train/<class>/..., and val/ and test/ where they are there. Reads names alone."""
 
+import hashlib
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from alexnet_lit.errors import Mistake
 
@@ -14,14 +15,26 @@ KINDS = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)  # in words
 
 _NAMED = 3  # of many things that a line is about
 
+PARTS: tuple[Literal["train", "val", "test"], ...] = ("train", "val", "test")
+
 
 class Found(NamedTuple):
-    """The classes, in the order of their names, and how many pictures there are; 0 where val/ or test/ is absent."""
+    """The classes, in the order of their names, and how many pictures there are; 0 where val/ or test/ is absent.
+
+    names: of each part the number of all pictures and a digest of their names; None in checkpoints of before there was.
+    held_out: without val/, of each class the `places` [from, to) whose pictures are for validation; None in checkpoints
+    of runs that were split by number. held: so many pictures of train/ these are. earlier: it is what a run found that
+    is continued or evaluated, so the folder may have changed since.
+    """
 
     classes: list[str]
     train: int
     val: int
     test: int
+    names: list[str] | None = None
+    held_out: list[list[float]] | None = None
+    held: int = 0
+    earlier: bool = False
 
 
 class Listing(NamedTuple):
@@ -32,8 +45,8 @@ class Listing(NamedTuple):
     others: list[str]  # files that are passed over: no picture by their name, or in no class folder
 
 
-def look(dir: Path) -> Found:
-    """See which classes there are and how many pictures each part has.
+def look(dir: Path) -> tuple[Found, list[str]]:
+    """See which classes there are and how many pictures each part has; and the names of those in train/.
 
     A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
     Raises: Mistake for a folder that can't be trained on.
@@ -53,8 +66,42 @@ def look(dir: Path) -> Found:
     for name in listing.names:
         counts[class_of(name)] += 1
     _check_classes(dir, listing, counts)
-    val, test = (_count(dir, part, classes) if os.path.lexists(dir / part) else 0 for part in ("val", "test"))
-    return Found(classes, len(listing.names), val, test)
+    val, test = (_names(dir, part, classes) if os.path.lexists(dir / part) else [] for part in PARTS[1:])
+    digests = [_digest(names) for names in (listing.names, val, test)]
+    return Found(classes, len(listing.names), len(val), len(test), digests), listing.names
+
+
+def look_again(dir: Path, before: Found, seed: int) -> Found:
+    """As `look`, at the folder of a run that found `before`, whose split stays. seed: of the split."""
+    now, names = look(dir)
+    if before.val and not now.val:
+        return now._replace(held_out=[[0.0, 0.0]] * len(now.classes))  # all that is in train/ was trained on
+    if before.held_out is None or now.classes != before.classes:
+        return now
+    now = now._replace(held_out=before.held_out)
+    return now._replace(held=sum(held_out(names, now, seed)))
+
+
+def changed(before: Found, now: Found) -> str:
+    """Which parts have other pictures than before, in words: "train/ (9 pictures then, 10 now)"; empty if none."""
+    if before.names is None:  # in an old checkpoint
+        before, now = (each._replace(names=[f"{count}:" for count in each[1:4]]) for each in (before, now))
+    parts = zip(PARTS, before.names or (), now.names or (), strict=True)
+    counts = [(part, one.split(":")[0], other.split(":")[0]) for part, one, other in parts if one != other]
+    return ", ".join(f"{part}/ ({one} pictures then, {other} now)" for part, one, other in counts)
+
+
+def places(names: Sequence[str], seed: int) -> list[float]:
+    """Where each picture of train/ stands among all that there might be, 0..1: by its name and the split's seed."""
+    digests = (hashlib.blake2b(os.fsencode(f"{seed}/{name}"), digest_size=8).digest() for name in names)
+    return [(int.from_bytes(digest) >> 11) / 2**53 for digest in digests]
+
+
+def held_out(names: Sequence[str], found: Found, seed: int) -> list[bool]:
+    """Whether each picture of train/ is for validation."""
+    bounds = dict(zip(found.classes, found.held_out or (), strict=True))
+    pairs = zip(places(names, seed), (bounds[class_of(name)] for name in names), strict=True)
+    return [low <= place < high for place, (low, high) in pairs]
 
 
 def scan(folder: Path) -> Listing:
@@ -153,10 +200,15 @@ def _check_classes(dir: Path, listing: Listing, counts: dict[str, int]) -> None:
         raise Mistake(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
 
 
-def _count(dir: Path, part: str, classes: list[str]) -> int:
-    """How many pictures val/ or test/ has. Raises: Mistake if there is none, or one of another class."""
+def _names(dir: Path, part: str, classes: list[str]) -> list[str]:
+    """The names of the pictures in val/ or test/. Raises: Mistake if there is none, or one of another class."""
     listing = scan(dir / part)
     check_known(dir, part, listing, classes)
     if not listing.names:
         raise Mistake(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
-    return len(listing.names)
+    return listing.names
+
+
+def _digest(names: Sequence[str]) -> str:
+    """How many there are, and what tells them from others: "120:2b67c3d5a1e09f84"."""
+    return f"{len(names)}:{hashlib.blake2b(os.fsencode(chr(0).join(names)), digest_size=8).hexdigest()}"

@@ -12,8 +12,21 @@ import torch
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.data.augment import Augment
+from alexnet_lit.data.batches import in_turns
 from alexnet_lit.data.cache import Cache, Row, check_room
-from alexnet_lit.data.folder import Found, check_known, class_of, look, scan, several
+from alexnet_lit.data.folder import (
+    PARTS,
+    Found,
+    changed,
+    check_known,
+    class_of,
+    held_out,
+    look,
+    look_again,
+    places,
+    scan,
+    several,
+)
 from alexnet_lit.data.module import ImageData, Pair, Split
 from alexnet_lit.data.pixels import Std
 from alexnet_lit.data.rows import Rows
@@ -21,7 +34,6 @@ from alexnet_lit.errors import Mistake
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
-PARTS: tuple[Split, ...] = ("train", "val", "test")
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -30,8 +42,12 @@ class ImageFolder(ImageData):
     """Pictures in folders that are named after their classes, decoded once and from then on read from a cache.
 
     A picture becomes its centre square of `cache_size` px, see `square`; the cache is a file that is mapped into
-    memory, so that it may be larger than that. Where val/ is there, it is for validation; else part of train/ is.
-    Without test/ there are no test images.
+    memory, so that it may be larger than that. Without test/ there are no test images.
+
+    Where val/ is there, it is for validation; else part of train/ is: of each class those that come first by a hash of
+    their names in train/ and `split_seed`, in exact proportion. Up to which place they do is in `found` and goes into
+    the checkpoint with it: from then on a picture's name alone decides, whatever else is added or removed, so that no
+    run is ever validated on a picture that it was trained on.
 
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
     channels: 3 for RGB, 1 for grey; of three numbers in mean, std and color_axes the grey that they make is taken.
@@ -63,11 +79,18 @@ class ImageFolder(ImageData):
         self.caches = _cache_folder(self.dir, cache)
         self.origin = str(self.dir)
         self.broken = broken
-        self._level = logging.DEBUG if found else logging.INFO  # what is found has been told when it was looked for
+        # What is found has been told when it was looked for.
+        self._level = logging.DEBUG if found and not found.earlier else logging.INFO
         self._prepared = False
-        self.found = found or look(self.dir)
-        classes, self.train_total, self.val_total, self.test_total = self.found
-        self.classes = tuple(classes)
+        self._news = ""  # of a folder that has changed since the run began
+        self._splits = found is None  # else it has been decided
+        names = list[str]()
+        if found is None:
+            found, names = look(self.dir)
+        elif found.earlier:
+            found = self._look_again(found, rest["split_seed"])
+        self._take(found)
+        self.classes = tuple(found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
             raise Mistake(
@@ -78,6 +101,8 @@ class ImageFolder(ImageData):
         if channels == 1:
             mean, std, augment = _grey(mean), _grey(std), _grey_noise(augment)
         super().__init__(mean=mean, std=std, folds=folds, validate=validate, augment=augment, **rest)
+        if self._splits:
+            self._decide(names)
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
@@ -87,6 +112,8 @@ class ImageFolder(ImageData):
         """
         if self._prepared:  # Lightning asks again
             return
+        if self._news:
+            logger.warning(self._news)
         listings = {part: scan(self.dir / part) for part in self._parts()}
         for part, listing in listings.items():
             check_known(self.dir, part, listing, self.classes)
@@ -97,17 +124,58 @@ class ImageFolder(ImageData):
                 logger.log(self._level, "passed over in %s/, no pictures of a class: %s", part, several(listing.others))
             contents = self._cache(part).update(listing.names, again=self.broken == "refuse")
             counts[part] = self._count(part, contents)
-        self.found = Found(self.found.classes, *(counts.get(part, 0) for part in PARTS))
-        _, self.train_total, self.val_total, self.test_total = self.found
+            if part == "train":
+                names = [name for name, row in contents.items() if isinstance(row, int)]
+        found = self.found._replace(train=counts["train"], val=counts.get("val", 0), test=counts.get("test", 0))
+        if found.held_out is not None and not self._splits:
+            found = found._replace(held=sum(held_out(names, found, self.split_seed)))
+        self._take(found)
         self.divide()
+        if self._splits:
+            self._decide(names)
         self._prepared = True
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
         return {part: self._read(part) for part in self._parts()}
 
+    def split(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """As ImageData's; which are held out, `found` says."""
+        if self.found.held_out is None:
+            return super().split(labels)
+        order = in_turns(labels, torch.tensor(places(self._names, self.split_seed), dtype=torch.float64).argsort())
+        held = torch.tensor(held_out(self._names, self.found, self.split_seed))[order]
+        return order[~held], order[held]
+
+    def _take(self, found: Found) -> None:
+        self.found = found
+        _, self.train_total, self.val_total, self.test_total, *_ = found
+        self.held = found.held if found.held_out is not None and not self._splits else None
+
+    def _look_again(self, before: Found, split_seed: int) -> Found:
+        """What there is now, and a line about what is not as `before`."""
+        now = look_again(self.dir, before, split_seed)
+        if parts := changed(before, now):
+            outcome = "known by their names, none that were trained on are validated on"
+            if now.held_out is None and not now.val:
+                outcome = "as this run has split them by number, some that were trained on may be validated on"
+            self._news = f"data.dir={self.dir}: other pictures than the run began with, in {parts}: {outcome}"
+        return now
+
+    def _decide(self, names: list[str]) -> None:
+        """Note from which place to which the pictures of each class are for validation."""
+        if self.val_total:
+            return
+        number = {name: label for label, name in enumerate(self.classes)}
+        labels = torch.tensor([number[class_of(name)] for name in names])
+        where = torch.tensor(places(names, self.split_seed), dtype=torch.float64)
+        held = torch.zeros(len(names), dtype=torch.bool)
+        held[in_turns(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
+        bounds = [_bounds(where[labels == label], held[labels == label]) for label in range(len(self.classes))]
+        self.found = self.found._replace(held_out=bounds, held=int(held.sum()))
+
     def _parts(self) -> list[Split]:
-        there = zip(PARTS, self.found[1:], strict=True)
+        there = zip(PARTS, self.found[1:4], strict=True)
         return [part for part, count in there if count]
 
     def _cache(self, part: Split) -> Cache:
@@ -135,7 +203,17 @@ class ImageFolder(ImageData):
         labels = [number.get(class_of(name), -1) for name in contents]
         if len(labels) != getattr(self.found, part) or -1 in labels:
             raise Mistake(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+        if part == "train":
+            self._names = list(contents)
         return Rows(cache.mapped(), torch.tensor(list(contents.values()))), torch.tensor(labels)
+
+
+def _bounds(where: torch.Tensor, held: torch.Tensor) -> list[float]:
+    """From where to where those of a class's pictures lie that are held out: neighbours, to the next one that isn't."""
+    order = where.argsort()
+    at, chosen = [0.0, *where[order].tolist()[1:], 1.0], held[order].tolist()
+    start = chosen.index(True) if any(chosen) else 0
+    return [at[start], at[start + sum(chosen)]]
 
 
 def _cache_folder(dir: Path, cache: str | None) -> Path:

@@ -23,7 +23,8 @@ class ImageData(LightningDataModule):
     """Classes of small images, grey or with channels, as uint8 in memory or in a file that is mapped into it.
 
     The training images are split once into training and validation images: by `split_seed` alone, so the same for
-    every seed, rank and resume, with the classes in proportion. The test images are for `test` alone, unless
+    every seed, rank and resume, with the classes in proportion. (A folder may change between two starts: there a
+    picture's name decides too, see ImageFolder.) The test images are for `test` alone, unless
     validate="test" asks for the course's way of looking at them after each epoch.
 
     batch_size: images in a step, over all devices. mean, std: of values 0..1, one for all channels or one for each.
@@ -44,6 +45,7 @@ class ImageData(LightningDataModule):
     classes: tuple[str, ...]
     origin: str  # where the images come from, in words
     found: Found | None = None  # what a folder holds, for a data set whose classes and numbers follow from one
+    held: int | None = None  # images that are held out, where that has been decided before
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(
@@ -99,8 +101,8 @@ class ImageData(LightningDataModule):
 
     def divide(self) -> None:
         """Say how many images each part of the split has, by how many there are. Raises: Mistake if that can't be."""
-        self.held_out, why = range(0), "val/"
-        if not self.val_total:
+        self.held_out, why = range(self.held or 0), "val/" if self.val_total else "validation"
+        if not self.val_total and self.held is None:
             self.held_out, why = _held_out(self.train_total, self.val_size, folds=self.folds, fold=self.fold)
         left = self.train_total - len(self.held_out)
         if self.train_size is not None and self.train_size > left:
@@ -123,10 +125,17 @@ class ImageData(LightningDataModule):
         if self.images:
             return
         parts = self.read()
-        order = balanced_order(parts["train"][1], self.split_seed)
-        val = order[self.held_out.start : self.held_out.stop]
-        train = torch.cat([order[: self.held_out.start], order[self.held_out.stop :]])[: self.sizes["train"]]
+        train, val = self.split(parts["train"][1])
+        train = train[: self.sizes["train"]]
         self.images = {"val": _take(parts["train"], val), **parts, "train": _take(parts["train"], train)}
+
+    def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Indices of the images (N,) that may be trained on, in an order of which any start is balanced, and of those
+        that are held out.
+        """
+        order = balanced_order(labels, self.split_seed)
+        start, stop = self.held_out.start, self.held_out.stop
+        return torch.cat([order[:start], order[stop:]]), order[start:stop]
 
     def train_dataloader(self) -> Batches:
         """Batches of training images in an order of their own each epoch, augmented."""
@@ -153,6 +162,9 @@ class ImageData(LightningDataModule):
 
     def _on_device(self, split: Split) -> Pair:
         """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
+        if not self.images:  # a Trainer has done so before it asks
+            self.prepare_data()
+            self.setup("fit")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         images, labels = self.images[split]
         if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:

@@ -9,7 +9,7 @@ import gradio as gr
 from PIL import Image
 
 from alexnet_lit.data.picture import Broken
-from alexnet_lit.demo.sight import look
+from alexnet_lit.demo.sight import first_convolution, look
 from alexnet_lit.predict.guess import Guesser
 
 _TOP = 5  # classes that are shown with a bar
@@ -52,9 +52,10 @@ def page(guesser: Guesser, file: Path) -> gr.Blocks:
                 dropped, drawn = _questions()
             with gr.Column():
                 answers = _answers()
-        first = net.get_submodule("features.conv1").out_channels
-        gr.Markdown(f"The **first layer** looks for {first} things in it: a map of each, the stronger the darker.")
-        answers.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps"))
+        if (first := first_convolution(net)) is not None:
+            things = f"looks for {first.out_channels} things in it: a map of each, the stronger the darker."
+            gr.Markdown(f"The **first layer** {things}")
+            answers.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps"))
 
     def show(source: str | BytesIO | None) -> list[Any]:
         if source is None:
@@ -62,8 +63,8 @@ def page(guesser: Guesser, file: Path) -> gr.Blocks:
         try:
             sight = look(guesser, source)
         except Broken as reason:
-            return [None, None, f"Not a picture that can be read: {reason}", None]
-        return [sight.probabilities, sight.seen, sight.done, sight.maps]
+            return [None, None, f"Not a picture that can be read: {reason}", None][: len(answers)]
+        return [sight.probabilities, sight.seen, sight.done, sight.maps][: len(answers)]
 
     with blocks:
         # Taken as it was sent, without Gradio's own reading of it: the answer is that of `predict`.

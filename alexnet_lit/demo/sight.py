@@ -15,28 +15,39 @@ _MIDDLE = 100  # of 0..255: the value that gets the colour in the middle; most a
 
 
 class Sight(NamedTuple):
-    """probabilities: of all classes, by name. done: to the picture, in words. seen: "L" or "RGB". maps: see `grid`."""
+    """probabilities: of all classes, by name. done: to the picture, in words. seen: "L" or "RGB".
+
+    maps: see `grid`; None where the net has no convolution.
+    """
 
     probabilities: dict[str, float]
     done: str
     seen: Image.Image
-    maps: Image.Image
+    maps: Image.Image | None
 
 
 def look(guesser: Guesser, source: str | BytesIO) -> Sight:
     """The picture in a file, or in memory, through the eyes of the net. Raises: alexnet_lit.data.picture.Broken."""
     picture = guesser.read(source)
-    first = guesser.module.net.get_submodule("features.conv1")
-    passed: list[Tensor] = []
-
-    def keep(layer: nn.Module, taken: tuple[Tensor, ...], given: Tensor) -> None:
-        passed.extend((taken[0][0].clone(), given[0].clone()))  # what comes next may be in place
-
-    with first.register_forward_hook(keep):
+    net = guesser.module.net
+    first = first_convolution(net)
+    images, maps = list[Tensor](), list[Tensor]()  # copies, as what comes next may be in place
+    hooks = [net.register_forward_pre_hook(lambda _, given: images.append(given[0][0].clone()))]
+    if first is not None:
+        hooks.append(first.register_forward_hook(lambda _, __, given: maps.append(given[0].clone())))
+    try:
         probabilities = guesser.probabilities([picture])[0]
-    image, answers = passed
+    finally:
+        for hook in hooks:
+            hook.remove()
     ranked = guesser.ranked(probabilities, len(probabilities))
-    return Sight(dict(ranked), picture.done, _seen(guesser, image), grid(_activated(guesser, answers)))
+    page = grid(_activated(guesser, maps[0])) if maps else None
+    return Sight(dict(ranked), picture.done, _seen(guesser, images[0]), page)
+
+
+def first_convolution(net: nn.Module) -> nn.Conv2d | None:
+    """The first layer, where the net has one whose answers are maps."""
+    return next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
 
 
 def grid(maps: Tensor) -> Image.Image:
@@ -65,7 +76,7 @@ def _seen(guesser: Guesser, image: Tensor) -> Image.Image:
 
 
 def _activated(guesser: Guesser, answers: Tensor) -> Tensor:
-    """The first convolution's output (N, H, W) after the activation of the run."""
-    name = guesser.module.hparams["config"]["model"]["activation"]
-    activated: Tensor = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}[name](answers.float())
-    return activated
+    """The first convolution's output (N, H, W) after the activation of the run, if the net's config names one."""
+    known = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    activation = known.get(guesser.module.hparams["config"]["model"].get("activation"))
+    return answers.float() if activation is None else activation(answers.float())

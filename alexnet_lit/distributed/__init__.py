@@ -10,10 +10,12 @@ if TYPE_CHECKING:
     from alexnet_lit.distributed.devices import cores, describe, follow, resolve, resolve_precision
     from alexnet_lit.distributed.launcher import launch
     from alexnet_lit.distributed.split import check_split, shares
+    from alexnet_lit.distributed.store import Failure
     from alexnet_lit.distributed.strategy import Surroundings, arguments
 
 __all__ = [
     "Crew",
+    "Failure",
     "Place",
     "Surroundings",
     "arguments",
@@ -31,6 +33,7 @@ __all__ = [
 
 _HOMES = {
     "Crew": "crew",
+    "Failure": "store",
     "Surroundings": "strategy",
     "arguments": "strategy",
     "check_split": "split",

@@ -3,6 +3,7 @@
 import functools
 import json
 import os
+import signal
 import socket
 import sys
 import threading
@@ -16,11 +17,11 @@ import torch.distributed as dist
 
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.place import Place, here
-from alexnet_lit.distributed.store import LONG, MEET, Store, at, held, meet, ours
+from alexnet_lit.distributed.store import LONG, MEET, Failure, Store, at, first_failure, held, meet, ours
 from alexnet_lit.errors import Mistake
 
 _LOOK = 1.0  # seconds between looks at whether a rank has failed
-_GONE = "the process that led it was killed"  # it held the store, which is gone: there is nobody to report to
+_NEWS = 3.0  # seconds that a rank whose connection was lost waits to hear why
 _GRACE = 4.0  # seconds that a rank has to come to an end by itself once another has failed
 
 
@@ -34,8 +35,8 @@ class Crew:
 
     def __init__(self, place: Place) -> None:
         self.place = place
-        # Said where this process is ended in the middle of a wait; told who was killed, if that is why.
-        self.last_words: Callable[[str], object] = lambda killed: None
+        # Called before this process is ended in the middle of a wait, as a rank has failed.
+        self.last_words: Callable[[Failure], object] = lambda failure: None
         store = meet(place)
         self._store = ours(store)
         self._store.set(f"here/{place.rank}", "")
@@ -76,16 +77,17 @@ class Crew:
         if mistakes:
             self._end(2)
 
-    def fail(self, error: BaseException) -> bool:
-        """Let all ranks end. Whether this one is the first to fail: then it is the one to tell why."""
-        mine = json.dumps({"rank": self.place.rank, "mistake": str(error) if isinstance(error, Mistake) else None})
+    def fail(self, error: BaseException) -> Failure:
+        """Let all ranks end. Returns what failed first, of which `error` may be a consequence. Can be called again."""
+        mine = Failure.of(self.place.rank, error)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to all once one has ended
         try:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
-                self._await_news()  # a lost connection is seldom the reason, but what follows from another's failure
-            first = self._store.compare_set("failed", "", mine).decode() == mine
+                mine = self._await_news() or mine  # a lost connection is seldom the reason
+            first = first_failure(self._store, mine) or mine
         except dist.DistError:
-            first = False
-            self.last_words(_GONE)
+            first = self._gone()
+            self.last_words(first)
         self._over.set()
         return first
 
@@ -106,6 +108,7 @@ class Crew:
                     self._store.wait(["over"], timedelta(seconds=60))
                 self._store.set(f"left/{self.place.rank}", "")
             else:
+                self._store.set("left/0", "")
                 if not self._told:
                     self.tell({"status": status})
                 self._store.set("over", "")
@@ -137,22 +140,38 @@ class Crew:
                 f"{at(self.place)}: rank {missing} of {len(ranks)} has not come: start all of them"
             ) from error
 
-    def _await_news(self) -> None:
-        deadline = time.monotonic() + 2 * _LOOK
-        while time.monotonic() < deadline and not self._store.check(["failed"]):
+    def _gone(self) -> Failure:
+        """What held the store has gone with it, so that nobody else can tell."""
+        if held():
+            return Failure(0, "the process that led it was killed", killed=True)
+        return Failure.lost(0, self.place.rank)
+
+    def _await_news(self) -> Failure | None:
+        """What another rank, or what started it, tells of its end meanwhile; else a rank that is no longer alive."""
+        before, deadline = self._alive(), time.monotonic() + _NEWS
+        while time.monotonic() < deadline:
+            if failure := first_failure(self._store):
+                return failure
             time.sleep(0.1)
+        lost = [rank for rank, looks in enumerate(self._alive()) if looks == before[rank] and rank != self.place.rank]
+        return Failure.lost(lost[0], self.place.rank) if lost else None
+
+    def _alive(self) -> list[int]:
+        """How often each rank has looked."""
+        return [self._store.add(f"looks/{rank}", 0) for rank in range(self.place.ranks)]
 
     def _watch(self, store: Store) -> None:
-        failed, grace, killed = False, _GRACE, ""
-        while not failed and not self._over.wait(_LOOK):
+        failure, grace = None, _GRACE
+        while not failure and not self._over.wait(_LOOK):
             try:
-                failed = store.check(["failed"])
+                store.add(f"looks/{self.place.rank}", 1)
+                failure = first_failure(store)
             except dist.DistError:
-                failed, grace, killed = True, 0.0, _GONE
-        if failed and not self._over.wait(grace):
+                failure, grace = self._gone(), 0.0
+        if failure and not self._over.wait(grace):
             # The main thread waits for a rank that will never answer.
             try:
-                self.last_words(killed)
+                self.last_words(failure)
             finally:
                 os._exit(_status(store))
 
@@ -175,7 +194,7 @@ def join() -> Crew | None:
 def _status(store: Store) -> int:
     """2 after a person's mistake, else 1."""
     try:
-        failed = json.loads(store.get("failed")) if store.check(["failed"]) else {}
+        failure = first_failure(store)
     except dist.DistError:
         return 1
-    return 2 if failed.get("mistake") else 1
+    return 2 if failure and failure.mistake else 1

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from alexnet_lit.distributed.devices import cores
-from alexnet_lit.distributed.store import Store, hold, ours
+from alexnet_lit.distributed.store import Failure, Store, first_failure, hold, ours
 
 HANDED_ON = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)
 _GRACE = 8.0  # seconds that ranks have to end by themselves once one has failed, or a person has asked twice
@@ -28,10 +28,9 @@ _LOOK = 0.1
 
 @dataclass(frozen=True)
 class Ended:
-    """How a launch ended. failure: what went wrong in a rank that could not tell by itself. mistake: a person's."""
+    """How a launch ended. failure: what went wrong first, in which rank."""
 
-    failure: str | None = None
-    mistake: str | None = None
+    failure: Failure | None = None
     asked: bool = False  # to stop, by a signal
 
 
@@ -56,8 +55,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
             for process in processes:
                 process.kill()
                 process.wait()
-    failed = json.loads(crew.get("failed")) if crew.check(["failed"]) else {}
-    return Ended(failed.get("killed"), failed.get("mistake"), bool(received))
+    return Ended(first_failure(crew), bool(received))
 
 
 def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], crew: Store) -> None:
@@ -68,14 +66,21 @@ def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], crew:
             handed_on += 1
             for rank, process in enumerate(processes):  # one that still starts has nothing to save
                 process.send_signal(number if crew.check([f"here/{rank}"]) else signal.SIGTERM)
-        statuses = [process.poll() for process in processes]
-        killed = next((rank for rank, status in enumerate(statuses) if status and status < 0), None)
-        if killed is not None:
-            name = signal.Signals(-(statuses[killed] or 0)).name
-            crew.compare_set("failed", "", json.dumps({"rank": killed, "killed": f"rank {killed} was ended by {name}"}))
+        statuses = _look(processes, crew)
         if any(statuses) or sum(number in (signal.SIGINT, signal.SIGTERM) for number in received) > 1:
             deadline = min(deadline, time.monotonic() + _GRACE)
         time.sleep(_LOOK)
+    _look(processes, crew)
+
+
+def _look(processes: list["subprocess.Popen[bytes]"], crew: Store) -> list[int | None]:
+    """The statuses of processes that have ended. Of one that has not told of its end, that is a failure."""
+    statuses = [process.poll() for process in processes]
+    for rank, status in enumerate(statuses):
+        if status is not None and not crew.check([f"left/{rank}"]):
+            how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+            first_failure(crew, Failure(rank, f"rank {rank} {how}", killed=status < 0))
+    return statuses
 
 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:

@@ -1,9 +1,12 @@
 """Where the processes of a run find each other: a store of keys and values at an address that all of them know."""
 
+import json
 import os
 import socket
 import time
+from dataclasses import asdict, dataclass
 from datetime import timedelta
+from typing import Self
 
 from torch.distributed import (  # type: ignore[attr-defined] # torch offers them, though its types don't say so
     DistError,
@@ -13,12 +16,46 @@ from torch.distributed import (  # type: ignore[attr-defined] # torch offers the
 )
 
 from alexnet_lit.distributed.place import Place
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import Exited, Mistake, reason_of
 
 MEET = 300  # seconds until all processes should have started, on however many machines
 LONG = timedelta(days=7)  # others may have to download the data, or to finish a validation
 
-__all__ = ["LONG", "MEET", "Store", "at", "held", "hold", "meet", "ours"]
+__all__ = ["LONG", "MEET", "Failure", "Store", "at", "first_failure", "held", "hold", "meet", "ours"]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a run ended: the rank that failed first, and in one line of what.
+
+    mistake: a person's. killed: the rank was killed or lost. teller: the rank that noticed; None for what started them.
+    """
+
+    rank: int
+    reason: str
+    mistake: bool = False
+    killed: bool = False
+    teller: int | None = None
+
+    @classmethod
+    def of(cls, rank: int, error: BaseException) -> Self:
+        """What an exception on a rank tells."""
+        text = reason_of(error)
+        if isinstance(error, Mistake):
+            return cls(rank, text, mistake=True, teller=rank)
+        return cls(rank, f"rank {rank} {text}" if isinstance(error, Exited) else f"rank {rank}: {text}", teller=rank)
+
+    @classmethod
+    def lost(cls, rank: int, teller: int) -> Self:
+        """A rank that is no longer there."""
+        return cls(rank, f"rank {rank} was lost: killed, or ended without a word", killed=True, teller=teller)
+
+
+def first_failure(store: Store, failure: Failure | None = None) -> Failure | None:
+    """The failure that the store holds. Where there is none yet, `failure` becomes it. Raises: DistError without it."""
+    if failure is not None:
+        store.compare_set("failed", "", json.dumps(asdict(failure)))
+    return Failure(**json.loads(store.get("failed"))) if store.check(["failed"]) else None
 
 
 def hold() -> TCPStore:

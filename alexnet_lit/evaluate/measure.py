@@ -101,8 +101,8 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     elif "mirrors" in data and not Path(data["dir"]).expanduser().exists():
         changes["data.dir"] = compose("data=fashion_mnist").data.dir  # trained elsewhere: where a run here would look
     if data.get("found") is not None:
-        # Of a folder that may be another one, or have changed. Nothing is trained on, and the classes are compared.
-        changes |= {"data.found": None, "data.train_size": None, "model.num_classes": None}
+        # The folder may be another one, or have changed. Nothing is trained on, and the classes are compared.
+        changes |= {"data.found.earlier": True, "data.train_size": None, "model.num_classes": None}
     if tta == "ten_crop" and data["augment"]["crop"] == 1:
         raise Mistake("--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin: use mirror")
     if tta is not None:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet_lit import __version__
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier
 from alexnet_lit.saved import restore

@@ -25,6 +25,8 @@ NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 # pass writes over, so whatever keeps them longer has to copy them.
 Compile = Literal[False, True, "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
 
+_CAST = (torch.float32, torch.float16, torch.bfloat16)  # what autocast brings to its own dtype
+
 _POOLING: dict[str, type[nn.Module]] = {"max": nn.MaxPool2d, "average": nn.AvgPool2d}
 
 
@@ -56,8 +58,10 @@ class ConvNet(nn.Module):
     A layer that is switched off is absent, not idle. norm: makes the layer that follows the activation of each
     convolution that the design calls normalised, and that activation with it for `relu=True`; None for none.
 
-    Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
-    Raises: ValueError if image_size is too small for a feature to be left after the last pooling.
+    Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes). Images of another size are taken
+    if the last map is as large.
+    Raises: ValueError if image_size is too small for a feature to be left after the last pooling, and for images of
+    another shape or dtype.
     """
 
     def __init__(
@@ -76,16 +80,17 @@ class ConvNet(nn.Module):
     ) -> None:
         super().__init__()
         window = 3 if overlapping_pool else 2
-        size = _map_size(design, image_size, window)
-        if size < 1:
-            smallest = next(s for s in itertools.count(image_size) if _map_size(design, s, window) > 0)
+        smallest = next(s for s in itertools.count(1) if _map_size(design, s, window) > 0)
+        if image_size < smallest:
             raise ValueError(f"image_size={image_size} leaves nothing after the last pooling: use {smallest} or more")
+        size = _map_size(design, image_size, window)
         self.features = _features(design, in_channels, activation, norm, window)
         # For a map of that size the layer would do nothing, and on GPUs its gradient is not repeatable.
         if design.average is not None and design.average != size:
             self.features.add_module("average", nn.AdaptiveAvgPool2d(design.average))
             size = design.average
         units = design.convolutions[-1].channels * size * size
+        self._image_shape, self._smallest, self._units = (in_channels, image_size, image_size), smallest, units
         self.classifier = _classifier(design, units, num_classes, activation, dropout)
         initialise(self, init, activation)
         # Convolutions read and write channels last faster than channels first, on CPUs and on tensor cores alike.
@@ -95,9 +100,29 @@ class ConvNet(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (B, C, H, W) -> logits (B, num_classes)."""
+        # Sizes are plain numbers, so that none of this is part of a compiled or exported graph.
+        if images.ndim != 4 or images.shape[1] != self._image_shape[0] or min(images.shape[2:]) < self._smallest:
+            raise self._misfit(images)
+        if images.dtype != self._dtype and not (
+            images.dtype in _CAST and torch.is_autocast_enabled(images.device.type)
+        ):
+            raise self._misfit(images)
         x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's AlexNet at 224 px
+        if x.shape[1] != self._units:
+            raise self._misfit(images)
         logits: Tensor = self.classifier(x)
         return logits
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        weight = self.features[0].weight
+        assert isinstance(weight, Tensor)
+        return weight.dtype
+
+    def _misfit(self, images: Tensor) -> ValueError:
+        shape = f"(B, {', '.join(map(str, self._image_shape))})"
+        name, takes = type(self).__name__, f"{self._dtype} images {shape}"
+        return ValueError(f"{name} takes {takes}, not {images.dtype} {tuple(images.shape)}")
 
 
 def _features(

@@ -3,7 +3,6 @@
 from alexnet_lit.optim.average import MovingAverage
 from alexnet_lit.optim.gradients import clip
 from alexnet_lit.optim.muon import Muon
-from alexnet_lit.optim.progressive import ProgressiveResizing
 from alexnet_lit.optim.schedules import Schedule, one_cycle
 
-__all__ = ["MovingAverage", "Muon", "ProgressiveResizing", "Schedule", "clip", "one_cycle"]
+__all__ = ["MovingAverage", "Muon", "Schedule", "clip", "one_cycle"]

@@ -111,4 +111,4 @@ def refused(sweep: Path) -> Mistake | None:
     return None
 
 
-OmegaConf.register_new_resolver("aim", aim, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.aim", aim, replace=True)

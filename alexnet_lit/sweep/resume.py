@@ -50,11 +50,11 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
 def _search(sweep: Path) -> list[str]:
     """The trials that are left, with numbers of their own, and with other random values than the first had."""
     first = 1 + max((job.number for job in jobs_of(sweep)), default=-1)
-    number = f"${{later:{first},${{hydra.job.num}}}}"
+    number = f"${{alexnet_lit.later:{first},${{hydra.job.num}}}}"
     return [
         f"hydra.sweeper.n_trials={left_to_run(sweep)}",
         f"hydra.sweeper.sampler.seed={first}",
-        f"hydra.sweep.subdir='${{job_folder:{number},${{hydra.job.override_dirname}}}}'",
+        f"hydra.sweep.subdir='${{alexnet_lit.job_folder:{number},${{hydra.job.override_dirname}}}}'",
     ]
 
 
@@ -85,6 +85,8 @@ def record(folder: Path) -> str | None:
     return None if here().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
-OmegaConf.register_new_resolver("later", lambda first, number: first + number, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.later", lambda first, number: first + number, replace=True)
 # Hydra asks twice, before it writes the first of these files.
-OmegaConf.register_new_resolver("record", lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir)), replace=True)
+OmegaConf.register_new_resolver(
+    "alexnet_lit.record", lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir)), replace=True
+)

@@ -53,7 +53,6 @@ class Plan:
 class Estimate:
     """Share of the work done and seconds left. Work is counted in images, an evaluated one as a third of a trained one;
     the seconds come from what each kind has cost so far, the first step (memory, kernels, compilation) left out.
-    light: of so many batches at the beginning of the run, an image is only such a share of the work of a later one.
 
     Call `trained` and `evaluated` as each batch ends, with the time.
     """
@@ -65,12 +64,10 @@ class Estimate:
         batches: int,
         per_validation: int | None,
         test: int,
-        light: tuple[float, float] = (0, 1.0),
     ) -> None:
         """`batches` of training are already done (a resumed run); images of one validation and of the final test."""
         self.plan = plan
         self.batches = batches
-        self._light = light
         self.measured = 0  # batches whose time is known
         self._per_validation = per_validation
         self._test = test
@@ -83,12 +80,11 @@ class Estimate:
 
     def trained(self, images: int, now: float) -> None:
         """Take note that a training batch has ended."""
-        work = self._work(self.batches + 1) - self._work(self.batches)
         self.batches += 1
         self._seen[0] += 1
         self._seen[1] += images
         self._timed += images if self._mark is not None else 0
-        self._lap("train", images * work, now)
+        self._lap("train", images, now)
 
     def evaluated(self, images: int, now: float) -> None:
         """Take note that a validation or test batch has ended."""
@@ -122,7 +118,7 @@ class Estimate:
             return None  # how large a batch is, the first one says
         images, evaluations = remaining
         evaluated = self._validations * self._validation_images() + self._partial
-        done = self._work(self.batches) * self._batch_images() + EVALUATION * evaluated
+        done = self.batches * self._batch_images() + EVALUATION * evaluated
         whole = done + images + EVALUATION * evaluations
         return done / whole if whole else None
 
@@ -147,19 +143,12 @@ class Estimate:
         self._mark = now
 
     def _remaining(self) -> tuple[float, float] | None:
-        """Images still to train on, light ones counted as less, and to evaluate."""
+        """Images still to train on, and to evaluate."""
         if self.plan.batches is None:
             return None
         validations = max(0, self.plan.validations(self.plan.batches) - self._validations)
         evaluations = validations * self._validation_images() + self._test - self._partial
-        work = max(0.0, self._work(self.plan.batches) - self._work(self.batches))
-        return work * self._batch_images(), max(0.0, evaluations)
-
-    def _work(self, batches: int) -> float:
-        """What the first `batches` of training are, in later ones."""
-        until, share = self._light
-        light = min(batches, until)
-        return light * share + batches - light
+        return max(0, self.plan.batches - self.batches) * self._batch_images(), max(0.0, evaluations)
 
     def _batch_images(self) -> float:
         return self._seen[1] / self._seen[0] if self._seen[0] else 1.0
@@ -184,14 +173,6 @@ def final_test_images(trainer: Trainer) -> int:
     if isinstance(limit, float):
         return int(size * limit)
     return int(min(size, limit * getattr(data, "batch_size", size)))
-
-
-def light_batches(trainer: Trainer) -> tuple[float, float]:
-    """How many batches are light at first, and how light: as a callback says that makes them so, in steps."""
-    callbacks = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
-    said = [each.light_steps(trainer) for each in callbacks if hasattr(each, "light_steps")]
-    steps, share = said[0] if said else (0, 1.0)
-    return steps * trainer.accumulate_grad_batches, share
 
 
 def _training_batches(trainer: Trainer, per_epoch: int | None) -> int | None:

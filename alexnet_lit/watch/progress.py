@@ -13,7 +13,7 @@ from pydantic import ConfigDict, Field, validate_call
 from rich.live import Live
 
 from alexnet_lit.watch.console import console, log, on_terminal
-from alexnet_lit.watch.estimate import Estimate, Plan, final_test_images, light_batches, validation_images
+from alexnet_lit.watch.estimate import Estimate, Plan, final_test_images, validation_images
 from alexnet_lit.watch.history import History
 from alexnet_lit.watch.line import Line, clock, duration, rate
 
@@ -58,8 +58,7 @@ class Progress(ProgressBar):
         """Begin the bar where the run stands: not at 0 if it is a resumed one."""
         plan, batches = Plan.of(trainer), trainer.fit_loop.total_batch_idx + 1
         validation, test = validation_images(trainer, plan.validation), final_test_images(trainer)
-        light = light_batches(trainer)
-        self._begin(trainer, Estimate(plan=plan, batches=batches, per_validation=validation, test=test, light=light))
+        self._begin(trainer, Estimate(plan=plan, batches=batches, per_validation=validation, test=test))
         self._forecast_due = True
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:

@@ -17,7 +17,7 @@ from alexnet_lit.bench.data import Pictures, seconds_a_batch
 from alexnet_lit.bench.step import GFLOP
 from alexnet_lit.bench.timing import Report, alternate, ratios, spread
 from alexnet_lit.data import Pixels
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import Mistake
 
 

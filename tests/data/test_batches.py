@@ -1,5 +1,6 @@
 """Which image is in which batch: each once, in an order that only seed and epoch decide, whatever the ranks."""
 
+import hashlib
 from itertools import chain
 
 import pytest
@@ -85,6 +86,12 @@ def test_every_prefix_of_the_balanced_order_is_balanced() -> None:
         assert counts.max() - counts.min() <= 1
     assert order.tolist() == balanced_order(labels, seed=1).tolist()
     assert order.tolist() != balanced_order(labels, seed=2).tolist()
+
+
+def test_the_split_of_fashion_mnist_is_that_of_published_results() -> None:
+    order = balanced_order(torch.arange(10).repeat(6000), seed=0)
+    assert order[:5].tolist() == [35845, 27522, 33254, 11299, 16178]
+    assert hashlib.sha256(order.numpy().tobytes()).hexdigest().startswith("5167170924c4e9c4")
 
 
 def test_any_run_of_the_order_has_classes_in_proportion() -> None:

@@ -1,5 +1,6 @@
 """Pictures are decoded once: what is in the cache is what decoding gives, after a kill and after a change too."""
 
+import hashlib
 import json
 import logging
 import os
@@ -90,6 +91,58 @@ def test_only_what_changed_is_decoded_anew(tmp_path: Path, decodings: list[str])
     decodings.clear()
     check(tmp_path)
     assert not decodings
+
+
+def of_one_archive(folder: Path) -> Path:
+    """Give all files below the same size and time, as if they had been packed so."""
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    size = max(path.stat().st_size for path in files)
+    for path in files:
+        os.truncate(path, size)  # decoders pass over what follows the picture
+        os.utime(path, ns=(0, 1))
+    return folder
+
+
+def test_folders_that_change_places_are_decoded_anew(tmp_path: Path) -> None:
+    train = of_one_archive(fill(tmp_path) / "train")
+    check(tmp_path)
+    (train / "bag").rename(train / "x")
+    (train / "boot").rename(train / "bag")
+    (train / "x").rename(train / "boot")
+    check(tmp_path)
+
+
+def test_a_copy_is_known_by_its_bytes(tmp_path: Path, decodings: list[str]) -> None:
+    of_one_archive(fill(tmp_path / "one", train=3) / "train")
+    check(tmp_path / "one")
+    shutil.copytree(tmp_path / "one", tmp_path / "copy")  # other inodes and ctimes
+    (tmp_path / "one").rename(tmp_path / "moved")
+    decodings.clear()
+    for root in (tmp_path / "copy", tmp_path / "moved"):
+        check(root)
+        written = cache(root).index.stat()
+        check(root)
+        assert cache(root).index.stat() == written, "the next time without a look at the files"
+    assert not decodings
+    changed = tmp_path / "copy" / "train" / "bag" / "001.jpg"
+    shutil.copy2(tmp_path / "copy" / "train" / "boot" / "001.jpg", changed)
+    check(tmp_path / "copy")
+    assert decodings == ["001.jpg"]
+
+
+def test_a_cache_of_an_earlier_form_is_made_anew(tmp_path: Path) -> None:
+    train = fill(tmp_path, train=2) / "train"
+    made = cache(tmp_path)
+    made.folder.mkdir()
+    lines = [{"form": 1, "shape": made.shape}]
+    for row, name in enumerate(names(tmp_path)):
+        info = (train / name).stat()
+        lines.append([name, info.st_size, info.st_mtime_ns, row])  # type: ignore[arg-type] # a list, not a header
+    made.index.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+    made.pixels.write_bytes(bytes(6 * 3 * SIZE * SIZE))
+    assert made.lacks(names(tmp_path)) == 6 * 3 * SIZE * SIZE
+    check(tmp_path)
+    assert made.pixels.stat().st_size == 6 * 3 * SIZE * SIZE, "the rows of before are gone"
 
 
 @pytest.mark.slow
@@ -277,13 +330,15 @@ def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
 
 
 def test_a_whole_cache_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(fill(tmp_path, train=1))
+    check(fill(tmp_path / "one", train=1))
 
     def refused(*args: object, **kwargs: object) -> None:
         raise AssertionError("a cache on a read-only disk is good as it is")
 
     monkeypatch.setattr(caching, "alone", refused)
-    check(tmp_path)
+    check(tmp_path / "one")
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK)
+    check(Path(shutil.copytree(tmp_path / "one", tmp_path / "copy")))
 
 
 def test_what_is_wasted_is_told(
@@ -305,4 +360,6 @@ def test_the_index_is_what_its_documentation_says(tmp_path: Path) -> None:
     header, first, *_ = cache(tmp_path).index.read_text().splitlines()
     info = (train / "bag" / "000.png").stat()
     assert json.loads(header) == {"form": caching.FORM, "shape": [3, SIZE, SIZE]}
-    assert json.loads(first) == ["bag/000.png", info.st_size, info.st_mtime_ns, 0]
+    stamp = ["bag/000.png", info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
+    digest = hashlib.blake2b((train / "bag" / "000.png").read_bytes(), digest_size=8).hexdigest()
+    assert json.loads(first) == [*stamp, digest, 0]

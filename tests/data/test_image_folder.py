@@ -3,14 +3,19 @@
 import json
 import logging
 import shutil
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from omegaconf import OmegaConf
+from PIL import Image
 
 import alexnet_lit
+from alexnet_lit.data import ImageFolder, square
+from alexnet_lit.data.batches import balanced_order
+from alexnet_lit.data.module import Split
 from alexnet_lit.errors import Mistake
 from tests.conftest import Train
 from tests.pictures import CLASSES, TINY, build, fill, picture, ready
@@ -237,12 +242,9 @@ def test_a_run_without_test_says_so_and_without_the_broken_is_as_long_as_it_shou
     assert "13 training, 2 validation, 0 test images" in outcome.out
     last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 2, "13 images in batches of 8"
-    assert last["hyper_parameters"]["config"]["data"]["found"] == {
-        "classes": list(NAMES),
-        "train": 15,
-        "val": 0,
-        "test": 0,
-    }
+    found = last["hyper_parameters"]["config"]["data"]["found"]
+    assert found["classes"] == list(NAMES)
+    assert [found[key] for key in ("train", "val", "test", "held")] == [15, 0, 0, 2]
     assert last["lr_schedulers"][0]["_last_lr"][0] < 0.001, "the schedule has come to its end"
 
 
@@ -261,6 +263,148 @@ def test_a_resumed_run_needs_the_same_classes(train: Train, tmp_path: Path) -> N
         f"error: ckpt={first.folder}: the classes have changed since, now without boot and with shoe: "
         "make them what they were, or start a new run\n"
     )
+
+
+def seen(data: ImageFolder, split: Split) -> set[bytes]:
+    """The pictures of a split, which are told apart by their pixels."""
+    images, labels = data.images[split]
+    return {image.numpy().tobytes() for image in images[torch.arange(len(labels))]}
+
+
+def split_of(checkpoint: Path) -> tuple[set[bytes], set[bytes]]:
+    """What the checkpoint's run trained on, and what it validated on."""
+    config = torch.load(checkpoint, weights_only=True)["hyper_parameters"]["config"]
+    _, data = alexnet_lit.build(OmegaConf.create(config))
+    assert isinstance(data, ImageFolder)
+    data.prepare_data()
+    data.setup("fit")
+    return seen(data, "train"), seen(data, "val")
+
+
+def change(root: Path) -> None:
+    """Add, remove and rename pictures in train/."""
+    for name in CLASSES:
+        for number in range(40, 60):
+            picture(name, number).save(root / "train" / name / f"{number}.png")
+        (root / "train" / name / "002.png").unlink()
+    (root / "train" / "bag" / "004.png").rename(root / "train" / "bag" / "renamed.png")
+
+
+NEWS = "other pictures than the run began with, in train/ (60 pictures then, 117 now): known by their names, none that"
+
+
+@pytest.mark.parametrize("split", [["data.val_size=0.2"], ["data.val_size=13"], ["data.folds=4", "data.fold=2"]])
+def test_what_was_trained_on_is_never_validated_on(split: list[str], train: Train, verb: Train, tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", train=20)
+    first = train(*TINY, *RUN, *split, "data.train_size=40", f"data.dir={root}")
+    assert (first.status, first.err) == (0, "")
+    checkpoint = first.folder / "checkpoints" / "last.ckpt"
+    trained, validated = split_of(checkpoint)
+    held = len(validated)
+    assert (len(trained), held) == (40, {"0.2": 12, "13": 13, "2": 15}[split[-1].partition("=")[2]])
+    unchanged = train(f"ckpt={first.folder}", "trainer.max_epochs=2")
+    assert (unchanged.status, unchanged.err) == (0, "")
+    assert "other pictures" not in unchanged.out
+    assert split_of(checkpoint) == (trained, validated)
+    renamed = picture("bag", 4)
+    change(root)
+
+    measured = verb("evaluate", str(first.folder), "--split=val", "--json")
+    assert measured.status == 0, measured.err
+    assert measured.err.count(f"warning: data.dir={root}: {NEWS}") == 1
+    longer = train(f"ckpt={first.folder}", "trainer.max_epochs=3")
+    assert longer.status == 0, longer.err
+    assert (longer.out + longer.err).count(NEWS) == 1
+
+    _, now = split_of(checkpoint)
+    assert json.loads(measured.out)["images"] == len(now) > held
+    assert now >= validated - {square_of(picture("bag", 4)), *(square_of(picture(name, 2)) for name in CLASSES)}
+    assert now & trained <= {square_of(renamed)}, "a picture of another name is another picture"
+
+
+def square_of(image: Image.Image) -> bytes:
+    """What is kept of a picture that was saved as PNG."""
+    file = BytesIO()
+    image.save(file, "PNG")
+    return square(BytesIO(file.getvalue()), size=32, channels=3)
+
+
+def test_a_new_run_holds_out_nearly_the_same_in_a_folder_that_has_changed(tmp_path: Path) -> None:
+    before = ready(fill(tmp_path, train=20), "data.val_size=0.2")
+    val = seen(before, "val")
+    for number in (40, 41):
+        picture("bag", number).save(tmp_path / "train" / "bag" / f"0{number}.png")
+    after = ready(tmp_path, "data.val_size=0.2")
+    assert len(seen(after, "val") & seen(before, "train")) <= 1
+    assert len(val - seen(after, "val")) <= 2
+    assert after.sizes == {"train": 50, "val": 12, "test": 0}
+    other = ready(tmp_path, "data.val_size=0.2", "data.split_seed=1")
+    assert seen(other, "val") != seen(after, "val")
+
+
+def test_folds_share_the_pictures_out(tmp_path: Path) -> None:
+    fill(tmp_path, train=7)
+    folds = [seen(ready(tmp_path, "data.folds=4", f"data.fold={fold}"), "val") for fold in range(4)]
+    assert [len(fold) for fold in folds] == [5, 5, 5, 6]
+    assert len(set.union(*folds)) == 21
+
+
+def test_a_run_that_was_split_by_number_stays_so_and_tells_where_it_can_t(
+    train: Train, verb: Train, tmp_path: Path
+) -> None:
+    root = fill(tmp_path / "pictures", train=10)
+    first = train(*TINY, *RUN, f"data.dir={root}")
+    checkpoint = torch.load(file := first.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    found = checkpoint["hyper_parameters"]["config"]["data"]["found"]
+    checkpoint["hyper_parameters"]["config"]["data"]["found"] = {
+        key: found[key] for key in ("classes", "train", "val", "test")
+    }
+    torch.save(checkpoint, file)
+    (first.folder / "checkpoints" / "best.ckpt").unlink()
+
+    same = verb("evaluate", str(first.folder), "--split=val", "--json")
+    assert (same.status, same.err) == (0, "")
+    order = balanced_order(torch.arange(3).repeat_interleave(10), 0)
+    counts = [row["images"] for row in json.loads(same.out)["classes"].values()]
+    assert counts == torch.bincount(torch.arange(3).repeat_interleave(10)[order[:3]], minlength=3).tolist()
+    picture("bag", 40).save(root / "train" / "bag" / "40.png")
+    other = verb("evaluate", str(first.folder), "--split=val", "--force")
+    assert "train/ (30 pictures then, 31 now): as this run has split them by number, some that were" in other.err
+
+
+def test_pictures_that_were_moved_are_found_where_they_are_now(train: Train, verb: Train, tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", train=6, test=1)
+    first = train(*TINY, *RUN, f"data.dir={root}")
+    assert first.status == 0, first.err
+    split = split_of(first.folder / "checkpoints" / "last.ckpt")
+    moved = root.rename(tmp_path / "moved")
+
+    gone = train(f"ckpt={first.folder}", "trainer.max_epochs=2")
+    way_out = f"add data.dir=... to ckpt={first.folder}, the folder that has train/<class>/<picture>"
+    assert (gone.status, gone.err) == (2, f"error: data.dir={root}: it is not there: {way_out}\n")
+    longer = train(f"ckpt={first.folder}", "trainer.max_epochs=2", f"data.dir={moved}")
+
+    assert (longer.status, longer.err, longer.result["epochs"]) == (0, "", 2)
+    assert "decoded" not in longer.out, "the cache has moved too"
+    assert "other pictures" not in longer.out
+    assert split_of(first.folder / "checkpoints" / "last.ckpt") == split
+    assert verb("evaluate", str(first.folder), f"--dir={moved}").err == ""
+    refused = train(f"ckpt={first.folder}", "trainer.max_epochs=3", "data.val_size=0.5")
+    assert refused.err.startswith("error: data.val_size=0.5: can't be changed in a run that is continued")
+    (moved / "train" / "boot").rename(moved / "train" / "shoe")
+    (moved / "test" / "boot").rename(moved / "test" / "shoe")
+    other = train(f"ckpt={first.folder}", "trainer.max_epochs=3", f"data.dir={moved}")
+    line = f"error: ckpt={first.folder}: the classes have changed since, now without boot and with shoe: "
+    assert (other.status, other.err.startswith(line), len(other.err.splitlines())) == (2, True, 1)
+
+
+def test_a_run_goes_on_without_its_val_no_more(train: Train, tmp_path: Path) -> None:
+    root = fill(tmp_path / "pictures", train=4, val=1)
+    first = train(*TINY, *RUN, f"data.dir={root}")
+    shutil.rmtree(root / "val")
+    outcome = train(f"ckpt={first.folder}", "trainer.max_epochs=2")
+    way_out = "what is in train/ was trained on: put it back, or start a new run"
+    assert (outcome.status, outcome.err) == (2, f"error: data.dir={root}: val/ is gone, and {way_out}\n")
 
 
 @pytest.mark.slow

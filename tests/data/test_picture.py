@@ -16,7 +16,7 @@ from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
 from alexnet_lit.data import square
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken, decode
 from tests.pictures import picture
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from alexnet_lit.data import Pixels, pixels_cpu
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from tests.threads import same_with_any
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]

@@ -10,7 +10,7 @@ from torch import Tensor
 
 import alexnet_lit
 from alexnet_lit.data import Views
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.prepare import Parts, prepare
 from tests.watch.tiny import LIGHTNING_CHATTER
 

@@ -9,7 +9,7 @@ import torch
 from PIL import Image, ImageStat
 
 from alexnet_lit.ckpt import checkpoint_file
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.demo.sight import grid, look
 from alexnet_lit.predict.guess import Guesser
@@ -44,6 +44,7 @@ def test_the_picture_is_what_goes_into_the_net(guesser: Guesser, tmp_path: Path)
     assert sight.done == "28x28, inverted"
     assert (sight.seen.mode, sight.seen.size) == ("L", (28, 28))
     assert sight.seen.tobytes() == BOOT.numpy().tobytes()
+    assert sight.maps is not None
     assert sight.maps.size == (958, 158)  # six maps of 28 px, enlarged
 
 

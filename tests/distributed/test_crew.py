@@ -1,6 +1,5 @@
 """Ranks that something else has started: one of them speaks, and none outlives another's failure."""
 
-import json
 import os
 import signal
 import socket
@@ -15,6 +14,7 @@ from alexnet_lit.checkpoints import AtomicFile
 from alexnet_lit.data import Sample
 from alexnet_lit.errors import Mistake
 from alexnet_lit.lit import Classifier
+from tests.distributed.failing import failing
 from tests.distributed.test_place import told
 from tests.processes import LENET, Runs, crew
 from tests.test_run import scalars
@@ -59,6 +59,10 @@ def _boom() -> NoReturn:
 
 def rank_1_fails_and_rank_0_waits_for_ever() -> None:
     _at_a_step({0: lambda: time.sleep(1000), 1: _boom})
+
+
+def rank_1_fails() -> None:
+    _at_a_step({1: _boom})
 
 
 def rank_0_fails() -> None:
@@ -137,8 +141,12 @@ def test_images_that_another_machine_lacks_are_told_once(tmp_path: Path) -> None
     assert not list((tmp_path / "logs" / "runs").iterdir())
 
 
-@pytest.mark.parametrize("before", [rank_1_fails_and_rank_0_waits_for_ever, rank_0_fails])
-def test_a_rank_that_fails_tells_why_and_takes_the_others_down(before: Callable[[], None], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("before", "rank"), [(rank_1_fails_and_rank_0_waits_for_ever, 1), (rank_1_fails, 1), (rank_0_fails, 0)]
+)
+def test_a_rank_that_fails_tells_why_and_takes_the_others_down(
+    before: Callable[[], None], rank: int, tmp_path: Path
+) -> None:
     run = Runs(tmp_path / "logs", ranks=2)
     processes = run.start_until("boom", *SHORT, before=before)
     began = time.monotonic()
@@ -147,8 +155,31 @@ def test_a_rank_that_fails_tells_why_and_takes_the_others_down(before: Callable[
 
     assert time.monotonic() - began < 20
     assert run.text.count("ZeroDivisionError: boom") == run.text.count("Traceback") == 1
+    assert f"(on rank {rank} of 2)" in run.text
     assert (run.folder / "train.log").read_text().count("ZeroDivisionError: boom") == 1
-    assert json.loads((run.folder / "result.json").read_text())["status"] == "failed"
+    assert (run.result["status"], run.result["reason"]) == ("failed", f"rank {rank}: ZeroDivisionError: boom")
+
+
+def test_a_rank_that_exits_is_named_with_its_status(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+
+    assert run(*SHORT, *failing("exit")) == [1, 1]
+
+    assert (run.result["status"], run.result["reason"]) == ("failed", "rank 1 exited with status 3")
+    assert run.text.count("Traceback") == (run.folder / "train.log").read_text().count("Traceback") == 1
+    assert "sys.exit(3)" in run.text, "where that is"
+
+
+def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> None:
+    """What started it knows its status, as torchrun, and tells it."""
+    run = Runs(tmp_path / "logs", ranks=2)
+
+    assert run(*SHORT, *failing("_exit")) == [1, 3]
+
+    reason = "rank 1 was lost: killed, or ended without a word"
+    assert (run.result["status"], run.result["reason"], run.result["killed"]) == ("failed", reason, True)
+    assert f"\nfailed: {reason}\n" in run.text
+    assert "Traceback" not in run.text, "what the other rank lost is no news"
 
 
 def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_path: Path) -> None:

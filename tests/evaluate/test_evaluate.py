@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 import alexnet_lit
-from alexnet_lit.data.files import DataSet, load_sample
+from alexnet_lit.data.fashion_mnist import DataSet, load_sample
 from tests.conftest import Train
 
 
@@ -105,10 +105,11 @@ def test_data_is_found_where_a_run_here_would_find_it(
     typed: list[str], looked_in: str, ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[Path] = []
+    sample = load_sample()
 
     def load(*, dir: Path, **_: Any) -> DataSet:
         places.append(dir)
-        return load_sample()
+        return sample
 
     monkeypatch.setattr("alexnet_lit.data.fashion_mnist.load_fashion_mnist", load)
     monkeypatch.setattr("alexnet_lit.data.fashion_mnist.fetch", lambda **places: {"": places["dir"] / "file"})

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 import alexnet_lit
 from alexnet_lit.data import Pixels
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.nets import AlexNet
 
 COURSE: dict[str, Any] = {

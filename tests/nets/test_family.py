@@ -1,5 +1,6 @@
 """The members of the AlexNet family against independent references."""
 
+import re
 from typing import Any
 
 import pytest
@@ -131,3 +132,26 @@ def test_every_member_is_a_choice(name: str) -> None:
     assert net(torch.zeros(2, 1, 96, 96)).shape == (2, 10)
     has_lrn = any(type(layer).__name__ == "LocalResponseNorm" for layer in net.modules())
     assert has_lrn == (name == "alexnet_2012")
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+@pytest.mark.parametrize(
+    ("net", "takes"), [("alexnet", (1, 96, 96)), ("alexnet_owt", (1, 224, 224)), ("lenet", (1, 28, 28))]
+)
+def test_images_that_do_not_fit_are_refused_with_both_shapes(net: str, takes: tuple[int, ...], compiled: bool) -> None:
+    module = alexnet_lit.build_net(alexnet_lit.compose(f"model={net}", f"data.image_size={takes[-1]}")).eval()
+    if compiled:
+        module.compile(backend="eager")
+    name, size = type(module).__name__, takes[-1]
+    wrong = [torch.zeros(takes), torch.zeros(2, 3, size, size), torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, size, 2)]
+    if net != "alexnet_owt":  # which pools any map to one size
+        wrong.append(torch.zeros(2, 1, size + 40, size + 40))
+    wrong += [torch.zeros(2, *takes, dtype=dtype) for dtype in (torch.uint8, torch.float64)]
+    for images in wrong:
+        line = f"{name} takes torch.float32 images (B, {str(takes)[1:-1]}), not {images.dtype} {tuple(images.shape)}"
+        with pytest.raises(ValueError, match=re.escape(line)):
+            module(images)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert module(torch.zeros(1, *takes, dtype=torch.bfloat16)).shape == (1, 10)
+    module.double()
+    assert module(torch.zeros(1, *takes).double()).shape == (1, 10)

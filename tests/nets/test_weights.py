@@ -17,7 +17,7 @@ import alexnet_lit
 from alexnet_lit.errors import Mistake
 from alexnet_lit.nets import AlexNet, copy_weights, weights
 from alexnet_lit.nets.alexnet import DESIGNS
-from tests.data.test_download import Mirror
+from tests.data.test_fashion_mnist import Mirror
 from tests.nets.test_alexnet import COURSE
 
 OWT: dict[str, Any] = COURSE | {"design": "owt"}
@@ -76,7 +76,7 @@ def test_with_torchvisions_weights_it_is_torchvisions_net(tmp_path: Path) -> Non
 def test_imagenets_are_downloaded_once(server: Mirror) -> None:
     for _ in range(2):
         net = AlexNet(**COLOUR | {"weights": "imagenet"})
-        assert [f"/{name}" for name, _ in server.asked] == [weights.IMAGENET.removeprefix(server.url[:-1])]
+        assert [f"/{name}" for name in server.asked] == [weights.IMAGENET.removeprefix(server.url[:-1])]
     (content,) = server.files.values()
     state = torch.load(io.BytesIO(content), weights_only=True)
     assert all(torch.equal(mine, other) for mine, other in zip(net.parameters(), state.values(), strict=True))

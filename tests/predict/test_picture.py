@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import pixels
 from alexnet_lit.predict.picture import Picture, clothes, square
 from tests.pictures import fill, picture, ready

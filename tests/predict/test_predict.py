@@ -16,7 +16,7 @@ from torch import Tensor
 
 import alexnet_lit
 from alexnet_lit.data import CLASSES
-from alexnet_lit.data.files import load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from tests.conftest import Train
 from tests.pictures import CLASSES as NAMES
 from tests.pictures import ready

@@ -112,18 +112,6 @@ def test_the_share_runs_from_where_a_run_is_resumed_to_one() -> None:
     assert estimate.fraction == pytest.approx(1.0)
 
 
-def test_light_batches_are_less_work() -> None:
-    plan = Plan(batches=100, per_epoch=100)
-    estimate = Estimate(plan=plan, batches=0, per_validation=None, test=30, light=(50, 0.25))
-    now = run(estimate, batches=40, seconds=1.0)  # of which the first has no time
-    assert estimate.images_per_second == 10.0
-    assert estimate.seconds_left == pytest.approx(10 * 1.0 + 50 * 4.0 + 3 * 4.0 / 3)
-    assert estimate.fraction == pytest.approx(40 * 0.25 / (50 * 0.25 + 50 + 1))
-    now = run(estimate, batches=10, seconds=1.0, start=now)
-    run(estimate, batches=50, seconds=4.0, start=now)
-    assert estimate.seconds_left == pytest.approx(3 * 4.0 / 3)
-
-
 def test_a_test_alone_is_estimated_from_itself() -> None:
     estimate = Estimate(plan=Plan(batches=0, per_epoch=None), batches=0, per_validation=None, test=10)
     for now in (1.0, 3.0, 5.0, 7.0, 9.0):

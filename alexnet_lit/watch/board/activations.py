@@ -1,5 +1,7 @@
 """What each layer of a net passes on for one image."""
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from matplotlib.figure import Figure
@@ -19,7 +21,7 @@ def activations(net: nn.Module, image: Tensor) -> Figure:
     """
     strips = {"image": image[None].float().cpu(), **_outputs(net, image)}
     figure = blank(8, 0.48 * len(strips) + 0.1, dpi=80)
-    axes = figure.subplots(len(strips), 1)
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
     for row, (name, values) in zip(axes, strips.items(), strict=True):
         row.imshow(_strip(values).numpy(), cmap="gray", vmin=0, vmax=255, aspect="equal", interpolation="nearest")
         row.set(xticks=[], yticks=[])
@@ -29,12 +31,17 @@ def activations(net: nn.Module, image: Tensor) -> Figure:
 
 
 def _outputs(net: nn.Module, image: Tensor) -> dict[str, Tensor]:
-    """Of each layer with weights, by its name: the last output before the next such layer, (1, ...) on the CPU."""
+    """Of each layer with weights, by its name: the last maps (1, K, h, w) or units (1, K) before the next such layer.
+
+    On the CPU.
+    """
     copy, outputs, name = twin(net).eval(), dict[str, Tensor](), ""
 
-    def note(path: str, layer: nn.Module, output: Tensor) -> None:
+    def note(path: str, layer: nn.Module, output: Any) -> None:
         nonlocal name
-        if isinstance(layer, nn.Conv2d | nn.Linear):
+        if not isinstance(output, Tensor) or output.ndim not in (2, 4):
+            return
+        if isinstance(layer, nn.Conv2d | nn.Linear) or not name:
             name = path.rpartition(".")[2]
         outputs[name] = output.detach().float().cpu().clone()  # what follows may overwrite it
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from pydantic import ConfigDict, Field, validate_call
-from torch import Tensor
+from torch import Tensor, nn
 
 from alexnet_lit.watch.board.allowance import Allowance
 from alexnet_lit.watch.board.drawing import Answers, Pictures
@@ -149,7 +149,8 @@ class Board(Callback):
             return
         self._tally = self._begin(module, probabilities=self.pr_curves and len(module.classes) <= MOST)
         compiled = module.net._compiled_call_impl is not None
-        if self.projector and trainer.is_global_zero and _is_whole(trainer) and not compiled:
+        shown = not compiled and any(isinstance(layer, nn.Linear) for layer in module.net.modules())
+        if self.projector and shown and trainer.is_global_zero and _is_whole(trainer):
             self._embedding = Embedding(module.net, self.projector)
 
     def on_test_batch_end(

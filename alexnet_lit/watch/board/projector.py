@@ -18,7 +18,7 @@ _AXES = 64
 class Embedding:
     """Keeps what the last linear layer of a net is given, of so many images, together with these and their labels.
 
-    Nothing waits for the device. Of several views of an image the first counts.
+    Nothing waits for the device. Of several views of an image the first counts. The net has a linear layer.
     """
 
     def __init__(self, net: nn.Module, count: int) -> None:
@@ -31,7 +31,7 @@ class Embedding:
 
     def _note(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         if self.wants_more and len(self._units) == len(self._labels):
-            self._units.append(inputs[0].detach()[: self._left].float())
+            self._units.append(inputs[0].detach()[: self._left].flatten(1).float())
 
     @property
     def _left(self) -> int:

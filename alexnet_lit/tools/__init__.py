@@ -1,0 +1,1 @@
+"""Commands that work on what runs leave behind. Nothing else in the package imports them."""

@@ -1,0 +1,197 @@
+"""The report's picture: learning curves with bands over seeds, and effects with their intervals."""
+
+import io
+import math
+import re
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from statistics import median
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from matplotlib import style
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+from matplotlib.ticker import MaxNLocator
+
+from alexnet_lit.tools.report.statistics import Difference, Study
+from alexnet_lit.tools.report.tables import effect_name, number
+from alexnet_lit.watch.fonts import drawable, fonts
+
+# Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
+_COLOURS = (
+    *("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#b8559a"),
+    *("#c98a00", "#56a8d8", "#6a3d9a", "#8c6d31", "#a80f2c"),
+)
+_TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "train/loss": "Training loss"}
+_TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
+_MOST_POINTS = 300  # of a line; more can't be told apart
+_MOST_DIFFERENCES = 12  # that a panel has room for
+
+Panel = tuple[Callable[[Axes], None], float]  # what draws it, and its height in inches
+Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
+
+
+class Picture(NamedTuple):
+    """The same picture as SVG and as PNG, both empty if there is nothing to draw; the colours of the experiments that
+    are drawn, by number; and what a reader should know.
+    """
+
+    svg: str
+    png: bytes
+    colours: dict[int, str]
+    notes: list[str]
+
+
+def draw(study: Study, title: str) -> Picture:
+    """Learning curves of the baseline and of the best experiments, and effects. The title is on the PNG alone."""
+    ranked = study.spread[study.metric]["mean"].drop(study.baseline).sort_values(ascending=False, kind="stable")
+    chosen = [study.baseline, *sorted(ranked.index[: len(_COLOURS) - 1])]
+    names, colours = [_short(study.labels[n]) for n in chosen], dict(zip(chosen, _COLOURS, strict=False))
+    by_images = bool(study.runs["images_per_step"].notna().all())
+    panels = _curve_panels(study, chosen, by_images) + _effect_panel(study)
+    if not panels:
+        return Picture("", b"", colours, ["There is nothing to draw: no event file has a point."])
+    line = "Line: mean over the runs of an experiment that completed; band: from the lowest to the highest of them."
+    notes = [f"{line} Dashed: single runs that did not complete, up to the cross."]
+    if not by_images:
+        notes.append("Drawn against steps, as not every run tells how many images a step has.")
+    if len(chosen) < len(study.labels):
+        notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
+    if any(drawable(name) != name for name in (title, *names)):
+        notes.append("No font here has all characters, so report.png has ? for some: install fonts-noto-cjk.")
+    with style.context(Path(__file__).with_name("report.mplstyle")), fonts():
+        return Picture(*_save(panels, [*zip(names, colours.values(), strict=True)], title), colours, notes)
+
+
+def _save(panels: Sequence[Panel], legend: Sequence[tuple[str, str]], title: str) -> tuple[str, bytes]:
+    """The panels on one sheet, as SVG for a page of HTML and as PNG, where ? is drawn for what no font here has."""
+    columns = min(2, len(panels))
+    heights = [max(height for _, height in panels[n : n + columns]) for n in range(0, len(panels), columns)]
+    figure = Figure(figsize=(11, 1 + sum(heights)), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
+    for n, (draw_panel, _) in enumerate(panels):
+        draw_panel(figure.add_subplot(grid[n // columns, n % columns]))
+    handles = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in legend]
+    longest = max(len(name) for name, _ in legend)
+    figure.legend(handles=handles, loc="outside lower left", ncols=max(1, min(5, 140 // (8 + longest))))
+    svg, png = io.StringIO(), io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a reader of the SVG may have it
+        figure.savefig(svg, format="svg", metadata={"Date": None})
+    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
+    for text in figure.findobj(Text):
+        text.set_text(drawable(text.get_text()))
+    figure.savefig(png, format="png", metadata={"Software": "alexnet_lit report"})
+    page = re.sub(r"<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
+    page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
+    return page[page.index("<svg") :], png.getvalue()
+
+
+def _curve_panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]:
+    """Accuracy, loss and training loss, those that were recorded."""
+    panels: list[Panel] = []
+    for tag in (f"{study.stage}/acc", f"{study.stage}/loss", "train/loss"):
+        curves = [learning_curve(study.runs[study.runs["experiment"] == n], tag, by_images) for n in chosen]
+        if any(len(band) or incomplete for band, incomplete in curves):
+            xlabel = "training images" if by_images else "steps"
+            panels.append((partial(_draw_curves, curves=curves, title=_TITLES[tag], xlabel=xlabel), 3.4))
+    return panels
+
+
+def _effect_panel(study: Study) -> list[Panel]:
+    """What the paper's ideas are worth if there are any among the experiments, else all differences to the baseline."""
+    title, effects = "The paper's ideas", []
+    for idea, having, _, worth, _ in study.effects:
+        effects.append((_short(effect_name(study, idea, having)), worth, idea.points))
+    if not effects:
+        title, pairs = "Difference to the baseline", zip(study.labels, study.differences, strict=True)
+        effects = [(_short(label), found, math.nan) for label, found in pairs if found][:_MOST_DIFFERENCES]
+    draw_panel = partial(_draw_effects, effects=effects, title=title)
+    return [(draw_panel, max(3.4, 1 + 0.42 * len(effects)))] if effects else []
+
+
+def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
+    """The curves of an experiment's runs by training image or step: mean, low and high over those that count, and each
+    that did not complete. The mean ends where the first of the runs ends, so that it doesn't jump as a run leaves it.
+    """
+    completed: list[pd.Series] = []
+    incomplete: list[pd.Series] = []
+    for run in runs.itertuples():
+        if tag in run.curves and (run.counts or run.status != "completed"):
+            curve = _thin(run.curves[tag], run.images_per_step if by_images else 1)
+            (completed if run.counts else incomplete).append(curve)
+    if not completed:
+        return pd.DataFrame(), incomplete
+    values = pd.concat(completed, axis=1).sort_index().interpolate("index", limit_area="inside").dropna()
+    return pd.DataFrame(
+        {"mean": values.mean(axis=1), "low": values.min(axis=1), "high": values.max(axis=1)}
+    ), incomplete
+
+
+def _thin(curve: pd.DataFrame, scale: float) -> pd.Series:
+    """The values by step times `scale`; of a long curve, means over neighbouring points."""
+    size = math.ceil(len(curve) / _MOST_POINTS)
+    means = curve[["step", "value"]].groupby(np.arange(len(curve)) // size).mean()
+    return pd.Series(means["value"].to_numpy(), index=means["step"].to_numpy() * scale)
+
+
+def _short(name: str, length: int = 60) -> str:
+    return name if len(name) <= length else f"{name[: length - 1]}…"
+
+
+def _draw_curves(axes: Axes, *, curves: Sequence[Curves], title: str, xlabel: str) -> None:
+    axes.set(title=title, xlabel=xlabel)
+    for (band, incomplete), colour in reversed([*zip(curves, _COLOURS, strict=False)]):  # the baseline on top
+        if len(band):
+            marker = "o" if len(band) < 25 else None
+            axes.fill_between(band.index, band["low"], band["high"], color=colour, alpha=0.16, linewidth=0)
+            axes.plot(band.index, band["mean"], color=colour, linewidth=1.7, marker=marker, markersize=3.2)
+        for curve in incomplete:
+            axes.plot(curve.index, curve, color=colour, linewidth=1.1, linestyle=(0, (3, 2)))
+            axes.plot(curve.index[-1], curve.iloc[-1], color=colour, marker="x", markersize=6, linestyle="none")
+    axes.set_xlim(left=0)
+    bands = pd.concat([band for band, _ in curves])
+    if len(bands):  # a run that diverged has no say in the limits
+        low, high = bands["low"].min(), bands["high"].max()
+        margin = 0.05 * (high - low) or 0.05
+        axes.set_ylim(low - margin, high + margin)
+    axes.xaxis.set_major_locator(MaxNLocator(5, integer=True))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
+
+
+def _draw_effects(axes: Axes, *, effects: Sequence[tuple[str, Difference, float]], title: str) -> None:
+    """A dot and its interval for each (name, difference, points claimed), and a diamond for the claim.
+
+    One beyond ten times the median is an arrow with a number: no other could be seen beside it.
+    """
+    axes.set(title=title, xlabel="percentage points")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.axvline(0, color="#8c8c8c", linewidth=1)
+    dot, diamond = _COLOURS[1], _COLOURS[2]
+    most = 10 * median(abs(found.value) for _, found, _ in effects) or math.inf
+    across = axes.get_yaxis_transform()  # 0 to 1 from left to right
+    for n, (name, found, claim) in enumerate(effects):
+        axes.text(0, n - 0.22, name, transform=across)
+        if abs(found.value) > most:
+            edge, inwards, side, arrow = (0.98, -0.03, "right", ">") if found.value > 0 else (0.02, 0.03, "left", "<")
+            axes.plot(edge, n, arrow, color=dot, markersize=7, transform=across)
+            axes.text(edge + inwards, n, number(found.value, 1, "+"), transform=across, ha=side, va="center")
+            continue
+        axes.plot([found.low, found.high], [n, n], color=dot, linewidth=2, solid_capstyle="butt")
+        axes.plot(found.value, n, "o", color=dot, markersize=6)
+        axes.plot(claim, n, "D", color=diamond, markersize=6, markerfacecolor="none", markeredgewidth=1.5)
+    claimed = any(not math.isnan(claim) for _, _, claim in effects)
+    axes.set(yticks=[], ylim=(len(effects) - 0.5 + claimed, -0.9))  # below, room for a legend
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10]))
+    if claimed:
+        here = Line2D([], [], color=dot, marker="o", linewidth=2, label="here, with 95% interval")
+        paper = Line2D([], [], color=diamond, marker="D", markerfacecolor="none", linestyle="none")
+        paper.set_label("in the paper, on ImageNet")
+        axes.legend(handles=[here, paper], loc="lower left", ncols=2)

@@ -1,0 +1,169 @@
+"""Runs as their folders hold them: result.json and event files, in a table with a row per run."""
+
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
+from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[attr-defined] # made at import time
+
+from alexnet_lit.errors import Mistake
+from alexnet_lit.groups import REPEATS, key_by_key
+
+UNFINISHED = "killed or still running"
+NUMBERS = ["steps", "images", "test/acc", "val/acc_best", "seconds"]
+_TAGS = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
+_RESULT, _EVENTS = "result.json", "events.out.tfevents.*"
+_SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a sweep's jobs, which no longer count
+_SEED_OR_FOLD = re.compile(r"(?:^|_)(seed|data\.fold)-(\d+)(?=_|$)")  # in the name of a job's folder
+
+# A run's name, its paths and its loggers don't make it another experiment.
+_IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "sweep", "data.dir", "data.search", "data.mirrors", "data.cache")
+_IGNORED_PREFIXES = ("paths.", "hydra.", "hydra/", "logger.")
+
+
+def read_runs(folders: Sequence[str]) -> pd.DataFrame:
+    """All runs in these folders and below, each once, sorted by name with numbers as numbers; a row as of `read_run`.
+
+    Raises: Mistake for a missing folder, or if there is no run at all.
+    """
+    for folder in folders:
+        if not Path(folder).expanduser().is_dir():
+            raise Mistake(f"{folder}: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>")
+    found = dict.fromkeys(path.resolve() for folder in folders for path in _run_folders(Path(folder).expanduser()))
+    if not found:
+        raise Mistake(f"{', '.join(folders)}: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>")
+    return pd.DataFrame([read_run(folder) for folder in found])
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """One run: folder, status (that of result.json, or UNFINISHED without one or if steps were recorded after it was
+    written), seed, fold, overrides by key (None without a result), stem (the folder's name without the job's number,
+    seed and fold), remark, curves, images_per_step and NUMBERS, NaN where they are not known.
+    """
+    result, error = _read_result(folder / _RESULT)
+    curves = read_curves(folder)
+    overrides = key_by_key(map(str, result.get("overrides") or ()))
+    named = {} if result else dict(_SEED_OR_FOLD.findall(folder.name))
+    numbers = {key: _number(result.get(key)) for key in NUMBERS}
+    status, remark = str(result.get("status", UNFINISHED)), str(result.get("reason") or "")
+    images_per_step = numbers["images"] / numbers["steps"] if numbers["images"] and numbers["steps"] else math.nan
+    last_step = max((int(curve["step"].iloc[-1]) for curve in curves.values()), default=0)
+    if not result or last_step > numbers["steps"] or status == UNFINISHED:
+        best = curves["val/acc"]["value"].max() if "val/acc" in curves else math.nan
+        numbers = dict.fromkeys(NUMBERS, math.nan) | {"steps": last_step, "val/acc_best": best}
+        remark = error or ("has gone on since its result.json" if result else "no result.json")
+        status, remark = UNFINISHED, remark if last_step or error else f"{remark}, nothing recorded yet"
+    elif status == "completed":
+        remark = "" if curves else "no event file, so no curves"
+    return {
+        "folder": folder,
+        "status": status,
+        "seed": str(result.get("seed", overrides.get("seed", named.get("seed", "")))),
+        "fold": overrides.get("data.fold", named.get("data.fold", "")),
+        "overrides": overrides if result else None,
+        "stem": _SEED_OR_FOLD.sub("", re.sub(r"^\d+_(?=\D)", "", folder.name)).strip("_"),
+        "remark": remark,
+        "curves": curves,
+        "images_per_step": images_per_step,
+        **numbers,
+    }
+
+
+def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
+    """The finite losses and accuracies in the event files of a run: by tag a frame of step, seconds and value.
+
+    Seconds count from the beginning of the first file; pauses between the files of a resumed run are left out. What a
+    resumed run measures again replaces what was there, as in TensorBoard. A file may be cut off anywhere.
+    """
+    rows: list[tuple[str, int, float, float]] = []
+    for file in sorted(folder.glob(_EVENTS)):
+        began: float | None = None
+        earlier = max((seconds for _, _, seconds, _ in rows), default=0.0)
+        for event in LegacyEventFileLoader(str(file)).Load() if file.stat().st_size else ():
+            began = event.wall_time if began is None else began
+            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
+                rows = [row for row in rows if row[1] < event.step]
+                began, earlier = event.wall_time, max((seconds for _, _, seconds, _ in rows), default=0.0)
+            rows += [
+                (value.tag, event.step, earlier + event.wall_time - began, value.simple_value)
+                for value in event.summary.value
+                if value.tag in _TAGS and value.HasField("simple_value") and math.isfinite(value.simple_value)
+            ]
+    points = pd.DataFrame(rows, columns=["tag", "step", "seconds", "value"])
+    points = points.drop_duplicates(["tag", "step"], keep="last").sort_values("step")
+    return {str(tag): curve.drop(columns="tag").reset_index(drop=True) for tag, curve in points.groupby("tag")}
+
+
+def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], list[str], dict[str, str]]:
+    """Experiments, numbered in the order of their first runs: runs that differ in seed and fold alone.
+
+    A run without a result belongs where the stem of its folder's name says. Returns the experiment of each run; of
+    each experiment the overrides that tell it from the others, and its label; the overrides that all have in common.
+    """
+    told = runs[runs["overrides"].notna()]
+    overrides = pd.DataFrame(list(told["overrides"]), index=told.index, dtype=object)
+    overrides = overrides[[key for key in overrides if _matters(key)]]
+    varying = [key for key in overrides if overrides[key].nunique(dropna=False) > 1]
+    same = overrides.groupby(varying, sort=False, dropna=False).ngroup() if varying else pd.Series(0, told.index)
+    numbers = same.to_dict()
+    differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(same)]
+    labels = [" ".join(f"{key}={value}" for key, value in each.items()) or "no other override" for each in differing]
+    unknown: dict[str, int] = {}
+    for index, run in runs[runs["overrides"].isna()].iterrows():
+        alike = {numbers[other] for other in told.index[told["stem"] == run["stem"]]}
+        name = run["stem"] or run["folder"].name
+        numbers[index] = alike.pop() if len(alike) == 1 else unknown.setdefault(name, len(labels) + len(unknown))
+    common = overrides.drop(columns=varying).iloc[0].to_dict() if len(overrides) else {}
+    return pd.Series(numbers)[runs.index], differing + [{}] * len(unknown), labels + list(unknown), common
+
+
+def find_baseline(labels: Sequence[str], wanted: str | None) -> int:
+    """The number of the experiment whose label is or contains `wanted`; without it `idea=base`, else the first.
+
+    Raises: Mistake if none or several are meant.
+    """
+    if wanted is None:
+        return next((n for n, label in enumerate(labels) if "idea=base" in label.split()), 0)
+    found = [label for label in labels if label == wanted] or [label for label in labels if wanted in label]
+    if len(found) != 1:
+        there = ", ".join(found or labels)
+        raise Mistake(f"--baseline={wanted}: {'several are' if found else 'none is'} called so: there are {there}")
+    return labels.index(found[0])
+
+
+def _matters(key: str) -> bool:
+    return key not in _IGNORED_KEYS and not key.startswith(_IGNORED_PREFIXES)
+
+
+def _number(value: object) -> float:
+    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    if (folder / _RESULT).is_file() or any(folder.glob(_EVENTS)) or (folder / ".hydra").is_dir():
+        yield folder
+        return
+    for path in sorted(folder.iterdir(), key=_natural_order):
+        if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":
+            yield from _run_folders(path)
+
+
+def _natural_order(path: Path) -> list[str | int]:
+    return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", path.name))]
+
+
+def _read_result(file: Path) -> tuple[dict[str, Any], str]:
+    """The content of result.json, and why it could not be read."""
+    if not os.path.lexists(file):
+        return {}, ""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, f"{_RESULT}: {' '.join(str(error).split())}"
+    return (content, "") if isinstance(content, dict) else ({}, f"{_RESULT}: holds no result")

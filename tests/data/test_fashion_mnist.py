@@ -1,0 +1,300 @@
+"""Where the four files are looked for, what becomes of those that are not right, and downloads from local servers."""
+
+import gzip
+import hashlib
+import logging
+import os
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from alexnet_lit.data import fashion_mnist
+from alexnet_lit.data.fashion_mnist import FASHION_MNIST, SAMPLE, SAMPLE_DIR, fetch, load_fashion_mnist, load_sample
+from alexnet_lit.errors import Mistake
+
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = SAMPLE
+FILES = {f"{name}.gz": (SAMPLE_DIR / f"{name}.gz").read_bytes() for name in SAMPLE}
+
+
+def put(folder: Path, *names: str, raw: bool = False) -> Path:
+    """Right files of the sample, all of them or those named, as gz or raw."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in names or SAMPLE:
+        if raw:
+            (folder / name).write_bytes(gzip.decompress(FILES[f"{name}.gz"]))
+        else:
+            shutil.copy(SAMPLE_DIR / f"{name}.gz", folder)
+    return folder
+
+
+def places(folder: Path, *search: Path, mirrors: tuple[str, ...] = ()) -> dict[str, Path]:
+    return fetch(dir=folder, search=[str(place) for place in search], mirrors=mirrors, expected=SAMPLE)
+
+
+def mistake(folder: Path, *search: Path, mirrors: tuple[str, ...] = ()) -> str:
+    with pytest.raises(Mistake) as caught:
+        places(folder, *search, mirrors=mirrors)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["gz", "raw"])
+@pytest.mark.parametrize("below", ["", "FashionMNIST/raw"])
+def test_files_in_dir(tmp_path: Path, below: str, raw: bool) -> None:
+    folder = put(tmp_path / below, raw=raw)
+    data = load_fashion_mnist(dir=tmp_path, search=[], mirrors=[], expected=SAMPLE)
+    assert data.train.images.shape == (2000, 28, 28)
+    assert data.test.labels.shape == (500,)
+    assert data.test.labels.dtype == torch.int64
+    assert torch.equal(data.train.images, load_sample().train.images)
+    assert places(tmp_path)[TRAIN_IMAGES] == folder / (TRAIN_IMAGES if raw else f"{TRAIN_IMAGES}.gz")
+
+
+def test_dir_goes_before_search_and_search_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = put(tmp_path / "own", TRAIN_IMAGES)
+    first = put(tmp_path / "first", TRAIN_IMAGES, TRAIN_LABELS)
+    second = put(tmp_path / "second" / "FashionMNIST" / "raw", raw=True)
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")}
+    assert places(Path("~/own"), first, tmp_path / "absent", Path("~/second")) == {
+        TRAIN_IMAGES: own / f"{TRAIN_IMAGES}.gz",
+        TRAIN_LABELS: first / f"{TRAIN_LABELS}.gz",
+        TEST_IMAGES: second / TEST_IMAGES,
+        TEST_LABELS: second / TEST_LABELS,
+    }
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written there"
+
+
+def _rewritten(change: Callable[[bytearray], None]) -> Callable[[Path], object]:
+    def rewrite(path: Path) -> None:
+        content = bytearray(gzip.decompress(path.read_bytes()))
+        change(content)
+        path.write_bytes(gzip.compress(bytes(content)))
+
+    return rewrite
+
+
+def _flip(content: bytearray) -> None:
+    content[500] ^= 1
+
+
+def _shorten(content: bytearray) -> None:
+    del content[-1:]
+
+
+def _pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (_rewritten(_flip), f"is not the published {TEST_LABELS} (sha256 of its content: "),
+        (_rewritten(_shorten), f"is not the published {TEST_LABELS} (sha256 of its content: "),
+        (lambda path: path.write_bytes(path.read_bytes()[:-20]), "can't be read (Compressed file ended before"),
+        (lambda path: path.write_bytes(path.read_bytes()[:40] + b"\xff" * 200), "can't be read (Error -3 while"),
+        (lambda path: path.write_bytes(b"<html>please log in</html>"), f"is not the published {TEST_LABELS}"),
+        (lambda path: path.write_bytes(b""), f"is not the published {TEST_LABELS}"),
+        (lambda path: (path.unlink(), path.symlink_to("gone")), "is a link to nowhere"),
+        (lambda path: (path.unlink(), path.mkdir()), "is no regular file"),
+        (_pipe, "is no regular file"),
+    ],
+)
+def test_a_wrong_file_in_dir_is_named(tmp_path: Path, spoil: Callable[[Path], object], words: str) -> None:
+    own, other = put(tmp_path / "own"), put(tmp_path / "other")
+    path = own / f"{TEST_LABELS}.gz"
+    assert places(own, other)[TEST_LABELS] == path
+    spoil(path)  # after it has been read once, too
+    assert mistake(own, other).startswith(f"{path} {words}")  # a right copy elsewhere is no reason to keep silent
+
+
+def test_a_wrong_file_elsewhere_or_beside_a_right_one_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    own, broken, right = put(tmp_path / "own", TRAIN_IMAGES), put(tmp_path / "broken"), put(tmp_path / "right")
+    (own / TRAIN_IMAGES).write_bytes(b"what torchvision left when it was interrupted")
+    (broken / f"{TRAIN_LABELS}.gz").write_bytes(b"")
+    with caplog.at_level(logging.WARNING, logger="alexnet_lit"):
+        found = places(own, broken, right)
+    assert [found[name].parent for name in SAMPLE] == [own, right, broken, broken]
+    assert [record.getMessage().split(" is not")[0] for record in caplog.records] == [
+        f"passed over: {own / TRAIN_IMAGES}",
+        f"passed over: {broken / f'{TRAIN_LABELS}.gz'}",
+    ]
+
+
+def test_what_is_nowhere_is_named_with_folders_and_ways_out(tmp_path: Path) -> None:
+    own = put(tmp_path / "own", TRAIN_IMAGES, TEST_IMAGES)
+    text = mistake(own, tmp_path / "other", own, tmp_path / "other")
+    for words in (
+        f"({TRAIN_LABELS}, {TEST_LABELS}: not in {own}, {tmp_path / 'other'})",
+        "data.mirrors is empty",
+        f"copy the four files, gz or raw, into data.dir={own}",
+        "`apt-get install dataset-fashion-mnist`",
+        "data=sample",
+    ):
+        assert words in text
+    (tmp_path / "file").touch()
+    assert f"data.dir={tmp_path / 'file'} is a file: name the folder" in mistake(tmp_path / "file")
+
+
+def test_files_are_unpacked_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unpacked: list[object] = []
+    unpack = gzip.GzipFile
+
+    def count(**given: Any) -> gzip.GzipFile:
+        unpacked.append(given)
+        return unpack(**given)
+
+    monkeypatch.setattr(gzip, "GzipFile", count)
+    put(tmp_path)
+    places(tmp_path)
+    first, second = (load_fashion_mnist(dir=tmp_path, search=[], mirrors=[], expected=SAMPLE) for _ in range(2))
+    assert len(unpacked) == len(SAMPLE)
+    first.train.images.zero_()  # what a caller does to its tensors is its own affair
+    assert second.train.images.any()
+
+
+@pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_real_data(tmp_path: Path) -> None:
+    data = load_fashion_mnist(dir=tmp_path, search=[str(DEBIAN)], mirrors=[])
+    assert data.train.images.shape == (60_000, 28, 28)
+    assert data.test.images.shape == (10_000, 28, 28)
+    assert data.train.labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
+    assert data.test.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
+    assert data.train.labels.bincount().tolist() == [6000] * 10
+    assert data.train.images.float().mean().item() / 255 == pytest.approx(0.2860, abs=5e-5)
+    for name, sha256 in FASHION_MNIST.items():
+        assert hashlib.sha256(gzip.decompress((DEBIAN / f"{name}.gz").read_bytes())).hexdigest() == sha256
+
+
+class Mirror(ThreadingHTTPServer):
+    """Serves `files`. `asked`: what was asked for. `cut`: after how many bytes answers end. `wait_s`: before them."""
+
+    daemon_threads = True
+
+    def __init__(self, files: dict[str, bytes], *, cut: int | None = None, wait_s: float = 0.0) -> None:
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.files, self.cut, self.wait_s = files, cut, wait_s
+        self.asked: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}/"
+
+
+class Answer(BaseHTTPRequestHandler):
+    server: Mirror
+
+    def do_GET(self) -> None:
+        mirror = self.server
+        mirror.asked.append(self.path[1:])
+        time.sleep(mirror.wait_s)
+        content = mirror.files.get(self.path[1:])
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content[: mirror.cut])
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
+        pass
+
+
+Serve = Callable[..., Mirror]
+
+
+@pytest.fixture
+def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+    monkeypatch.setenv("no_proxy", "*")
+    mirrors: list[Mirror] = []
+
+    def start(files: dict[str, bytes], **how: float) -> Mirror:
+        mirrors.append(Mirror(files, **how))  # type: ignore[arg-type] # a whole number of bytes, and seconds
+        threading.Thread(target=mirrors[-1].serve_forever, kwargs={"poll_interval": 0.01}).start()
+        return mirrors[-1]
+
+    yield start
+    for mirror in mirrors:
+        mirror.shutdown()
+        mirror.server_close()
+
+
+def left(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()} - {".download.lock"}
+
+
+def test_what_is_missing_is_downloaded_from_the_first_mirror_that_has_it_right(
+    tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(tmp_path, TRAIN_IMAGES)
+    (tmp_path / f"{TRAIN_LABELS}.gz.part.12.partial").touch()  # of a download that was killed
+    missing = [f"{name}.gz" for name in SAMPLE if name != TRAIN_IMAGES]
+    empty, cut, right = serve({}), serve(FILES, cut=1000), serve(FILES)
+    swapped = serve(dict.fromkeys(missing, FILES[f"{TRAIN_IMAGES}.gz"]))  # sound gz files of the wrong content
+    mirrors = (empty.url, cut.url, swapped.url, "http://127.0.0.1:1", "http://a..b/", right.url)
+    with caplog.at_level(logging.INFO, logger="alexnet_lit"):
+        found = places(tmp_path / "absent" / "..", mirrors=mirrors)
+    assert found == {name: tmp_path / "absent" / ".." / f"{name}.gz" for name in SAMPLE}
+    assert left(tmp_path) - {"absent"} == set(FILES)
+    assert right.asked == missing
+    assert len(empty.asked) == len(cut.asked) == len(swapped.asked) == 1, "the mirror that worked is asked first"
+    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
+    for text, words in zip(warnings, ("Not Found", "", "is not the published", "refused", ""), strict=True):
+        assert words in text
+    assert len(load_fashion_mnist(dir=tmp_path, search=[], mirrors=[], expected=SAMPLE).train.images) == 2000
+
+
+def test_wrong_content_is_never_put_in_place(tmp_path: Path, serve: Serve) -> None:
+    mirror = serve(FILES, cut=1000)
+    assert f"can't be downloaded ({mirror.url.rstrip('/')}: what it sends" in mistake(tmp_path, mirrors=(mirror.url,))
+    assert left(tmp_path) == set()
+
+
+def test_a_mirror_that_does_not_answer_is_left(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fashion_mnist, "TIMEOUT_S", 0.1)
+    silent, right = serve(FILES, wait_s=1.0), serve(FILES)
+    assert set(places(tmp_path, mirrors=(silent.url, right.url))) == set(SAMPLE)
+    assert silent.asked == [f"{TRAIN_IMAGES}.gz"]
+
+
+@pytest.mark.parametrize("mirror", ["ftp://127.0.0.1/", "/usr/share", "file:///etc"])
+def test_a_mirror_that_is_no_address(tmp_path: Path, mirror: str) -> None:
+    assert mistake(tmp_path, mirrors=(mirror,)).startswith(f"data.mirrors has '{mirror}', not an address that starts")
+
+
+def test_a_folder_that_can_not_be_written(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    line = f"data.dir={tmp_path}/file/data can't be written (Not a directory)"
+    assert mistake(tmp_path / "file" / "data", mirrors=("http://127.0.0.1:1",)).startswith(line)
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", full)
+    line = f"data.dir={tmp_path} can't be written (No space left on device)"
+    assert mistake(tmp_path, mirrors=("http://127.0.0.1:1",)).startswith(line)
+
+
+def test_of_two_at_once_one_downloads_and_one_waits(
+    tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    mirror = serve(FILES, wait_s=0.2)
+    threads = [threading.Thread(target=places, args=(tmp_path,), kwargs={"mirrors": (mirror.url,)}) for _ in range(2)]
+    with caplog.at_level(logging.INFO, logger="alexnet_lit"):
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert sorted(mirror.asked) == sorted(FILES)
+    assert caplog.text.count(f"waiting for another process, which downloads into {tmp_path}") == 1
+    assert left(tmp_path) == set(FILES)

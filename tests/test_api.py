@@ -1,0 +1,229 @@
+"""The package in a person's own program, which may be a Hydra application: nothing of that changes."""
+
+import asyncio
+import logging
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.singleton import Singleton
+from omegaconf.basecontainer import BaseContainer
+
+import alexnet_lit
+from alexnet_lit.lit import Classifier
+from tests.conftest import REPOSITORY, Train
+
+TINY = ("data=sample", "model=lenet", "model.lrn=true", "data.image_size=28", "data.batch_size=8")
+
+APPLICATION = """
+import os, sys, warnings
+from pathlib import Path
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import OmegaConf
+
+OmegaConf.register_new_resolver("mode", lambda: "their mode")
+OmegaConf.register_new_resolver("home", lambda: "their home")
+
+@hydra.main(version_base="1.2", config_path=".", config_name="theirs")
+def main(config):
+    import alexnet_lit
+    job, loader = HydraConfig.get(), hydra.core.global_hydra.GlobalHydra.instance().hydra
+    before = [dict(os.environ), os.getcwd(), list(sys.argv), sys.excepthook, list(warnings.filters)]
+    assert alexnet_lit.compose("model.lrn=true").model.lrn
+    assert before == [dict(os.environ), os.getcwd(), list(sys.argv), sys.excepthook, list(warnings.filters)]
+    assert HydraConfig.get() is job and hydra.version.getbase().minor == 2
+    assert hydra.core.global_hydra.GlobalHydra.instance().hydra is loader
+    assert hydra.compose("theirs", ["value=2"]).value == 2
+    print(config.mode, config.home, config.value)
+
+main()
+"""
+
+
+def test_a_hydra_application_stays_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "theirs.yaml").write_text("mode: ${mode:}\nhome: ${home:}\nvalue: 1\n")
+    (tmp_path / "program.py").write_text(APPLICATION)
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    done = subprocess.run(
+        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "their mode their home 1\n")
+
+
+def state() -> dict[str, Any]:
+    """What a program has set, or rests on, beside its own variables."""
+    base = Singleton._instances
+    root = logging.getLogger()
+    numpy_state: Any = np.random.get_state()
+    return {
+        "hydra": [
+            base.get(GlobalHydra),
+            GlobalHydra.instance().hydra,
+            base.get(HydraConfig),
+            HydraConfig.instance().cfg,
+        ],
+        "resolvers": dict(BaseContainer._resolvers),
+        "logging": (root.level, list(root.handlers), logging.root.manager.disable),
+        "warnings": (list(warnings.filters), warnings.showwarning),
+        "signals": {number: signal.getsignal(number) for number in signal.valid_signals()},
+        "process": (dict(os.environ), os.getcwd(), list(sys.argv), list(sys.path)),
+        "hooks": (sys.excepthook, threading.excepthook, sys.unraisablehook, sys.stdout, sys.stderr),
+        "threads": set(threading.enumerate()),
+        "random": (random.getstate(), numpy_state[1].tobytes(), numpy_state[2:], torch.get_rng_state().tolist()),
+        "matplotlib": (matplotlib.get_backend(auto_select=False), matplotlib.rcParams.copy()),
+        "torch": (
+            *(torch.get_num_threads(), torch.get_num_interop_threads(), torch.get_default_dtype()),
+            *(torch.get_default_device(), torch.get_float32_matmul_precision(), torch.is_grad_enabled()),
+            *(torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark),
+        ),
+    }
+
+
+def use(checkpoint: Path) -> None:
+    """What a notebook does. The weights of a net are drawn from torch's generator, as `build` says; nothing else is."""
+    config = alexnet_lit.compose(*TINY)
+    with torch.random.fork_rng(devices=[]):
+        alexnet_lit.build_net(config)
+        module, data = alexnet_lit.build(config)
+    batch = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
+    assert batch.images.shape == (8, 1, 28, 28)
+    for net in (module, alexnet_lit.load(checkpoint), Classifier.load_from_checkpoint(checkpoint)):
+        assert net.predict(torch.zeros(2, 28, 28, dtype=torch.uint8)).shape == (2, 10)
+
+
+def in_a_loop(call: Callable[[], None]) -> None:
+    """As a cell of a notebook is run."""
+
+    async def cell() -> None:
+        call()
+
+    asyncio.run(cell())
+
+
+def in_a_thread(call: Callable[[], None]) -> None:
+    failed: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            call()
+        except BaseException as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=target)
+    thread.start()
+    thread.join()
+    if failed:
+        raise failed[0]
+
+
+@pytest.mark.parametrize("surroundings", [lambda call: call(), in_a_loop, in_a_thread], ids=["main", "loop", "thread"])
+def test_nothing_of_the_program_around_changes(
+    surroundings: Callable[[Callable[[], None]], None], lenet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(GlobalHydra.instance(), "hydra", object())  # stands for what `hydra.initialize` leaves there
+
+    def check() -> None:
+        before = state()
+        use(lenet)
+        after = state()
+        for name, value in before.items():
+            assert after[name] == value, name
+
+    surroundings(check)
+
+
+def test_lightnings_way_to_load_is_ours(lenet: Path) -> None:
+    file = lenet / "checkpoints" / "best.ckpt"
+    ours = alexnet_lit.load(file)
+    for module in (
+        Classifier.load_from_checkpoint(file),
+        Classifier.load_from_checkpoint(checkpoint_path=str(file), map_location=torch.device("cpu"), strict=True),
+        Classifier.load_from_checkpoint(file, map_location=lambda storage, location: storage, weights_only=True),
+    ):
+        assert type(module) is Classifier
+        assert not module.training
+        assert module.hparams == ours.hparams
+        assert module.classes == ours.classes
+        assert all(map(torch.equal, module.state_dict().values(), ours.state_dict().values()))
+    with pytest.raises(ValueError, match="hyper-parameters come from the checkpoint"):
+        Classifier.load_from_checkpoint(file, seed=1)
+
+
+def test_a_subclass_is_loaded_as_its_author_built_it(lenet: Path) -> None:
+    class Mine(Classifier):
+        def __init__(self, config: dict[str, Any], classes: list[str]) -> None:
+            torch.nn.Module.__init__(self)
+
+    with pytest.raises(AttributeError):  # of Lightning, at work on a module that is none
+        Mine.load_from_checkpoint(lenet / "checkpoints" / "best.ckpt")
+
+
+def test_loaders_read_what_nobody_has_set_up() -> None:
+    _, data = alexnet_lit.build(alexnet_lit.compose(*TINY, "data.val_size=64"))
+    assert len(next(iter(data.val_dataloader())).labels) == 8
+
+
+def test_predict_takes_arrays(lenet: Path) -> None:
+    images = np.zeros((2, 28, 28), np.uint8)
+    module = alexnet_lit.load(lenet)
+    assert torch.equal(module.predict(images), module.predict(torch.from_numpy(images)))  # type: ignore[arg-type]
+
+
+def test_a_list_of_overrides_is_answered() -> None:
+    with pytest.raises(TypeError, match=r'compose\("seed=1", "data=sample"\)'):
+        alexnet_lit.compose(["data=sample"])  # type: ignore[arg-type] # as in Hydra's own compose
+
+
+def test_tab_offers_the_names() -> None:
+    assert {"build", "build_net", "compose", "load"} <= set(dir(alexnet_lit))
+
+
+@pytest.fixture
+def no_resolvers() -> Any:
+    """Forget resolvers that a test brings."""
+    before = dict(BaseContainer._resolvers)
+    yield
+    BaseContainer._resolvers = before
+
+
+def test_configs_with_unprefixed_resolvers_go_on(train: Train, no_resolvers: None) -> None:
+    """What runs have saved in .hydra/ before the resolvers' names had a prefix."""
+    few = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
+    short = (*TINY, *few, "trainer.accelerator=cpu", "trainer.max_steps=3", "logger=none", "callbacks=early_stopping")
+
+    def age(folder: Path) -> None:
+        file = folder / ".hydra" / "config.yaml"
+        text = file.read_text()
+        assert "${alexnet_lit.mode:${direction}}" in text
+        file.write_text(
+            text.replace("${alexnet_lit.", "${").replace(f"logs: {folder.parents[1]}", "logs: ${home:}/logs")
+        )
+        assert "${mode:${direction}}" in file.read_text()
+
+    run = train(*short)
+    age(run.folder)
+    assert train(f"ckpt={run.folder}", "trainer.max_steps=4").status == 0
+    assert run.result["steps"] == 4
+
+    sweep = train("-m", *short, "seed=1")
+    (folder,) = (sweep.logs / "sweeps").iterdir()
+    (job,) = (path for path in folder.iterdir() if path.is_dir())
+    (job / "result.json").unlink()
+    age(job)
+    BaseContainer._resolvers = {name: value for name, value in BaseContainer._resolvers.items() if name != "mode"}
+    assert train("-m", f"resume_sweep={folder}").status == 0
+    assert "completed" in (job / "result.json").read_text()

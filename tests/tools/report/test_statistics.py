@@ -1,0 +1,157 @@
+"""Statistics against printed tables of Student's t, learning curves, and the ideas of the paper."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+import alexnet_lit
+from alexnet_lit.tools.report.figures import learning_curve
+from alexnet_lit.tools.report.runs import read_runs
+from alexnet_lit.tools.report.statistics import IDEAS, Difference, Idea, Study, holm, welch
+from tests.conftest import REPOSITORY
+from tests.tools.report.made import events, run
+
+NAMED = {idea.name: idea for idea in IDEAS}
+
+
+def study(folder: Path, accuracy: float | None = None) -> Study:
+    return Study(read_runs([str(folder)]), baseline=None, accuracy=accuracy)
+
+
+def test_welch_with_equal_and_with_unequal_spreads() -> None:
+    # Standard error sqrt(1/3 + 1/3), 4 degrees of freedom: the table has t(0.975) = 2.776, and |t| = 3.674.
+    half = 2.776 * (2 / 3) ** 0.5
+    found = welch([1, 2, 3], [4, 5, 6])
+    assert found == pytest.approx((-3, -3 - half, -3 + half, 0.0213), rel=2e-3)
+    # One has no spread: standard error sqrt(1/3), 2 degrees of freedom, t(0.975) = 4.303.
+    half = 4.303 * (1 / 3) ** 0.5
+    unequal = welch([1, 2, 3], [5, 5])
+    assert unequal is not None
+    assert unequal[:3] == pytest.approx((-3, -3 - half, -3 + half), rel=1e-3)
+
+
+def test_where_n_does_not_allow_it_there_is_no_interval() -> None:
+    assert welch([0.5], [0.25, 0.5]) == pytest.approx(Difference(0.125), nan_ok=True)
+    assert welch([0.5, 0.5], [0.25, 0.25]) == pytest.approx(Difference(0.25), nan_ok=True)
+    assert welch([], [1, 2]) is welch([1, 2], []) is None
+
+
+def test_the_more_comparisons_the_less_each_says() -> None:
+    assert holm([0.01, math.nan, 0.04, 0.03]).tolist() == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
+    assert (holm([0.02]).tolist(), holm([0.9, 0.8]).tolist(), holm([]).tolist()) == ([0.02], [1, 1], [])
+
+
+def test_a_seed_counts_once_and_only_if_it_completed(tmp_path: Path) -> None:
+    for n, (seed, status, test) in enumerate([(0, "completed", 0.1), (1, "diverged", 0.2), (1, "completed", 0.5)]):
+        run(tmp_path / str(n), "x=1", f"seed={seed}", seed=seed, status=status, test=test)
+    run(tmp_path / "again", "x=1", "seed=0", seed=0, test=0.9)
+    found = study(tmp_path).spread["test/acc"].loc[0]
+    assert found.tolist() == pytest.approx([2, 0.7, 0.2 * 2**0.5])
+
+
+def test_how_soon_an_accuracy_is_reached(tmp_path: Path) -> None:
+    for seed, curve in enumerate([(0.5, 0.7, 0.9), (0.5, 0.6, 0.7), (0.5, 0.6)]):
+        run(tmp_path / str(seed), "x=1", seed=seed, curve=curve)
+    run(tmp_path / "3", "x=1", seed=3, status="interrupted", curve=(0.9,))
+    found = study(tmp_path)
+    assert found.accuracy == 0.7, "the best are 0.9, 0.7 and 0.6"
+    assert found.spread[["image", "second"]].loc[0, (slice(None), ["count", "mean"])].tolist() == [2, 32 * 25, 2, 25]
+
+
+def test_a_band_over_seeds_in_images_up_to_where_all_are(tmp_path: Path) -> None:
+    run(tmp_path / "0", "x=1", seed=0, curve=(0.25, 0.5, 0.75))
+    run(tmp_path / "1", "x=1", seed=1, curve=(0.5, 1.0))
+    run(tmp_path / "2", "x=1", seed=2, status="diverged", curve=(0.0, 0.125))
+    band, (diverged,) = learning_curve(study(tmp_path).runs, "val/acc", by_images=True)
+    assert band.to_dict("index") == {
+        320: {"mean": 0.375, "low": 0.25, "high": 0.5},
+        640: {"mean": 0.75, "low": 0.5, "high": 1.0},
+    }
+    assert diverged.to_dict() == {320: 0, 640: 0.125}
+
+
+def test_points_between_are_filled_in_and_a_long_curve_is_thinned_to_means(tmp_path: Path) -> None:
+    for seed, steps in enumerate(((0, 10, 20), (0, 20))):
+        folder = run(tmp_path / str(seed), "x=1", seed=seed, steps=20)
+        values = [({"val/acc": step / 20}, step, 1.0) for step in steps]
+        long = [({"train/loss": n % 2.0}, n, 1.0) for n in range(1, 1001)]
+        events(folder / "events.out.tfevents.1", values)
+        events(folder / "events.out.tfevents.2", long)
+    runs = study(tmp_path).runs.assign(status="completed", counts=True)
+    assert learning_curve(runs, "val/acc", by_images=False)[0]["mean"].to_dict() == {0: 0, 10: 0.5, 20: 1}
+    thinned, _ = learning_curve(runs, "train/loss", by_images=False)
+    assert (len(thinned), thinned.index[:2].tolist(), set(thinned["mean"])) == (250, [2.5, 6.5], {0.5})
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [((32, None, 32), 32), ((64, None, 32), 64), ((None, None, 32), 32), ((32, 64, None), 0), ((None,) * 3, 0)],
+)
+def test_a_run_that_does_not_tell_its_batch_has_its_fellows(
+    tmp_path: Path, told: tuple[int | None, ...], expected: int
+) -> None:
+    """Of the first two the experiment is the same."""
+    for n, (size, x) in enumerate(zip(told, (1, 1, 2), strict=True)):
+        run(tmp_path / str(n), f"x={x}", f"seed={n}", status="failed", steps=10, images=10 * (size or 0))
+    sizes = study(tmp_path).runs["images_per_step"].fillna(0).tolist()
+    assert sizes[told.index(None)] == expected
+
+
+@pytest.mark.parametrize(
+    ("idea", "one", "other", "expected"),
+    [
+        ("local response normalisation", "idea=lrn", "idea=base", True),
+        ("local response normalisation", "", "idea=lrn", False),
+        ("local response normalisation", "idea=lrn", "idea=tanh", None),
+        ("local response normalisation", "model.lrn=true", "", True),
+        ("local response normalisation", "", "model.lrn=true", False),
+        ("local response normalisation", "model.lrn=false", "", False),
+        ("local response normalisation", "model.lrn=true x=1", "model.lrn=false x=2", None),
+        ("local response normalisation", "model.lrn=true x=1", "model.lrn=false x=1", True),
+        ("ReLU instead of tanh", "idea=tanh", "idea=base", False),
+        ("ReLU instead of tanh", "model.activation=relu", "model.activation=sigmoid", None),
+        ("dropout", "model.dropout=0", "model.dropout=0.3", False),
+        ("dropout", "model.dropout=0.5", "model.dropout=0.3", None),
+        ("dropout", "model.dropout=0.5", "", None),
+        ("random crops", "data.augment.crop=0.875", "data.augment.crop=1.0", True),
+        ("colour noise", "data.augment.color=0", "data.augment.color=0.1", False),
+        ("two towers instead of one of half the kernels", "idea=towers", "idea=base", None),
+        ("two towers instead of one of half the kernels", "model.design=paper", "model.design=half", True),
+        ("AlexNet instead of LeNet", "idea=base", "idea=lenet", True),
+    ],
+)
+def test_who_has_an_idea(idea: str, one: str, other: str, expected: bool | None) -> None:
+    pair = [dict(override.split("=") for override in typed.split()) for typed in (one, other)]
+    assert NAMED[idea].is_in_first(*pair) is expected
+
+
+@pytest.mark.parametrize("idea", IDEAS, ids=list(NAMED))
+def test_a_switch_does_what_its_idea_says(idea: Idea) -> None:
+    for choice, expected in ((idea.choice_with, True), (idea.choice_without, False)):
+        value = alexnet_lit.compose("sweep=ideas", f"idea={choice}")
+        for part in idea.key.split("."):
+            value = value[part]
+        if idea.key == "model":
+            value = value._target_.rpartition(".")[2]
+        assert idea.state(str(value).lower()) is expected
+
+
+def test_every_switch_of_the_project_is_an_idea() -> None:
+    files = (REPOSITORY / "conf" / "idea").glob("*.yaml")
+    assert {file.stem for file in files} == {name for idea in IDEAS for name in (idea.choice_with, idea.choice_without)}
+
+
+def test_what_an_idea_is_worth_has_the_sign_of_the_idea(tmp_path: Path) -> None:
+    for seed, test in enumerate((0.70, 0.72)):
+        run(tmp_path / f"base{seed}", "idea=base", seed=seed, test=test, curve=(0.5, 0.6, 0.8))
+        run(tmp_path / f"lrn{seed}", "idea=lrn", seed=seed, test=test + 0.05, curve=(0.5, 0.8))
+        run(tmp_path / f"bare{seed}", "idea=no_dropout", seed=seed, test=test - 0.10, curve=(0.5, 0.6, 0.7, 0.8))
+    found = study(tmp_path, accuracy=0.8)
+    lrn, dropout = found.effects
+    assert (lrn[0].name, found.labels[lrn[1]], found.labels[lrn[2]]) == (IDEAS[2].name, "idea=lrn", "idea=base")
+    # Standard error sqrt(2 * 0.0002 / 2) = 0.01414, 2 degrees of freedom: t(0.975) = 4.303.
+    assert lrn[3][:3] == pytest.approx((5, 5 - 6.085, 5 + 6.085), abs=0.01)
+    assert (lrn[4], dropout[4]) == pytest.approx((3 / 2, 4 / 3))
+    assert (dropout[0].name, found.labels[dropout[1]]) == ("dropout", "idea=base")
+    assert dropout[3].value == pytest.approx(10)
