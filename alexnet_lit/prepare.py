@@ -18,6 +18,7 @@ from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_root, follow, make, measured
 from alexnet_lit.lit import Classifier
+from alexnet_lit.mistakes import show
 from alexnet_lit.trainer import build_trainer, check_batches, settle_trainer
 from alexnet_lit.watch import log
 
@@ -49,6 +50,11 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config.paths.run = str(folder)
     place = distributed.here()
     kind, ranks = settle_trainer(config, place)
+    if config.ckpt is not None and config.trainer.fast_dev_run:
+        raise Mistake(
+            f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
+            "continues one: leave one of them out"
+        )
     resume, saved = read_continued(config.ckpt)
     if saved is not None:
         config = keep_split(config, saved)

@@ -13,6 +13,7 @@ from lightning import Trainer
 
 from alexnet_lit.config import home, typed_overrides
 from alexnet_lit.lit import Classifier
+from alexnet_lit.resume import PART, RESULT, under_way
 from alexnet_lit.watch import History, Speed
 
 Result = dict[str, Any]
@@ -56,21 +57,41 @@ _PACKAGES = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
 
 
 def expect_result(folder: Path) -> None:
-    """Note that a run that has a result goes on. The result stays until `write_result` puts another in its place, and
-    until then the run counts as unfinished: a process that is killed can't say so any more.
+    """Note that a run that has a result goes on. It stays until there is another; meanwhile the run is `under_way`, and
+    for good if its process is killed.
     """
     if (folder / RESULT).exists():
         (folder / PART).touch()
 
 
-def expected(folder: Path) -> bool:
-    """Whether the run has no result, or has gone on since it had one."""
-    return (folder / PART).exists() or not (folder / RESULT).exists()
+def answered(folder: Path) -> Result | None:
+    """The result, if the run has ended with one since it was last expected."""
+    file = folder / RESULT
+    return json.loads(file.read_text()) if file.exists() and not under_way(folder) else None
 
 
-def drop(folder: Path) -> None:
-    """Take the earlier result as the last word: the run did not go on after all."""
-    (folder / PART).unlink(missing_ok=True)
+def keep_result(result: Result, folder: Path) -> bool:
+    """Write it, but never let a failure take the place of a run that completed, nor a stop before anything was saved.
+    Whether it was written.
+    """
+    if under_way(folder) and result["status"] != "completed":
+        complete = json.loads((folder / RESULT).read_text())["status"] == "completed"
+        if complete and (result["status"] == "failed" or not _saved(folder)):
+            return False
+    write_result(result, folder)
+    return True
+
+
+def forget_expected(folder: Path) -> None:
+    """Take the earlier result for the last word again, if the run has not saved a step since."""
+    if under_way(folder) and not _saved(folder):
+        (folder / PART).unlink()
+
+
+def _saved(folder: Path) -> bool:
+    """Whether the run has saved a step since its result was expected."""
+    last = folder / "checkpoints" / "last.ckpt"
+    return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
 
 
 def write_result(result: Result, folder: Path) -> None:

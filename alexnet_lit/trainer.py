@@ -6,7 +6,7 @@ import shutil
 import sys
 import warnings
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
@@ -30,6 +30,7 @@ _ALIASES = {16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", 32: "32-true
 _ALIASES |= {64: "64-true", "64": "64-true"}
 # What Lightning's annotations leave out: values with which a run trains nothing, or fails when it is at work.
 _TYPES: dict[str, Any] = {
+    **get_type_hints(Trainer.__init__),
     "precision": Literal[
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
         *("transformer-engine", "transformer-engine-float16"),
@@ -142,7 +143,7 @@ def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
         return build_trainer(config, place, **bare)
     except Mistake as mistake:
         refusal = mistake
-    for key in config.trainer if str(refusal).startswith("trainer: ") else ():
+    for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
         alone = config.copy()
         alone.trainer = {**known().trainer, **{own: config.trainer[own] for own in ("accelerator", "strategy", "precision", key)}}
         try:
