@@ -187,6 +187,8 @@ def suggest(key: str) -> str:
         return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
     names = _leaves(known())
     group, _, last = key.rpartition(".")
+    if group and last in known() and (CONF / last).is_dir():
+        return f"did you mean the group, {last}=...?"
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
     near = near or [name for name in siblings if _close(last, [name.split(".")[-1]], 0.9)]

@@ -216,8 +216,10 @@ class Classifier(LightningModule):
         """The optimizer and schedule of the config, as long as the run."""
         optimizer = self.optimizer(self.net.parameters())
         scheduler: Any = {"scheduler": self.schedule.factory(optimizer), "interval": self.schedule.interval}
-        if self.schedule.monitor is not None:
-            scheduler["monitor"] = self.schedule.monitor
+        if self.schedule.monitor is not None:  # it looks when there is a new score of the stage
+            validates = self.schedule.monitor.startswith(f"{self.validate}/")
+            every = self.trainer.check_val_every_n_epoch if validates else None
+            scheduler |= {"monitor": self.schedule.monitor, "frequency": every or 1}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

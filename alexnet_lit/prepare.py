@@ -75,7 +75,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         check_continues(saved, module, chosen, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
-    check_batches(config.trainer, data)
+    check_batches(config, data)
     speed = watch.Speed()
     picture = watch.Picture(watch.History(), path=folder / "curves.png", title=folder.name)
     checkpoints = make(

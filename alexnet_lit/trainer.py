@@ -84,9 +84,9 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
     for timer in judged.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
             raise Mistake(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
-    for key in ("max_epochs", "log_every_n_steps"):
-        if trainer[key] is None:
-            trainer[key] = getattr(judged, key)
+    trainer.log_every_n_steps = judged.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
+    if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
+        trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
     return kind, ranks
 
 
@@ -110,11 +110,13 @@ def build_trainer(
     return trainer
 
 
-def check_batches(trainer: DictConfig, data: ImageData) -> None:
-    """Refuse what Lightning would refuse once data is read: shares of the batches that come to none, and to validate
-    after more batches than an epoch has.
+def check_batches(config: DictConfig, data: ImageData) -> None:
+    """Refuse what Lightning would refuse once data is read: shares of the batches that come to none, to validate after
+    more batches than an epoch has, and a schedule that looks at a validation before there is one.
     """
-    for stage, split in (("train", "train"), ("val", data.validate), ("test", "test")):
+    trainer = config.trainer
+    splits: dict[str, Literal["train", "val", "test"]] = {"train": "train", "val": data.validate, "test": "test"}
+    for stage, split in splits.items():
         overfit = trainer.overfit_batches and stage != "test"
         key = "overfit_batches" if overfit else f"limit_{stage}_batches"
         batches = -(-data.sizes[split] // data.batch_size)
@@ -124,16 +126,25 @@ def check_batches(trainer: DictConfig, data: ImageData) -> None:
                 f"use a larger share, or a number of batches such as {key}=1"
             )
     batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
-    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
-    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
+    each_epoch = trainer.check_val_every_n_epoch is not None
+    late = isinstance(interval, int) and interval > batches
+    if trainer.fast_dev_run or trainer.limit_val_batches == 0:
+        return
+    if late and each_epoch:
         raise Mistake(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
             f"use at most {batches}, or 1.0 for once an epoch"
         )
+    looks = str(config.scheduler.get("monitor")).startswith(f"{data.validate}/")
+    if looks and (late or isinstance(interval, str | DictConfig)):
+        raise Mistake(
+            f"scheduler.monitor={config.scheduler.monitor}: trainer.val_check_interval={interval} leaves epochs "
+            "without a validation: use scheduler.monitor=train/loss, or trainer.val_check_interval=1.0"
+        )
 
 
 def _without(trainer: DictConfig, *keys: str) -> DictConfig:
-    return OmegaConf.masked_copy(trainer, [key for key in trainer if key not in keys])
+    return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
 
 
 def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
@@ -145,7 +156,10 @@ def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
         refusal = mistake
     for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
         alone = config.copy()
-        alone.trainer = {**known().trainer, **{own: config.trainer[own] for own in ("accelerator", "strategy", "precision", key)}}
+        alone.trainer = {
+            **known().trainer,
+            **{own: config.trainer[own] for own in ("accelerator", "strategy", "precision", key)},
+        }
         try:
             build_trainer(alone, place, **bare)
         except Mistake as mistake:
@@ -188,13 +202,13 @@ def _check_compilation(config: DictConfig, kind: str) -> None:
     if not compile:
         return
     # As torch's inductor and Triton look for one.
-    language, names = ("C", ("gcc", "clang")) if kind == "cuda" else ("C++", ("g++",))
-    names = ("clang++",) if kind != "cuda" and sys.platform == "darwin" else names
-    named = os.environ.get("CC" if kind == "cuda" else "CXX")
-    if not any(shutil.which(name) for name in ((named,) if named else names)):
+    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
+    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
+    names = os.environ.get(variable, "").split()[:1] or usual.split()
+    if not any(map(shutil.which, names)):
         raise Mistake(
-            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {named or ' or '.join(names)} "
-            "on this machine: install one, or use model.compile=false"
+            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
+            f"on this machine: install one, name another in {variable}, or use model.compile=false"
         )
     if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
         raise Mistake(
