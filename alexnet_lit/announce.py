@@ -38,7 +38,7 @@ def announce_data(parts: Parts) -> None:
 
 def introduce(parts: Parts) -> None:
     """Tell TensorBoard what begins here. It knows of a run that goes on."""
-    if parts.resume is not None or not parts.config.logger:
+    if parts.resume is not None or not parts.config.get("logger"):
         return
     config, made = parts.config, origin(parts.folder)
     typed, versions = made["overrides"], made["versions"]
@@ -65,7 +65,7 @@ def conclude(parts: Parts, result: Result) -> None:
     checkpoints = parts.checkpoints
     last = checkpoints.last if checkpoints.last.exists() else None
     checkpoint = checkpoints.best if checkpoints.chosen else last
-    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
+    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.get("logger") else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
     places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}

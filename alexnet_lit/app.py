@@ -73,6 +73,7 @@ def _command(place: Place) -> int:
         # Hydra reads its options before or after all overrides, not between them.
         arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
         _check_arguments(arguments, place)
+        arguments = [argument if argument.startswith("-") else composition.choose(argument) for argument in arguments]
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
             return 0
@@ -116,9 +117,6 @@ def _check_arguments(arguments: Sequence[str], place: Place) -> None:
             override = parser.parse_override(argument)
         except HydraException as error:
             raise explain_override(argument) from error
-        is_group = (composition.CONF / override.key_or_group).is_dir()
-        if is_group and override.value() is None and not override.is_delete():
-            raise Mistake(f"{argument}: of a group a choice is named: leave it out, or see --help")
         if override.key_or_group == "sweep" and override.is_sweep_override():
             raise Mistake(f"{argument}: a ready sweep is several runs already: name one of them")
 

@@ -39,15 +39,19 @@ def sized(config: DictConfig, folder: Path) -> DictConfig:
     """
     if config.get("budget") is None or config.trainer.fast_dev_run:
         return config
-    began = time.monotonic()
+    started = time.monotonic()
     budget = seconds(config.budget)
     _check(config)
+    laid_out = config.copy()
+    _put(laid_out, {"trainer.val_check_interval": 1, "trainer.check_val_every_n_epoch": None})
+    prepare(laid_out, folder)  # what is wrong with the run is told before its speed is measured
+    began = time.monotonic()
     with TemporaryDirectory(dir=folder, prefix=".trial_") as scratch:
         parts = ready(prepare(trial_of(config), Path(scratch)))
         log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
         speeds = measured(parts, most=min(30.0, budget * _SPARE))
     overhead = time.monotonic() - began - speeds.measured  # which the run itself begins with once more
-    left = (1 - _SPARE) * budget - (time.monotonic() - began) - overhead
+    left = (1 - _SPARE) * budget - (time.monotonic() - started) - overhead
     changes, told = lay_out(config, parts.data, speeds, left)
     log.info("        %s", told)
     again = " ".join(f"{key}={show(value)}" for key, value in changes.items())

@@ -7,14 +7,18 @@ import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
+from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
@@ -68,6 +72,20 @@ def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
     return str(cache["path"])
 
 
+def claim_folder(folder: Path) -> None:
+    """Take the folder that hydra.run.dir names for a new run. Raises: Mistake if it holds one already."""
+    if str(folder) in _claimed.values():
+        return
+    held = {path.name for path in folder.iterdir()}
+    files = {".hydra", "checkpoints", "result.json", "train.log", "multirun.yaml"}
+    if held & files or any(name.startswith("events.out.tfevents.") for name in held):
+        raise Mistake(
+            f"hydra.run.dir={folder}: holds a run already: name another folder, or go on with that one by ckpt={folder}"
+        )
+    if not held:
+        _claimed["", "", str(folder)] = str(folder)
+
+
 def forget_folders() -> None:
     """Let the next run in this process have a folder of its own."""
     _claimed.clear()
@@ -104,6 +122,28 @@ def safe(text: str) -> str:
     return re.sub(r"-*[^\w.+-]+-*", "-", text, flags=re.ASCII)
 
 
+def choose(argument: str) -> str:
+    """The same override, but that null for a group with the choice `none` names that one.
+
+    Raises: Mistake for a group that is given what is no name.
+    """
+    group, _, typed = argument.lstrip("+").partition("=")
+    if not group or not typed or not (CONF / group).is_dir():
+        return argument
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException as error:
+        raise explain_override(argument) from error
+    values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if None in values and "none" in names and not isinstance(value, list):
+        return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
+    if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
+        way_out = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
+        raise Mistake(f"{argument}: of a group a choice is named: {way_out}")
+    return argument
+
+
 def compose(*overrides: str) -> DictConfig:
     """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`.
 
@@ -113,7 +153,7 @@ def compose(*overrides: str) -> DictConfig:
     if not all(isinstance(override, str) for override in overrides):
         raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')
     try:
-        return _compose(overrides)
+        return _compose([choose(override) for override in overrides])
     except OverrideParseException as error:
         raise explain_override(error.override) from error
     except (HydraException, OmegaConfBaseException) as error:
@@ -157,8 +197,13 @@ def suggest(key: str) -> str:
         return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
     names = _leaves(known())
     group, _, last = key.rpartition(".")
+    if group and last in known() and (CONF / last).is_dir():
+        return f"did you mean the group, {last}=...?"
     siblings = [name for name in names if group and name.startswith(f"{group}.")]
     near = [name for name in names if name.split(".")[-1] == last]
+    near = near or [name for name in siblings if _close(last, [name.split(".")[-1]], 0.9)]
+    if not near and (choices := _choices_taking(key)):
+        return f"{' and '.join(choices)} {'take' if len(choices) > 1 else 'takes'} it: write +{key}=..."
     near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
     near = near or _close(key, names)
@@ -177,8 +222,23 @@ def _choices_with(key: str) -> list[str]:
     return [f"{group}={file.stem}" for file in files if {key, rest} & {*_leaves(DictConfig(OmegaConf.load(file)))}]
 
 
-def _close(word: str, known: Sequence[str]) -> list[str]:
-    return difflib.get_close_matches(word, known, n=2, cutoff=0.65)
+def _choices_taking(key: str) -> list[str]:
+    """The choices of a group whose class, a library's, has this argument, though its file does not list it."""
+    group, _, rest = key.partition(".")
+    parent, _, last = rest.rpartition(".")
+    taking = []
+    for file in sorted((CONF / group).glob("*.yaml")) if last else []:
+        config = OmegaConf.load(file)
+        node = OmegaConf.select(config, parent) if parent else config
+        target = str(node.get("_target_", "")) if isinstance(node, DictConfig) else ""
+        # Those of this package have no arguments but the listed ones.
+        if target.partition(".")[0] not in ("", "alexnet_lit") and last in signature(get_object(target)).parameters:
+            taking.append(f"{group}={file.stem}")
+    return taking
+
+
+def _close(word: str, known: Sequence[str], cutoff: float = 0.65) -> list[str]:
+    return difflib.get_close_matches(word, known, n=2, cutoff=cutoff)
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[str]:

@@ -4,6 +4,7 @@ import functools
 import inspect
 import re
 import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,11 +30,15 @@ _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
 
 
-def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> Any:
+def make(
+    config: DictConfig, path: str, *, target: Any = None, types: Mapping[str, Any] | None = None, **more: Any
+) -> Any:
     """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
 
-    `target` stands in where the node needs no `_target_`, as its class is always the same.
-    Raises: Mistake for a key that the target does not take, a value of the wrong type, or one that it refuses.
+    `target` stands in where the node needs no `_target_`, as its class is always the same. types: of arguments of
+    which the target's own annotations say too little.
+    Raises: Mistake for a key that the target does not take or the run sets itself, a value of the wrong type, or one
+    that the target refuses.
     """
     node = OmegaConf.select(config, path)
     try:
@@ -44,7 +49,10 @@ def make(config: DictConfig, path: str, *, target: Any = None, **more: Any) -> A
             key = min(lacking)
             raise Mistake(f"{key}: has to be given: add {key}=...")
         arguments = {key: value for key, value in plain(node).items() if not key.startswith("_")}
-        _check(target, arguments, path)
+        if taken := sorted(arguments.keys() & more):
+            way_out = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
+            raise Mistake(f"{path}.{taken[0]}={show(arguments[taken[0]])}: the run sets it itself: {way_out}")
+        check_arguments(target, arguments, path, types or {})
         if "_target_" not in node:
             return target(**arguments, **more)
         # Nested nodes are built by Hydra; the object itself here, so that `more` may hold what no config can.
@@ -70,17 +78,20 @@ def _mistake(error: BaseException, path: str) -> BaseException:
     return error
 
 
-def _check(target: Any, arguments: dict[str, Any], path: str) -> None:
-    """Compare keys and values with the signature of any class, our own or a library's, before it is called."""
+def check_arguments(target: Any, arguments: dict[str, Any], path: str, types: Mapping[str, Any]) -> None:
+    """Compare keys and values with the signature of any class, our own or a library's, before it is called. `types`
+    go before its annotations. Raises: Mistake.
+    """
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = _hints(target)
+    hints = {**_hints(target), **types}
     for key, value in arguments.items():
         if key not in parameters:
             if takes_any:
                 continue  # a base class checks the rest
             raise Mistake(f"{path}.{key}: there is no such key: {suggest(f'{path}.{key}')}")
-        if isinstance(value, dict | list):
+        nested = isinstance(value, dict) and "_target_" in value
+        if nested or (isinstance(value, dict | list) and key not in types):
             continue  # nested objects are checked when they are built, and the library knows its own lists
         try:
             TypeAdapter(hints.get(key, Any), config=_ANY_TYPE).validate_python(value, strict=True)

@@ -6,21 +6,24 @@ from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 
 
-def limited(images: int, limit: float | int, batch_size: int) -> int:
-    """How many of the images lightning's limit_*_batches lets through: so many batches, or such a share of them."""
-    batches = -(-images // batch_size)
-    return min(images, (limit if isinstance(limit, int) else int(batches * limit)) * batch_size)
+def limited_batches(batches: int, limit: float | int | None) -> int:
+    """How many of them one of lightning's limit_*_batches lets through: so many, or such a share; null for all."""
+    if isinstance(limit, int):
+        return min(batches, limit)
+    return batches if limit is None else int(batches * limit)
+
+
+def limited(images: int, limit: float | int | None, batch_size: int) -> int:
+    """How many of the images that leaves."""
+    return min(images, limited_batches(-(-images // batch_size), limit) * batch_size)
 
 
 def epoch_batches(trainer: DictConfig, data: ImageData) -> int:
     """Training batches of an epoch."""
     batches = -(-data.sizes["train"] // data.batch_size)
-    limit = trainer.overfit_batches or trainer.limit_train_batches
     if trainer.fast_dev_run:
-        return int(trainer.fast_dev_run)
-    if isinstance(limit, int):
-        return min(batches, limit)
-    return int(batches * limit) if isinstance(limit, float) else batches
+        return min(batches, int(trainer.fast_dev_run))
+    return limited_batches(batches, trainer.overfit_batches or trainer.limit_train_batches)
 
 
 def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
@@ -28,10 +31,11 @@ def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
     batches = epoch_batches(trainer, data)
     if trainer.fast_dev_run:
         return batches, 1
-    epochs = trainer.max_epochs if isinstance(trainer.max_epochs, int) and trainer.max_epochs > 0 else 1
+    endless = trainer.max_epochs in (None, -1)
+    epochs = 1 if endless else trainer.max_epochs
     steps = -(-batches // trainer.accumulate_grad_batches) * epochs
-    if isinstance(trainer.max_steps, int) and trainer.max_steps > 0:
-        steps = trainer.max_steps if trainer.max_epochs == -1 else min(steps, trainer.max_steps)
+    if trainer.max_steps != -1:
+        steps = trainer.max_steps if endless else min(steps, trainer.max_steps)
     return max(1, steps), epochs
 
 

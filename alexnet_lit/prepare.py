@@ -5,21 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Trainer, seed_everything
-from lightning.pytorch.callbacks import EarlyStopping
+from lightning import Callback, Trainer, seed_everything
+from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 from torch import nn
 
 from alexnet_lit import distributed, watch
-from alexnet_lit.checkpoints import AtomicFile, Checkpoints
+from alexnet_lit.checkpoints import Checkpoints
 from alexnet_lit.config import plain
 from alexnet_lit.continued import Restored, check_continues, keep_split, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_measured, check_root, follow, make
-from alexnet_lit.length import check_limits, epoch_batches
+from alexnet_lit.length import check_limits
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
+from alexnet_lit.trainer import build_trainer, check_batches, settle_trainer
 from alexnet_lit.watch import log
 
 
@@ -49,21 +50,20 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config = config.copy()
     config.paths.run = str(folder)
     place = distributed.here()
-    kind, ranks = _devices(config, place)
-    _check_clipping(config)
+    kind, ranks = settle_trainer(config, place)
     check_limits(config.trainer)
+    if config.ckpt is not None and config.trainer.fast_dev_run:
+        raise Mistake(
+            f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
+            "continues one: leave one of them out"
+        )
     resume, saved = read_continued(config.ckpt)
     if saved is not None:
         config = keep_split(config, saved)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
-    _check_accumulation(config, kind)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
-    names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
-    chosen = [make(config, f"callbacks.{name}") for name in names]
-    for name, callback in zip(names, chosen, strict=True):
-        if isinstance(callback, EarlyStopping):
-            check_measured(callback.monitor, f"callbacks.{name}.monitor", config, data)
+    chosen = _callbacks(config, data)
     distributed.check_split(
         module.net,
         config.trainer.strategy,
@@ -77,7 +77,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         check_continues(saved, module, chosen, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
-    _check_validation(config.trainer, epoch_batches(config.trainer, data))
+    check_batches(config, data)
     speed = watch.Speed()
     picture = watch.Picture(watch.History(), path=folder / "curves.png", title=folder.name)
     checkpoints = make(
@@ -91,14 +91,12 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     )
     onlookers = [Restored(), watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
     keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
-    trainer = make(
+    trainer = build_trainer(
         config,
-        "trainer",
+        place,
         callbacks=[*onlookers, *keepers, *chosen],
-        logger=[picture.history, *([make(config, "logger")] if config.logger else [])],
-        plugins=[AtomicFile(), distributed.Surroundings(place)],
-        default_root_dir=str(folder),
-        **distributed.arguments(place, kind=kind, strategy=config.trainer.strategy),
+        logger=[picture.history, *([make(config, "logger")] if config.get("logger") else [])],
+        folder=folder,
     )
     device = distributed.describe(kind, ranks, config.trainer.num_nodes)
     return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks)
@@ -118,23 +116,6 @@ def message_to_ranks(config: DictConfig, folder: Path) -> dict[str, Any]:
     return {"config": plain(told), "folder": str(folder)}
 
 
-def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
-    """Put what `auto` stands for into config.trainer; the kind of device and how many ranks there will be."""
-    trainer = config.trainer
-    devices, trainer.num_nodes = distributed.follow(place, trainer.devices, trainer.num_nodes)
-    kind, trainer.devices = distributed.resolve(trainer.accelerator, devices)
-    trainer.precision = distributed.resolve_precision(trainer.precision, kind)
-    trainer.accelerator = kind
-    ranks = place.ranks if place.starter else trainer.devices
-    shares = distributed.shares(trainer.strategy, ranks)
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % shares:
-        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
-        raise Mistake(
-            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {shares}"
-        )
-    return kind, ranks
-
-
 def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
     """Refuse batches in which images that are to be mixed would be torn apart, or ranks left without any."""
     together = data.augment.mix.together * shares
@@ -146,35 +127,15 @@ def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
         )
 
 
-def _check_clipping(config: DictConfig) -> None:
-    """Refuse what Lightning would refuse at the first step: a scaler's factor is taken out within a fused step only."""
-    trainer = config.trainer
-    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and config.optimizer.get("fused"):
-        raise Mistake(
-            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
-            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
-        )
-
-
-def _check_accumulation(config: DictConfig, kind: str) -> None:
-    """Refuse gradients that are added up in a CUDA graph, whose next forward pass writes over what is there."""
-    compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
-    if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
-        raise Mistake(
-            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
-            "use model.compile=true, or a larger data.batch_size"
-        )
-
-
-def _check_validation(trainer: DictConfig, batches: int) -> None:
-    """Refuse what Lightning would refuse once data is read: to validate after more batches than an epoch has."""
-    interval = trainer.val_check_interval
-    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
-    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
-        raise Mistake(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
-            f"use at most {batches}, or 1.0 for once an epoch"
-        )
+def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
+    """Those of the group; null switches one off. Raises: Mistake if one looks at what the run does not measure."""
+    nodes = config.get("callbacks") or {}
+    made = {name: make(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
+    for name, callback in made.items():
+        if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
+            check_measured(monitor, f"callbacks.{name}.monitor", config, data)
+    bar = config.trainer.enable_progress_bar
+    return [callback for callback in made.values() if bar or not isinstance(callback, ProgressBar)]
 
 
 def _objective(config: DictConfig, data: ImageData) -> str | None:

@@ -14,6 +14,7 @@ from lightning import Trainer
 from alexnet_lit.config import home, typed_overrides
 from alexnet_lit.errors import writing
 from alexnet_lit.lit import Classifier
+from alexnet_lit.resume import PART, RESULT, under_way
 from alexnet_lit.watch import History, Speed
 
 Result = dict[str, Any]
@@ -56,12 +57,50 @@ def origin(folder: Path) -> dict[str, Any]:
 _PACKAGES = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
 
 
+def expect_result(folder: Path) -> None:
+    """Note that a run that has a result goes on. It stays until there is another; meanwhile the run is `under_way`, and
+    for good if its process is killed.
+    """
+    if (folder / RESULT).exists():
+        (folder / PART).touch()
+
+
+def answered(folder: Path) -> Result | None:
+    """The result, if the run has ended with one since it was last expected."""
+    file = folder / RESULT
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() and not under_way(folder) else None
+
+
+def keep_result(result: Result, folder: Path) -> bool:
+    """Write it, but never let a failure take the place of a run that completed, nor a stop before anything was saved.
+    Whether it was written.
+    """
+    if under_way(folder) and result["status"] != "completed":
+        complete = json.loads((folder / RESULT).read_text(encoding="utf-8"))["status"] == "completed"
+        if complete and (result["status"] == "failed" or not _saved(folder)):
+            return False
+    write_result(result, folder)
+    return True
+
+
+def forget_expected(folder: Path) -> None:
+    """Take the earlier result for the last word again, if the run has not saved a step since."""
+    if under_way(folder) and not _saved(folder):
+        (folder / PART).unlink()
+
+
+def _saved(folder: Path) -> bool:
+    """Whether the run has saved a step since its result was expected."""
+    last = folder / "checkpoints" / "last.ckpt"
+    return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
+
+
 def write_result(result: Result, folder: Path) -> None:
     """Write <folder>/result.json, whole or not at all. Raises: Mistake where the disk refuses."""
-    part = folder / "result.json.part"
-    with writing(folder / "result.json"):
+    part = folder / PART
+    with writing(folder / RESULT):
         part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(folder / "result.json")
+        part.replace(folder / RESULT)
 
 
 @functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile

@@ -9,6 +9,8 @@ from pathlib import Path
 from alexnet_lit.config import last_record
 from alexnet_lit.errors import Mistake
 
+RESULT = "result.json"
+PART = "result.json.part"  # in the place of the result that a run is to have which goes on from one
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
 # What a checkpoint has the state of, so that another value would have no effect or no meaning.
 _FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"} | {
@@ -63,12 +65,14 @@ def finished(arguments: Sequence[str]) -> Path | None:
     """The run that `ckpt=` names if it is complete and nothing typed beside it asks for more."""
     value = _checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
-    result = folder / "result.json" if folder else None
     groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
     more = groups & {"trainer", "callbacks"}  # they decide when a run ends
-    if result is None or not result.is_file() or more:
+    if folder is None or under_way(folder) or more:
         return None
-    return folder if json.loads(result.read_text(encoding="utf-8"))["status"] == "completed" else None
+    result = folder / RESULT
+    return (
+        folder if result.is_file() and json.loads(result.read_text(encoding="utf-8"))["status"] == "completed" else None
+    )
 
 
 def _checkpoint(arguments: Sequence[str]) -> str:
@@ -88,3 +92,8 @@ def program(name: str) -> str:
     here = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found).parent == here.parent else str(here)
+
+
+def under_way(folder: Path) -> bool:
+    """Whether a run that had a result has gone on since: it is at work still, or was killed."""
+    return (folder / PART).exists()

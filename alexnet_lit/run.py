@@ -1,6 +1,5 @@
 """One run: build everything, fit, test the best checkpoint once, and write what a run leaves behind."""
 
-import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +15,7 @@ from alexnet_lit.config import plain
 from alexnet_lit.errors import Diverged, Interrupted, Mistake, exits_raised, reason_of
 from alexnet_lit.factory import follow, read_checkpoint
 from alexnet_lit.prepare import Parts, message_to_ranks, prepare, ready
-from alexnet_lit.result import Result, collect, write_result
+from alexnet_lit.result import Result, answered, collect, expect_result, forget_expected, keep_result
 from alexnet_lit.watch import log
 
 
@@ -38,11 +37,14 @@ def run(config: DictConfig, folder: Path) -> Result:
             announce_data(parts)
         log.info("images from %s", parts.data.origin)
         told = message_to_ranks(follow(config, parts.data), folder)
-        if crew is None:
-            return _spread(parts, told) if parts.ranks > 1 else _train(parts)
-        crew.tell(told)
-        crew.settle()
-        return _train(parts)
+        if crew is not None:
+            crew.tell(told)
+            crew.settle()
+        expect_result(folder)
+        try:
+            return _spread(parts, told) if crew is None and parts.ranks > 1 else _train(parts)
+        finally:
+            forget_expected(folder)
 
 
 def take_part() -> Result:
@@ -105,7 +107,6 @@ def _telling(folder: Path) -> Iterator[None]:
 def _train(parts: Parts) -> Result:
     """Fit, test, and tell."""
     trainer, module, data = parts.trainer, parts.module, parts.data
-    (parts.folder / "result.json").unlink(missing_ok=True)  # only a run that ended has one
     status: str = "failed"
     reason: dict[str, Any] = {}
     try:
@@ -133,14 +134,14 @@ def _train(parts: Parts) -> Result:
             trainer=trainer,
             speed=parts.speed,
             device=parts.device,
-            precision=str(parts.config.trainer.precision),
+            precision=str(trainer.precision),
         )
         result |= reason
         if trainer.is_global_zero:
             try:
-                write_result(result, parts.folder)
-                parts.picture.draw()
-                watch.tell_board(trainer.loggers, plain(parts.config), result)
+                if keep_result(result, parts.folder):
+                    parts.picture.draw()
+                    watch.tell_board(trainer.loggers, plain(parts.config), result)
             except Mistake as mistake:  # the disk
                 if not reason:
                     raise
@@ -168,15 +169,13 @@ def _test(parts: Parts) -> None:
 
 def _spread(parts: Parts, told: dict[str, Any]) -> Result:
     """Do the job in one process a device, and wait."""
-    answer = parts.folder / "result.json"
-    answer.unlink(missing_ok=True)
     watch.close_log()  # rank 0 writes train.log from here on
     ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
     watch.open_log(parts.folder / "train.log", speak=True)
     failure = ended.failure
     if failure and failure.mistake:
         raise Mistake(failure.reason)
-    if ended.asked and not answer.exists():
+    if ended.asked and answered(parts.folder) is None:
         log.info("interrupted")
     elif failure:
         log.error("failed: %s", failure.reason)
@@ -185,10 +184,8 @@ def _spread(parts: Parts, told: dict[str, Any]) -> Result:
 
 def _last_words(folder: Path, ranks: int, failure: distributed.Failure | None, status: str = "failed") -> Result:
     """What is left to say of a run that was ended before it could tell. `failure`: why, where that is known."""
-    answer = folder / "result.json"
-    told = json.loads(answer.read_text(encoding="utf-8")) if answer.exists() else None
-    result = Result(told or {"status": status, "world_size": ranks})
+    result = answered(folder) or {"status": status, "world_size": ranks}
     if result["status"] == "failed":
         result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
-    write_result(result, folder)
+    keep_result(result, folder)
     return result

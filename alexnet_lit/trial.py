@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, open_dict
 
 from alexnet_lit import distributed
 from alexnet_lit.errors import Mistake, exits_raised
@@ -108,9 +108,9 @@ def try_out(parts: Parts, most: float) -> None:
 def trial_of(config: DictConfig) -> DictConfig:
     """The run, but that it goes on until it is stopped, and leaves nothing."""
     config = config.copy()
-    config.budget = config.logger = None
-    config.scheduler = _STILL
-    config.callbacks = {name: node for name, node in (config.callbacks or {}).items() if name in _AT_WORK}
+    at_work = {name: node for name, node in (config.get("callbacks") or {}).items() if name in _AT_WORK}
+    with open_dict(config):
+        config.update({"budget": None, "logger": None, "scheduler": _STILL, "callbacks": at_work})
     few = min(4, config.trainer.limit_val_batches) if isinstance(config.trainer.limit_val_batches, int) else 4
     endless = {"max_epochs": -1, "max_steps": -1, "max_time": None, "check_val_every_n_epoch": None}
     quiet = {"enable_checkpointing": False, "enable_progress_bar": False, "profiler": None}

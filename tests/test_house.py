@@ -50,7 +50,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),
-        "result": ("errors config lit watch", "lightning"),
+        "result": ("errors config resume lit watch", "lightning"),
         "sweep": (
             "errors groups terminal resume config distributed watch",
             "torch hydra omegaconf filelock rich optuna submitit hydra_plugins",
@@ -59,6 +59,10 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     {
         "saved": ("errors ckpt data lit factory", "torch omegaconf"),
         "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
+        "trainer": (
+            "errors mistakes config data distributed checkpoints length factory",
+            "pydantic lightning omegaconf",
+        ),
     },
     {
         "facade": ("lazy config factory saved", ""),
@@ -68,7 +72,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
-            "errors mistakes config data distributed watch checkpoints lit length factory continued",
+            "errors mistakes config data distributed watch checkpoints lit factory continued trainer",
             "torch lightning omegaconf",
         ),
     },

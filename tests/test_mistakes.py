@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from alexnet_lit import compose, distributed
 from alexnet_lit.errors import Mistake
@@ -43,6 +45,14 @@ TYPED = [
         "optimizer.momentum: there is no such key: optimizer=muon and optimizer=sgd have it",
     ),
     (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
+    (["logger=false"], "logger=false: of a group a choice is named: use one of csv, none, tensorboard"),
+    (["data=1"], "data=1: of a group a choice is named: use one of fashion_mnist, image_folder, sample"),
+    (["model=true"], "model=true: of a group a choice is named: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
+    (["-m", "model=true,1"], "model=true,1: of a group a choice is named: use one of alexnet"),
+    (
+        ["callbacks=[ema,null]"],
+        "callbacks=[ema,null]: of a group a choice is named: use one of default, early_stopping",
+    ),
     # Sweeps
     (["-m", "model.lnr=true,false"], "error: model.lnr: there is no such key: did you mean model.lrn? (no job was"),
     (
@@ -56,6 +66,56 @@ TYPED = [
     (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
     # Schedules
     (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
+    # The trainer, by Lightning's own judgement
+    (
+        ["trainer.precision=16-mixed", "optimizer.fused=false", "trainer.accelerator=cpu"],
+        "trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead: use trainer.precision=bf16-mixed, or",
+    ),
+    (
+        ["trainer.precision=fp8"],
+        "trainer.precision=fp8: should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
+    ),
+    (["trainer.max_epochs=0"], "trainer.max_epochs=0: should be greater than or equal to 1"),
+    (["trainer.max_steps=0"], "trainer.max_steps=0: should be greater than or equal to 1"),
+    (["trainer.max_time=00:00:00:00"], "trainer.max_time=00:00:00:00: is no time to train in: use 00:01:00:00 for an"),
+    (["trainer.max_time=5m"], "trainer.max_time=5m: `Timer(duration='5m')` is not a valid duration"),
+    (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: should be greater than 0"),
+    (
+        ["data=sample", "data.image_size=65", "trainer.limit_train_batches=0.001"],
+        "trainer.limit_train_batches=0.001: of 25 train batches that is none: use a larger share, or a number of",
+    ),
+    (
+        ["data=sample", "data.image_size=65", "trainer.limit_val_batches=0.001"],
+        "trainer.limit_val_batches=0.001: of 7 val batches that is none",
+    ),
+    (
+        ["data=sample", "data.image_size=65", "trainer.limit_test_batches=0.1"],
+        "trainer.limit_test_batches=0.1: of 8 test batches that is none",
+    ),
+    (
+        ["data=sample", "data.image_size=65", "trainer.overfit_batches=0.1"],
+        "trainer.overfit_batches=0.1: of 7 val batches that is none",
+    ),
+    (["trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps=-1: should be greater than or equal to 0"),
+    (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: should be greater than or equal to 1"),
+    (["trainer.profiler=fast"], "trainer.profiler=fast: When passing string value for the `profiler` parameter"),
+    (
+        ["trainer.check_val_every_n_epoch=null"],
+        "trainer.check_val_every_n_epoch=null: `val_check_interval` should be an integer or a time-based duration",
+    ),
+    (["budget=20s", "trainer.max_epochs=0"], "trainer.max_epochs=0: should be greater than or equal to 1"),
+    (["+trainer.logger=false"], "trainer.logger=false: the run sets it itself: use the group, logger=..."),
+    (["+trainer.callbacks=null"], "trainer.callbacks=null: the run sets it itself: use the group, callbacks=..."),
+    (["+trainer.plugins=null"], "trainer.plugins=null: the run sets it itself: leave it out"),
+    (["trainer.logger=false"], "trainer.logger: there is no such key: did you mean the group, logger=...?"),
+    (
+        ["trainer.min_epochs=2"],
+        "trainer.min_epochs: there is no such key: trainer=default takes it: write +trainer.min_",
+    ),
+    (
+        ["scheduler=plateau", "scheduler.threshold_mode=abs"],
+        "scheduler.threshold_mode: there is no such key: scheduler=plateau takes it: write +scheduler.threshold_mode=",
+    ),
     (
         ["scheduler=plateau", "trainer.limit_val_batches=0"],
         "scheduler.monitor=val/loss: the run does not measure it: use train/loss or train/acc",
@@ -75,6 +135,14 @@ TYPED = [
     (
         ["+trainer.min_steps=9", "trainer.max_steps=8"],
         "trainer.min_steps=9: the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more",
+    ),
+    (
+        ["data=sample", "data.image_size=65", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/f1"],
+        "callbacks.early_stopping.monitor=val/f1: the run does not measure it: use val/loss or val/acc",
+    ),
+    (
+        ["ckpt={tmp}", "trainer.fast_dev_run=true"],
+        "trainer.fast_dev_run=true: tries out a new run, and ckpt={tmp} cont",
     ),
     # Types
     (["callbacks.board.images=100"], "callbacks.board.images=100: should be less than or equal to 64"),
@@ -203,10 +271,6 @@ TYPED = [
                 "towers: does not compile parts, as model.compile asks for: use model.compile=false, or trainer.",
             ),
             (
-                ["trainer=towers", "trainer.precision=16-mixed", "optimizer.fused=false"],
-                "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own",
-            ),
-            (
                 ["trainer=towers", "optimizer=muon"],
                 "trainer.strategy=towers: Muon has to see whole matrices of weights: use optimizer=adamw or sgd, or tr",
             ),
@@ -299,11 +363,33 @@ def test_a_cuda_graph_adds_no_gradients_up(
     mode: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(distributed, "resolve", lambda *_: ("cuda", 1), raising=False)
-    monkeypatch.setattr(distributed, "check_split", _reached, raising=False)
+    monkeypatch.setattr("alexnet_lit.trainer.build_trainer", _reached)
     typed = ("trainer.accumulate_grad_batches=2", f"model.compile={mode}", "trainer.precision=32-true")
     line = "trainer.accumulate_grad_batches=2: model.compile=reduce-overhead can't add gradients up on a GPU: use model"
     with pytest.raises(Mistake if refused else Reached, match=line if refused else None):
         prepare(compose("data=sample", *typed), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "line"),
+    [("cpu", r"model\.compile=true: needs a C\+\+ compiler"), ("cuda", r"model\.compile=true: needs a C compiler")],
+)
+def test_no_compiler(kind: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "resolve", lambda *_: (kind, 1), raising=False)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for name in ("CC", "CXX"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(Mistake, match=line):
+        prepare(compose("data=sample", "model.compile=true"), tmp_path)
+
+
+def test_towers_leave_out_no_steps_of_their_own() -> None:
+    line = "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own"
+    net, one = nn.Linear(1, 1), nn.Parameter(torch.zeros(1))
+    with pytest.raises(Mistake, match=line):
+        distributed.check_split(
+            net, "towers", ranks=2, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[]
+        )
 
 
 class Reached(Exception):

@@ -141,7 +141,9 @@ class ImageData(LightningDataModule):
         """Batches of training images in an order of their own each epoch, augmented."""
         mix = self.augment.mix
         images = self._on_device("train")
-        order = Order(len(images[0]), seed=self.seed, shuffle=True, draws=self.augment.draws, betas=mix.betas)
+        # The same images again and again are the point of overfit_batches.
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        order = Order(len(images[0]), seed=self.seed, shuffle=shuffle, draws=self.augment.draws, betas=mix.betas)
         return self._batches(images, order, together=mix.together)
 
     def val_dataloader(self) -> Batches:

@@ -12,6 +12,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.groups import key_by_key
+from alexnet_lit.resume import under_way
 
 PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder when it starts: the whole config and what was typed
 
@@ -71,7 +72,7 @@ def read_job(folder: Path) -> Job:
         number=int(_number(folder) or 0),
         folder=folder,
         overrides=key_by_key(typed_overrides(folder)),
-        result=json.loads(result.read_text(encoding="utf-8")) if result.is_file() else {},
+        result=json.loads(result.read_text(encoding="utf-8")) if result.is_file() and not under_way(folder) else {},
     )
 
 

@@ -3,8 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from hydra.types import RunMode
 from omegaconf import OmegaConf
 
+from alexnet_lit.config import claim_folder
 from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake
 from alexnet_lit.resume import MULTIRUN
@@ -78,15 +80,21 @@ def _move(job: Job, to: Path) -> None:
     job.folder.rename(place)
 
 
-def record(folder: Path) -> str | None:
+def record(folder: Path, *, mode: RunMode) -> str | None:
     """Where Hydra keeps a run's config, below its folder: nowhere if it has one, as a job goes on with that. Of several
     processes of a job rank 0 keeps it.
+
+    Raises: Mistake for a run, not a job of a sweep, that would be written over another.
     """
+    if mode == RunMode.RUN:
+        claim_folder(folder)
     return None if here().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
 OmegaConf.register_new_resolver("alexnet_lit.later", lambda first, number: first + number, replace=True)
 # Hydra asks twice, before it writes the first of these files.
 OmegaConf.register_new_resolver(
-    "alexnet_lit.record", lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir)), replace=True
+    "alexnet_lit.record",
+    lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir), mode=_root_.hydra.mode),
+    replace=True,
 )

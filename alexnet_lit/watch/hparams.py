@@ -70,19 +70,17 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> d
 
     TensorBoard first shows the columns that are said to differ: the keys that a sweep names its folders after.
     """
-    typed = dict(_split(override) for override in result["overrides"])
+    typed = dict(_split(override) for override in result["overrides"] if not override.startswith("~"))
     more = {key: _value(config, key, text) for key, text in typed.items() if not key.startswith(_NO_COLUMN)}
     kinds = {**{key: _kind(value) for key, value in more.items()}, **COLUMNS}
     start = SessionStartInfo()
     for key, kind in kinds.items():
         value = _value(config, key, typed.get(key))
-        if value is None:
-            continue
-        if kind is bool:
-            start.hparams[key].bool_value = bool(value)
-        elif kind is float:
+        if kind is bool and isinstance(value, bool):
+            start.hparams[key].bool_value = value
+        elif kind is float and isinstance(value, int | float):
             start.hparams[key].number_value = float(value)
-        else:
+        elif kind is str and value is not None:
             start.hparams[key].string_value = str(value).lower() if isinstance(value, bool) else str(value)
     differ = [key for key in typed if f"{key}-" in folder] or typed
     columns = [HParamInfo(name=key, type=_TYPES[kind], differs=key in differ) for key, kind in kinds.items()]

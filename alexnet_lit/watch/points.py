@@ -9,7 +9,7 @@ from alexnet_lit.watch.finite import check_loss
 
 class Points(Callback):
     """Logs `module.take_point()` every `every` steps and with the last of an epoch and of the run, to all loggers,
-    at that step.
+    at that step; with every=0 with these last ones alone.
 
     Raises: Diverged out of `fit` if the loss is no longer a number.
     """
@@ -26,7 +26,7 @@ class Points(Callback):
         """Log a point if it is time to."""
         step = trainer.global_step  # steps finished, this one included
         last = trainer.is_last_batch or step == trainer.max_steps
-        if step == self._step or (step % self.every and not last):
+        if step == self._step or (not last and (not self.every or step % self.every)):
             return
         values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
         check_loss(values["train/loss"], step)

@@ -44,6 +44,16 @@ def value(cell: Any) -> Any:
     return getattr(cell, cell.WhichOneof("kind"))
 
 
+def test_what_was_deleted_has_no_value(train: Train) -> None:
+    outcome = train(*TINY, "~optimizer.momentum", "optimizer.nesterov=false", "+optimizer.dampening=0")
+    assert (outcome.status, outcome.err) == (0, "")
+    _, rows = board(outcome.logs / "runs")
+    (row,) = rows.values()
+    assert "optimizer.momentum" not in row.hparams
+    assert value(row.hparams["optimizer.nesterov"]) is False
+    assert row.sessions[0].status == STATUS_SUCCESS
+
+
 def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
     sweep = sweep_of(train(*TINY, "-m", "model.lrn=true,false", "optimizer=sgd,adamw", "data.augment.crop=0.9"))
 

@@ -1,0 +1,208 @@
+"""lightning.Trainer, and its judgement of each of its arguments before anything rests on them."""
+
+import inspect
+import os
+import shutil
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_type_hints
+
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import Field
+
+from alexnet_lit import distributed
+from alexnet_lit.checkpoints import AtomicFile
+from alexnet_lit.config import known, plain
+from alexnet_lit.data import ImageData
+from alexnet_lit.errors import Mistake
+from alexnet_lit.factory import check_arguments, make
+from alexnet_lit.length import epoch_batches, limited_batches
+from alexnet_lit.mistakes import show
+
+_COUNT = Annotated[int, Field(ge=1)]
+_LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
+# Other names of these that Lightning takes.
+_ALIASES = {16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", 32: "32-true", "32": "32-true", None: "32-true"}
+_ALIASES |= {64: "64-true", "64": "64-true"}
+# What Lightning's annotations leave out: values with which a run trains nothing, or fails when it is at work.
+_TYPES: dict[str, Any] = {
+    **get_type_hints(Trainer.__init__),
+    "precision": Literal[
+        *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+        *("transformer-engine", "transformer-engine-float16"),
+    ],
+    "max_epochs": _COUNT | Literal[-1] | None,
+    "max_steps": _COUNT | Literal[-1],
+    "limit_train_batches": Annotated[float, Field(gt=0, le=1)] | _COUNT | None,
+    "limit_val_batches": _LIMIT,
+    "limit_test_batches": _LIMIT,
+    "limit_predict_batches": _LIMIT,
+    "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
+    "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | dict[str, int] | None,
+    "check_val_every_n_epoch": _COUNT | None,
+    "log_every_n_steps": Annotated[int, Field(ge=0)] | None,
+    "accumulate_grad_batches": _COUNT,
+    "gradient_clip_val": Annotated[float, Field(ge=0)] | None,
+    "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
+    "enable_checkpointing": bool,
+    "enable_progress_bar": bool,
+    "devices": Any,  # judged with the devices that there are
+}
+# What `distributed.arguments` makes of them is what the trainer gets.
+_PLACED = ("devices", "num_nodes", "strategy")
+# Never a person's.
+_RUNS = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
+
+
+def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
+    """Put what `auto`, null and short names stand for into config.trainer; the kind of device, and how many ranks.
+
+    Lightning judges all values here, before anything rests on them.
+    Raises: Mistake for what it refuses or would quietly replace, and for a run that would train nothing.
+    """
+    trainer = config.trainer
+    with open_dict(trainer):
+        for key in known().trainer.keys() - trainer.keys():  # ~trainer.max_time means what Lightning does without it
+            trainer[key] = inspect.signature(Trainer).parameters[key].default
+    trainer.precision = _ALIASES.get(trainer.precision, trainer.precision)
+    check_arguments(Trainer, plain(_without(trainer, "_target_", *_RUNS)), "trainer", _TYPES)
+    kind, ranks = _devices(config, place)
+    _check_clipping(config)
+    _check_compilation(config, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # what they say is refused below, or said again when the run is built
+        judged = _judged(config, place)
+    if judged.precision != trainer.precision:
+        raise Mistake(
+            f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {judged.precision} instead: "
+            f"use trainer.precision={judged.precision}, or 32-true"
+        )
+    for timer in judged.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+        if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
+            raise Mistake(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
+    trainer.log_every_n_steps = judged.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
+    if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
+        trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
+    return kind, ranks
+
+
+def build_trainer(
+    config: DictConfig, place: distributed.Place, *, callbacks: list[Callback], logger: list[Logger], folder: Path
+) -> Trainer:
+    """The run's trainer, of a config that is settled. Without a progress bar among the callbacks it has none."""
+    settings = _without(config.trainer, *_PLACED)
+    settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
+    trainer: Trainer = make(
+        OmegaConf.create({"trainer": settings}),
+        "trainer",
+        types=_TYPES,
+        callbacks=callbacks,
+        logger=logger,
+        barebones=False,
+        plugins=[AtomicFile(), distributed.Surroundings(place)],
+        default_root_dir=str(folder),
+        **distributed.arguments(place, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
+    )
+    return trainer
+
+
+def check_batches(config: DictConfig, data: ImageData) -> None:
+    """Refuse what Lightning would refuse once data is read: shares of the batches that come to none, and to validate
+    after more batches than an epoch has.
+    """
+    trainer = config.trainer
+    splits: dict[str, Literal["train", "val", "test"]] = {"train": "train", "val": data.validate, "test": "test"}
+    for stage, split in splits.items():
+        overfit = trainer.overfit_batches and stage != "test"
+        key = "overfit_batches" if overfit else f"limit_{stage}_batches"
+        batches = -(-data.sizes[split] // data.batch_size)
+        if batches and trainer[key] and not trainer.fast_dev_run and not limited_batches(batches, trainer[key]):
+            raise Mistake(
+                f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
+                f"use a larger share, or a number of batches such as {key}=1"
+            )
+    batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
+    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
+    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
+        raise Mistake(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
+            f"use at most {batches}, or 1.0 for once an epoch"
+        )
+
+
+def _without(trainer: DictConfig, *keys: str) -> DictConfig:
+    return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
+
+
+def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
+    """A trainer of these settings and nothing else. Raises: Mistake that names the key that Lightning refuses."""
+    bare: dict[str, Any] = {"callbacks": [], "logger": [], "folder": Path()}
+    try:
+        return build_trainer(config, place, **bare)
+    except Mistake as mistake:
+        refusal = mistake
+    for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
+        alone = config.copy()
+        alone.trainer = {
+            **known().trainer,
+            **{own: config.trainer[own] for own in ("accelerator", "strategy", "precision", key)},
+        }
+        try:
+            build_trainer(alone, place, **bare)
+        except Mistake as mistake:
+            raise Mistake(f"trainer.{key}={show(config.trainer[key])}: {str(mistake).partition(': ')[2]}") from mistake
+    raise refusal
+
+
+def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
+    """Put what `auto` stands for into config.trainer; the kind of device and how many ranks there will be."""
+    trainer = config.trainer
+    devices, trainer.num_nodes = distributed.follow(place, trainer.devices, trainer.num_nodes)
+    kind, trainer.devices = distributed.resolve(trainer.accelerator, devices)
+    trainer.precision = distributed.resolve_precision(trainer.precision, kind)
+    trainer.accelerator = kind
+    ranks = place.ranks if place.starter else trainer.devices
+    shares = distributed.shares(trainer.strategy, ranks)
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % shares:
+        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
+        raise Mistake(
+            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {shares}"
+        )
+    return kind, ranks
+
+
+def _check_clipping(config: DictConfig) -> None:
+    """Refuse what Lightning would refuse at the first step: a scaler's factor is taken out within a fused step only."""
+    trainer = config.trainer
+    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and config.optimizer.get("fused"):
+        raise Mistake(
+            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
+            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        )
+
+
+def _check_compilation(config: DictConfig, kind: str) -> None:
+    """Refuse to compile without a compiler, and gradients that are added up in a CUDA graph, whose next forward pass
+    writes over what is there.
+    """
+    compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
+    if not compile:
+        return
+    # As torch's inductor and Triton look for one.
+    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
+    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
+    names = os.environ.get(variable, "").split()[:1] or usual.split()
+    if not any(map(shutil.which, names)):
+        raise Mistake(
+            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
+            f"on this machine: install one, name another in {variable}, or use model.compile=false"
+        )
+    if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
+        raise Mistake(
+            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
+            "use model.compile=true, or a larger data.batch_size"
+        )

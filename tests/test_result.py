@@ -1,0 +1,163 @@
+"""A result is true, stays until there is another, and no run is written over an earlier one."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alexnet_lit import distributed
+from alexnet_lit.distributed.launcher import Ended
+from alexnet_lit.lit import Classifier
+from alexnet_lit.resume import finished
+from alexnet_lit.sweep.jobs import read_job
+from tests.conftest import Outcome, Train
+from tests.sweep.tiny import TINY
+
+
+@pytest.fixture
+def completed(train: Train, tmp_path: Path) -> Outcome:
+    """A run of two steps that completed."""
+    outcome = train(*TINY, "logger=none", "callbacks=none", logs=tmp_path / "first")
+    assert outcome.status == 0, outcome.err
+    return outcome
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def fail_at(batches: int, monkeypatch: pytest.MonkeyPatch, error: BaseException, seen: list[str], run: Path) -> None:
+    """Let training raise at that batch, and note what the run's folder tells a sweep then."""
+    step, count = Classifier.training_step, 0
+
+    def training_step(module: Classifier, *arguments: Any) -> Any:
+        nonlocal count
+        count += 1
+        if count == batches:
+            seen.append(read_job(run).status)
+            seen.append(json.loads((run / "result.json").read_text())["status"])
+            raise error
+        return step(module, *arguments)
+
+    monkeypatch.setattr(Classifier, "training_step", training_step)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a bug"), KeyboardInterrupt()], ids=["error", "ctrl-c"])
+def test_a_continuation_that_comes_to_nothing_leaves_the_result(
+    error: BaseException, completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before, seen = completed.folder, (completed.folder / "result.json").read_bytes(), list[str]()
+    fail_at(1, monkeypatch, error, seen, folder)
+    longer = (f"ckpt={folder}", "trainer.max_epochs=2")
+
+    if isinstance(error, RuntimeError):
+        with pytest.raises(RuntimeError, match="a bug"):
+            train(*longer)
+    else:
+        assert train(*longer).status == 130
+
+    assert seen == ["unfinished", "completed"], "a process that was killed here would have left the same"
+    assert (folder / "result.json").read_bytes() == before
+    assert read_job(folder).status == "completed"
+    assert finished([f"ckpt={folder}"]) == folder
+
+
+def test_a_continuation_that_fails_after_steps_is_unfinished_with_the_earlier_result(
+    completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before, seen = completed.folder, (completed.folder / "result.json").read_bytes(), list[str]()
+    with monkeypatch.context() as patch:
+        fail_at(2, patch, RuntimeError("a bug"), seen, folder)
+        with pytest.raises(RuntimeError, match="a bug"):
+            train(f"ckpt={folder}", "trainer.max_epochs=2", "checkpoint.every_steps=1")
+
+    assert (folder / "result.json").read_bytes() == before
+    assert (read_job(folder).status, read_job(folder).can_go_on) == ("unfinished", True)
+    assert finished([f"ckpt={folder}"]) is None
+
+    outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", logs=completed.logs)
+
+    assert outcome.status == 0, outcome.err
+    assert (outcome.result["status"], outcome.result["steps"]) == ("completed", 4)
+    assert read_job(folder).status == "completed"
+    assert not list(folder.glob("*.part"))
+
+
+def test_processes_that_fail_leave_the_result(
+    completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, before = completed.folder, (completed.folder / "result.json").read_bytes()
+    failure = distributed.Failure(rank=1, reason="rank 1 was killed", killed=True)
+    monkeypatch.setattr(distributed, "launch", lambda *_, **__: Ended(failure=failure), raising=False)
+
+    outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", "trainer.devices=2")
+
+    assert outcome.status == 1
+    assert "rank 1 was killed" in outcome.out
+    assert (folder / "result.json").read_bytes() == before
+    assert read_job(folder).status == "completed"
+
+
+@pytest.mark.parametrize("typed", [("seed=7",), ("trainer.fast_dev_run=true",)])
+@pytest.mark.parametrize("left", ["all", "checkpoints", "result.json"])
+def test_a_run_is_not_written_over_another(typed: tuple[str, ...], left: str, completed: Outcome, train: Train) -> None:
+    folder = completed.folder
+    if left != "all":
+        (folder / left).rename(folder.parent / left)
+        for path in sorted(folder.rglob("*"), reverse=True):
+            path.unlink() if path.is_file() else path.rmdir()
+        (folder.parent / left).rename(folder / left)
+    before = contents(folder)
+
+    outcome = train(*TINY, *typed, f"hydra.run.dir={folder}")
+
+    assert outcome.status == 2
+    way_out = f"name another folder, or go on with that one by ckpt={folder}"
+    assert outcome.err == f"error: hydra.run.dir={folder}: holds a run already: {way_out}\n"
+    assert contents(folder) == before
+
+
+def test_a_folder_that_is_named_is_made_and_goes_with_a_mistake(train: Train, tmp_path: Path) -> None:
+    folder = tmp_path / "named"
+    assert train(*TINY, "model.dropout=2", f"hydra.run.dir={folder}").status == 2
+    assert not folder.exists()
+
+    outcome = train(*TINY, "logger=none", "callbacks=none", f"hydra.run.dir={folder}")
+
+    assert outcome.status == 0, outcome.err
+    assert json.loads((folder / "result.json").read_text())["status"] == "completed"
+
+
+def test_the_precision_is_told_that_ran(train: Train) -> None:
+    outcome = train(*TINY, "trainer.precision=bf16", "callbacks=none", "logger=none")
+    assert outcome.status == 0, outcome.err
+    assert "precision bf16-mixed" in outcome.out
+    assert outcome.result["precision"] == "bf16-mixed"
+
+
+@pytest.mark.parametrize(
+    "typed", [("callbacks=none",), ("callbacks=null",), ("~callbacks",), ("callbacks.progress=null",)]
+)
+def test_a_run_without_callbacks_says_nothing_between(typed: tuple[str, ...], train: Train) -> None:
+    outcome = train(*TINY, *typed, "trainer.log_every_n_steps=0", "logger=null")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.result["status"] == "completed"
+    assert outcome.result["steps"] == 2
+    assert "epoch" not in outcome.out.lower()
+    assert "|" not in outcome.out
+    assert (outcome.folder / "checkpoints" / "last.ckpt").exists()
+
+
+def test_a_budget_needs_no_callbacks_and_no_limits(train: Train) -> None:
+    typed = ("budget=20s", "trainer.max_steps=2", "trainer.limit_val_batches=null", "~callbacks", "~logger")
+    outcome = train(*TINY, *typed)
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.result["steps"] == 2
+
+
+def test_plateau_looks_when_there_is_a_validation(train: Train) -> None:
+    typed = ("scheduler=plateau", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3", "callbacks=none")
+    outcome = train(*TINY, *typed, "logger=none")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.result["steps"] == 6

@@ -1,0 +1,66 @@
+"""Whatever is given to an argument of lightning.Trainer either runs or costs one line, before data is read."""
+
+import inspect
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Trainer
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from alexnet_lit import compose
+from alexnet_lit.errors import Mistake
+from alexnet_lit.prepare import Parts, prepare
+
+TINY = ("data=sample", "trainer.accelerator=cpu", "model=lenet", "data.image_size=28", "data.batch_size=8")
+ODD: list[Any] = [None, 0, -1, 0.001, "odd", True, [1], {"odd": 1}]
+
+
+@pytest.fixture(scope="module")
+def config() -> DictConfig:
+    """A run that is built in milliseconds. Not to be changed."""
+    return compose(*TINY, "callbacks=none", "logger=none")
+
+
+def prepared(config: DictConfig, key: str, value: Any) -> Parts:
+    """The run with another value of the trainer's, built."""
+    config = config.copy()
+    with open_dict(config):
+        OmegaConf.update(config, f"trainer.{key}", value, merge=False)
+    return prepare(config, Path("/nowhere"))
+
+
+@pytest.mark.parametrize("key", inspect.signature(Trainer).parameters)
+@pytest.mark.filterwarnings("ignore::Warning")  # of Lightning, on what it takes
+def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig) -> None:
+    for value in ODD:
+        try:
+            parts = prepared(config, key, value)
+        except Mistake as mistake:
+            line = str(mistake)
+            assert "\n" not in line
+            assert line.startswith(f"trainer.{key}="), line
+        else:
+            trainer = parts.trainer
+            assert 0 not in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches), "trains something"
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.mark.parametrize(
+    ("typed", "runs"), [(64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true"), ("auto", "32-true")]
+)
+def test_a_short_name_of_a_precision_is_told_as_what_runs(typed: Any, runs: str, config: DictConfig) -> None:
+    parts = prepared(config, "precision", typed)
+    assert (parts.config.trainer.precision, parts.trainer.precision) == (runs, runs)
+
+
+def test_null_means_what_it_means_to_lightning(config: DictConfig) -> None:
+    assert prepared(config, "max_epochs", None).config.trainer.max_epochs == 1000
+    assert prepared(config, "log_every_n_steps", None).config.trainer.log_every_n_steps == 50
+    assert prepared(config, "limit_val_batches", None).trainer.limit_val_batches == 1.0
+
+
+def test_what_is_deleted_is_as_it_is_without(tmp_path: Path) -> None:
+    parts = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), tmp_path)
+    assert (parts.trainer.max_steps, parts.trainer.gradient_clip_val) == (-1, None)
