@@ -16,19 +16,24 @@ from torch import Tensor
 # Not -ffast-math: linked into a library, it makes the whole process take denormal numbers for zero.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
-REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double}  # what a C file takes for its REAL
+# What a C file takes for its REAL, in which it calculates, where numbers in memory are of that dtype.
+REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double, torch.bfloat16: ctypes.c_float}
 
 logger = logging.getLogger("alexnet_lit")
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
-    """`source` for numbers of `dtype`, one of REALS, or None where it can't be compiled or loaded."""
+    """`source` for numbers of `dtype`, one of REALS, or None where it can't be compiled or loaded.
+
+    For bfloat16 BF16 is defined: C has no name for such numbers that all compilers know.
+    """
     compiler = shlex.split(os.environ.get("CC", "cc"))
     real = REALS[dtype].__name__.removeprefix("c_")
     try:
         with tempfile.TemporaryDirectory(prefix="alexnet_lit_") as folder:
             target = Path(folder) / f"{source.stem}_{real}.so"
-            command = [*compiler, *_FLAGS, f"-DREAL={real}", str(source), "-o", str(target), "-lm"]
+            numbers = [f"-DREAL={real}", *(["-DBF16"] if dtype == torch.bfloat16 else [])]
+            command = [*compiler, *_FLAGS, *numbers, str(source), "-o", str(target), "-lm"]
             subprocess.run(command, capture_output=True, check=True, timeout=60)
             return ctypes.CDLL(str(target))  # Python and the system keep it open when the file is gone
     except (OSError, subprocess.SubprocessError) as error:
