@@ -8,6 +8,7 @@ import torch
 from lightning import Trainer, seed_everything
 from omegaconf import DictConfig
 from torch import nn
+from torch.optim import Optimizer
 
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import AtomicFile, Checkpoints
@@ -49,10 +50,11 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config.paths.run = str(folder)
     place = distributed.here()
     kind, ranks = _devices(config, place)
-    _check_clipping(config)
     resume, saved = read_continued(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
+    optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
+    _check_clipping(config, optimizer)
     _check_accumulation(config, kind)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
     names = [name for name in config.callbacks or {} if name != "progress" or config.trainer.enable_progress_bar]
@@ -62,7 +64,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         config.trainer.strategy,
         ranks=ranks,
         precision=config.trainer.precision,
-        optimizer=module.optimizer([nn.Parameter(torch.zeros(1))]),  # of its kind
+        optimizer=optimizer,
         callbacks=chosen,
     )
     config = follow(config, data)
@@ -139,10 +141,10 @@ def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
         )
 
 
-def _check_clipping(config: DictConfig) -> None:
-    """Refuse what Lightning would refuse at the first step: a scaler's factor is taken out within a fused step only."""
-    trainer = config.trainer
-    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and config.optimizer.get("fused"):
+def _check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
+    """Refuse what Lightning would refuse at the first step: to clip what an optimizer frees of a scaler's factor."""
+    trainer, late = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
+    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and late:
         raise Mistake(
             "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
             "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"

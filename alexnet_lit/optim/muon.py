@@ -48,6 +48,9 @@ class Muon(AdamW):
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
         self.momentum = momentum
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
+        # A fused AdamW takes the factor of a gradient scaler out within its step, and skips the step where gradients
+        # overflowed. Kernels move outside of it: so the scaler is to do both before.
+        self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
