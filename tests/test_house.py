@@ -32,7 +32,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors", "torch pydantic lightning"),
-        "optim": ("errors", "torch pydantic lightning"),
+        "optim": ("errors native", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
         "resume": ("errors", ""),
@@ -74,7 +74,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "report": ("errors groups output watch facade", "numpy scipy matplotlib tensorboard jinja2"),
         "bench": (
-            "errors nets data distributed watch config factory prepare",
+            "errors native nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
         ),
         "trial": ("errors distributed watch prepare", "lightning omegaconf"),

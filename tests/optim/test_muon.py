@@ -17,6 +17,12 @@ from alexnet_lit.watch import quiet_libraries
 SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "fused": True}
 
 
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tolerances on every CPU."""
+    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: False)
+
+
 def net() -> nn.Sequential:
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 16), nn.ReLU(), nn.Linear(16, 4)
@@ -42,6 +48,37 @@ def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, 
     values = left.mT @ orthogonal(matrix) @ right.mT  # diagonal, in exact arithmetic
     torch.testing.assert_close(values, values.diag().diag(), atol=1e-4, rtol=0)
     assert 0.6 < values.diag().min() < values.diag().max() < 1.25
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (27, 8), (64, 800)])
+def test_without_full_rank_it_is_the_iteration_in_float64(shape: tuple[int, int]) -> None:
+    """However small the singular values: from as large as can be to less than the smallest digit."""
+    generator = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+    spectrum = torch.logspace(0, -9, min(shape))
+    spectrum[5:] = 0
+    matrix = left * spectrum @ right
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        x = 3.4445 * x + (-4.7750 * x @ x.mT + 2.0315 * x @ x.mT @ x @ x.mT) @ x
+    torch.testing.assert_close(orthogonal(matrix).double(), x, atol=1e-3 * x.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(27, 8), (96, 121), (64, 800)])
+def test_with_units_for_bfloat16_it_is_as_rough_as_published(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    exact = orthogonal(matrix)
+    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: True)
+    rough = orthogonal(matrix)
+    assert rough.dtype == torch.float32
+    assert 1e-3 < (rough - exact).norm() / exact.norm() < 3e-2
+
+
+def test_weights_in_bfloat16_do_not_make_it_diverge() -> None:
+    matrix = torch.ones(64, 800).bfloat16()  # of rank 1
+    assert orthogonal(matrix).float().norm().item() == pytest.approx(1, abs=0.4)
 
 
 @pytest.mark.parametrize("linear", [False, True])
