@@ -1,8 +1,9 @@
-"""What a machine has: a C compiler with OpenMP for files in C, units for bfloat16."""
+"""What torch leaves to do on this machine: compile files in C, keep memory, tell of units for bfloat16."""
 
 import ctypes
 import logging
 import os
+import platform
 import shlex
 import subprocess
 import tempfile
@@ -20,6 +21,21 @@ _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fop
 REALS = {torch.float32: ctypes.c_float, torch.float64: ctypes.c_double, torch.bfloat16: ctypes.c_float}
 
 logger = logging.getLogger("alexnet_lit")
+
+
+_TRIM_THRESHOLD, _MMAP_MAX = -1, -4  # of glibc's malloc.h
+
+
+def keep_memory() -> None:
+    """Let memory that is freed stay with this process, and be handed out again. For glibc; elsewhere nothing changes.
+
+    By default a large tensor is pages of its own, which the system clears as they are first written and takes back when
+    the tensor is freed: a tenth of the time of a training step on a CPU, and more of a fast one.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_MMAP_MAX, 0)
+        libc.mallopt(_TRIM_THRESHOLD, -1)  # never
 
 
 def has_bf16_units() -> bool:

@@ -20,6 +20,7 @@ from alexnet_lit.factory import build, check_root, follow, make
 from alexnet_lit.length import epoch_batches
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
+from alexnet_lit.native import keep_memory
 from alexnet_lit.watch import log
 
 
@@ -50,6 +51,8 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config.paths.run = str(folder)
     place = distributed.here()
     kind, ranks = _devices(config, place)
+    if kind == "cpu":
+        keep_memory()
     resume, saved = read_continued(config.ckpt)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)

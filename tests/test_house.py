@@ -65,7 +65,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
-            "errors mistakes config data distributed watch checkpoints lit length factory continued",
+            "errors mistakes native config data distributed watch checkpoints lit length factory continued",
             "torch lightning omegaconf",
         ),
     },
