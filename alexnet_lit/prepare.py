@@ -20,7 +20,8 @@ from alexnet_lit.factory import build, check_measured, check_root, follow, make
 from alexnet_lit.length import check_limits
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
-from alexnet_lit.trainer import build_trainer, check_batches, settle_trainer
+from alexnet_lit.native import keep_memory
+from alexnet_lit.trainer import build_trainer, check_batches, check_clipping, settle_trainer
 from alexnet_lit.watch import log
 
 
@@ -57,11 +58,15 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
             f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
             "continues one: leave one of them out"
         )
+    if kind == "cpu":
+        keep_memory()
     resume, saved = read_continued(config.ckpt)
     if saved is not None:
         config = keep_split(config, saved)
     seed_everything(config.seed, workers=True, verbose=False)
     module, data = build(config)
+    optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
+    check_clipping(config, optimizer)
     _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
     chosen = _callbacks(config, data)
     distributed.check_split(
@@ -69,7 +74,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         config.trainer.strategy,
         ranks=ranks,
         precision=config.trainer.precision,
-        optimizer=module.optimizer([nn.Parameter(torch.zeros(1))]),  # of its kind
+        optimizer=optimizer,
         callbacks=chosen,
     )
     config = follow(config, data)

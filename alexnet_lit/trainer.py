@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
+from torch.optim import Optimizer
 
 from alexnet_lit import distributed
 from alexnet_lit.checkpoints import AtomicFile
@@ -71,7 +72,6 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
     trainer.precision = _ALIASES.get(trainer.precision, trainer.precision)
     check_arguments(Trainer, plain(_without(trainer, "_target_", *_RUNS)), "trainer", _TYPES)
     kind, ranks = _devices(config, place)
-    _check_clipping(config)
     _check_compilation(config, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say is refused below, or said again when the run is built
@@ -175,10 +175,10 @@ def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
     return kind, ranks
 
 
-def _check_clipping(config: DictConfig) -> None:
-    """Refuse what Lightning would refuse at the first step: a scaler's factor is taken out within a fused step only."""
-    trainer = config.trainer
-    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and config.optimizer.get("fused"):
+def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
+    """Refuse what Lightning would refuse at the first step: to clip what an optimizer frees of a scaler's factor."""
+    trainer, late = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
+    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and late:
         raise Mistake(
             "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
             "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"

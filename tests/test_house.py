@@ -33,7 +33,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "data": ("errors lazy native", "torch pydantic lightning filelock numpy PIL"),
         "watch": ("errors lazy terminal", "torch pydantic lightning rich matplotlib tensorboard"),
         "checkpoints": ("errors terminal", "torch pydantic lightning"),
-        "optim": ("errors", "torch pydantic lightning"),
+        "optim": ("errors native", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
         "ckpt": ("errors", ""),
@@ -61,7 +61,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
         "trainer": (
             "errors mistakes config data distributed checkpoints length factory",
-            "pydantic lightning omegaconf",
+            "torch pydantic lightning omegaconf",
         ),
     },
     {
@@ -72,7 +72,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
             "torch lightning torchmetrics rich",
         ),
         "prepare": (
-            "errors mistakes config data distributed watch checkpoints lit factory continued trainer",
+            "errors mistakes native config data distributed watch checkpoints lit length factory continued trainer",
             "torch lightning omegaconf",
         ),
     },
@@ -81,7 +81,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "export": ("errors ckpt output facade data lit factory saved", "torch numpy onnx onnxruntime"),
         "tools": ("errors groups output watch facade", "numpy pandas scipy matplotlib tensorboard jinja2"),
         "bench": (
-            "errors nets data distributed watch config factory prepare",
+            "errors native nets data distributed watch config factory prepare",
             "torch torchvision lightning omegaconf PIL",
         ),
         "trial": ("errors distributed watch prepare", "lightning omegaconf"),

@@ -9,6 +9,7 @@ import torch
 from alexnet_lit.bench.data import bench_data
 from alexnet_lit.bench.ddp import bench_ddp
 from alexnet_lit.bench.epoch import bench_epoch
+from alexnet_lit.bench.limits import has_bf16
 from alexnet_lit.bench.lrn import bench_lrn
 from alexnet_lit.bench.parallel import bench_parallel
 from alexnet_lit.bench.profile import bench_profile
@@ -18,6 +19,7 @@ from alexnet_lit.bench.step import bench_step
 from alexnet_lit.bench.timing import Report
 from alexnet_lit.distributed.devices import pick
 from alexnet_lit.errors import Mistake
+from alexnet_lit.native import keep_memory
 
 
 class Bench(NamedTuple):
@@ -69,6 +71,8 @@ def measure(
             raise Mistake(f"bench {name} --device=cuda: this machine has one GPU: use --device=cpu")
     chosen = names or [name for name in BENCHES if not (alone and name in _SEVERAL)]
     batch = batch or _BATCH[device]
+    if device == "cpu":
+        keep_memory()  # as in a run; for what is beside it too
     guesses = [_seconds(BENCHES[name], batch, repeats, device) for name in chosen]
     began = time.monotonic()
     for n, name in enumerate(chosen):
@@ -83,7 +87,8 @@ def _seconds(bench: Bench, batch: int, repeats: int, device: str) -> float:
     rounds = repeats + 1
     if device == "cuda":
         return bench.on_gpu * rounds / 4
-    return rounds * bench.seconds + (rounds * bench.steps + bench.once) * batch / _SPEED
+    more = 1.3 if has_bf16(device) else 1.0
+    return rounds * bench.seconds + more * (rounds * bench.steps + bench.once) * batch / _SPEED
 
 
 def _words(seconds: float) -> str:

@@ -14,6 +14,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from alexnet_lit.bench.data import Pictures, first
+from alexnet_lit.bench.limits import other_precision
 from alexnet_lit.bench.step import course_net
 from alexnet_lit.bench.timing import Report, conditions, ratios, spread, wait
 from alexnet_lit.config import compose
@@ -45,7 +46,7 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
     The course's program works in float32, reads pictures through PIL in a DataLoader with workers, whose start is part
     of its epochs, and asks after each step for loss and accuracy. This project trains through Lightning as a run does,
     with trainer.precision=auto, but for checkpoints and event files; its steps without Lightning have the same data,
-    net, precision and optimizer.
+    net, precision and optimizer. A CPU that has instructions for bf16 trains once more, with the other precision.
     """
     size = _SIZES[device]
     config = compose(
@@ -59,6 +60,10 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
             _COURSE: _course(batch, device, size),
             _OURS: lambda: _run(config, folder, size),
         }
+        if (other := other_precision(device)) is not None:
+            changed = config.copy()
+            changed.trainer.precision = other
+            cases[f"{_OURS}, trainer.precision={other}"] = lambda: _run(changed, folder, size)
         if device == "cuda":
             compiled = config.copy()
             compiled.model.compile = "reduce-overhead"

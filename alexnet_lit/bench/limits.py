@@ -5,38 +5,61 @@ from statistics import median
 
 import torch
 
-_PRODUCT, _COPY = "matrix product", "copy"
+from alexnet_lit.distributed import resolve_precision
+from alexnet_lit.native import has_bf16_units
+
+_PRODUCT, _HALF, _COPY = "matrix product", "bf16 matrix product", "copy"
 _BYTES = 1 << 30  # that a copy reads, and writes: far more than a cache holds
+
+
+def has_bf16(device: str) -> bool:
+    """Whether there is something to measure in bfloat16: elsewhere a CPU is many times as slow with it."""
+    return device == "cuda" or has_bf16_units() or torch.cpu._is_avx512_bf16_supported()
+
+
+def other_precision(device: str) -> str | None:
+    """What a CPU with instructions for bfloat16 is measured with beside trainer.precision=auto; None on others."""
+    if device == "cuda" or not has_bf16(device):
+        return None
+    return "32-true" if resolve_precision("auto", device) == "bf16-mixed" else "bf16-mixed"
 
 
 class Limits:
     """Cases to be timed among others, and what their seconds come to.
 
-    On a CPU a product of 4096 x 4096 in float32, on cuda one of 8192 x 8192 in bfloat16, of random numbers: zeros would
-    take less power, and so less time.
+    On a CPU a product of 4096 x 4096 in float32, and in bfloat16 where it has instructions for that; on cuda one of
+    8192 x 8192 in bfloat16. Of random numbers: zeros would take less power, and so less time.
     """
 
     def __init__(self, device: str) -> None:
         self.on_gpu = device == "cuda"
-        self.size, dtype = (8192, torch.bfloat16) if self.on_gpu else (4096, torch.float32)
-        a, b = (torch.randn(self.size, self.size, device=device).to(dtype) for _ in range(2))
-        self.cases: dict[str, Callable[[], object]] = {_PRODUCT: lambda: a @ b}
+        self.size = 8192 if self.on_gpu else 4096
+        self.cases: dict[str, Callable[[], object]] = {}
+        if not self.on_gpu:
+            self._add(_PRODUCT, torch.float32, device)
+        if has_bf16(device):
+            self._add(_HALF, torch.bfloat16, device)
         if self.on_gpu:
             source, target = (torch.empty(_BYTES, dtype=torch.uint8, device=device) for _ in range(2))
             self.cases[_COPY] = lambda: target.copy_(source)
 
-    def product(self, seconds: Mapping[str, list[float]]) -> float:
-        """GFLOP/s."""
-        return 2e-9 * self.size**3 / median(seconds[_PRODUCT])
+    def _add(self, name: str, dtype: torch.dtype, device: str) -> None:
+        a, b = (torch.randn(self.size, self.size, device=device).to(dtype) for _ in range(2))
+        self.cases[name] = lambda: a @ b
 
-    def words(self, seconds: Mapping[str, list[float]]) -> str:
-        """The product's speed, for the head of a column."""
-        speed = self.product(seconds)
-        return (
-            f"a bf16 matrix product's {speed / 1e3:.0f} TFLOP/s"
-            if self.on_gpu
-            else f"a matrix product's {speed:.0f} GFLOP/s"
-        )
+    def shares(self, seconds: Mapping[str, list[float]], speed: float | None, *, half: bool) -> dict[str, str]:
+        """A column for each product, with `speed` (GFLOP/s) as a percentage of it; None leaves them empty.
+
+        half: the speed is one in bfloat16. On a GPU all are beside the product in bfloat16.
+        """
+        columns = {}
+        for name, label in ((_PRODUCT, "a matrix product's"), (_HALF, "a bf16 matrix product's")):
+            if name in self.cases:
+                product = 2e-9 * self.size**3 / median(seconds[name])
+                words = f"{product / 1e3:.0f} TFLOP/s" if self.on_gpu else f"{product:.0f} GFLOP/s"
+                told = speed is not None and (self.on_gpu or half == (name == _HALF))
+                columns[f"% of {label} {words}"] = f"{100 * speed / product:.0f}" if told and speed else ""
+        return columns
 
     def bandwidth(self, seconds: Mapping[str, list[float]]) -> list[str]:
         """Of a GPU's memory, as a condition; nothing of a CPU."""

@@ -1,11 +1,13 @@
 """Local response normalisation against torch's own layer, forward and backward."""
 
 from collections.abc import Callable
+from itertools import product
 from statistics import median
 
 import torch
 from torch import Tensor, nn
 
+from alexnet_lit.bench.limits import has_bf16
 from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
 from alexnet_lit.nets import LocalResponseNorm, lrn_plain
 from alexnet_lit.nets.lrn import Normalise
@@ -16,29 +18,34 @@ SETTINGS = (5, 1e-4, 0.75, 2.0)
 
 
 def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
-    """Seconds of a forward and a backward pass in float32: this layer, with and without a compiler; torch's."""
+    """Seconds of a forward and a backward pass: this layer, with and without a compiler; torch's.
+
+    In float32, and in bfloat16 where the device has units for it; torch's layer takes no bfloat16 on a CPU.
+    """
     ours, theirs = LocalResponseNorm(*SETTINGS, reduction="mean"), nn.LocalResponseNorm(*SETTINGS)
     rows = []
-    for shape in SHAPES:
-        for layout, memory_format in LAYOUTS.items():
-            x = torch.randn(batch, *shape, device=device).contiguous(memory_format=memory_format).requires_grad_()
-            cases = {
-                "ours": _both_ways(ours, x),
-                "plain": _both_ways(_without_compiler, x),
-                "torch": _both_ways(theirs, x),
+    dtypes = (torch.float32, torch.bfloat16) if has_bf16(device) else (torch.float32,)
+    for dtype, shape, layout in product(dtypes, SHAPES, LAYOUTS):
+        x = torch.randn(batch, *shape, device=device).to(dtype).contiguous(memory_format=LAYOUTS[layout])
+        x.requires_grad_()
+        cases = {
+            "ours": _both_ways(ours, x),
+            "plain": _both_ways(_without_compiler, x),
+            **({"torch": _both_ways(theirs, x)} if dtype == torch.float32 or device == "cuda" else {}),
+        }
+        seconds = alternate(cases, repeats=repeats, device=device)
+        rows.append(
+            {
+                "input": str(tuple(x.shape)),
+                "memory format": layout,
+                "numbers": str(dtype).removeprefix("torch."),
+                "ours, s": f"{median(seconds['ours']):.4f}",
+                "ours in torch's operations, s": f"{median(seconds['plain']):.4f}",
+                "torch, s": f"{median(seconds['torch']):.4f}" if "torch" in cases else "",
+                "torch / ours": spread(ratios(seconds["torch"], seconds["ours"]), 1) if "torch" in cases else "",
             }
-            seconds = alternate(cases, repeats=repeats, device=device)
-            rows.append(
-                {
-                    "input": str(tuple(x.shape)),
-                    "memory format": layout,
-                    "ours, s": f"{median(seconds['ours']):.4f}",
-                    "ours in torch's operations, s": f"{median(seconds['plain']):.4f}",
-                    "torch, s": f"{median(seconds['torch']):.4f}",
-                    "torch / ours": spread(ratios(seconds["torch"], seconds["ours"]), 1),
-                }
-            )
-    how = f"float32, forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
+        )
+    how = f"forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
     return Report("Local response normalisation", conditions(device, how), rows)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from lightning.pytorch.callbacks import EarlyStopping
 
+from alexnet_lit.bench.limits import other_precision
 from alexnet_lit.bench.timing import Report, conditions, spread
 from alexnet_lit.config import compose
 from alexnet_lit.data import fetch
@@ -37,14 +38,19 @@ class _Run(NamedTuple):
 def bench_reach(*, batch: int, repeats: int, device: str) -> Report:
     """Training images and seconds of fit, validation included, until validation accuracy comes to a level.
 
-    On a CPU one run each of at most 30 batches' images. On cuda `repeats` seeds, of at most 20,000 images (which is
+    On a CPU one run each of at most 30 batches' images; where it has instructions for bf16, ours also with the
+    precision that trainer.precision=auto does not take. On cuda `repeats` seeds, of at most 20,000 images (which is
     what experiment=fast takes) and, with the course's recipe, 550,000, its ten epochs. A run ends at the last level.
     """
     data, on_gpu = _data(), device == "cuda"
-    most = {_OURS: 20_000, _COURSE: 550_000} if on_gpu else dict.fromkeys(_RECIPES, 30 * batch)
+    recipes = _RECIPES
+    if (other := other_precision(device)) is not None:
+        change = f"trainer.precision={other}"
+        recipes = {_OURS: recipes[_OURS], f"{_OURS} {change}": (*recipes[_OURS], change), **recipes}
+    most = {_OURS: 20_000, _COURSE: 550_000} if on_gpu else dict.fromkeys(recipes, 30 * batch)
     seeds = repeats if on_gpu else 1
     rows = []
-    for name, recipe in _RECIPES.items():
+    for name, recipe in recipes.items():
         runs = [_run(recipe, data, device, seed, images=most[name]) for seed in range(seeds)]
         rows += [_row(name, level, runs) for level in _LEVELS[device]]
     images = f"{_LOOKED_AT[device]} validation images at most, {_LOOKS[device]} looks a run, n = {seeds}"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
 
-from alexnet_lit.bench.limits import Limits
+from alexnet_lit.bench.limits import Limits, has_bf16
 from alexnet_lit.bench.timing import Report, alternate, conditions, ratios, spread
 from alexnet_lit.config import compose
 from alexnet_lit.factory import build
@@ -19,14 +19,14 @@ GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
 _PLAIN, _OURS = "plain torch loop", "this project"
 _LRN, _TORCHS = "this project, LRN", "this project, torch's LRN"
 _OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
-# On a GPU: as a run has it by default there, and compiled.
-_HALF = "this project, bf16-mixed"
+# On a GPU as a run has it by default there, and compiled; on a CPU with instructions for it.
+_HALF, _HALF_LRN = "this project, bf16-mixed", "this project, bf16-mixed, LRN"
 _COMPILED = {f"{_HALF}, model.compile={mode}": f"model.compile={mode}" for mode in ("true", "reduce-overhead")}
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
-    """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px, in float32; on cuda also
-    in bf16, with and without a compiler and CUDA graphs.
+    """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px, in float32; also in bf16
+    where the device has units for it, on cuda with and without a compiler and CUDA graphs.
 
     The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
     """
@@ -41,12 +41,14 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         _OWT: our_step(small, labels, device, "model=alexnet_owt"),
         _VISION: our_step(small, labels, device, "model=alexnet_owt", wrap=_torchvisions),
     }
-    if device == "cuda":
+    if has_bf16(device):
         cases[_HALF] = our_step(small, labels, device, half=True)
+        cases[_HALF_LRN] = our_step(small, labels, device, "model.lrn=true", half=True)
+    if device == "cuda":
         cases |= {name: our_step(small, labels, device, switch, half=True) for name, switch in _COMPILED.items()}
     seconds = alternate(limits.cases | cases, repeats=repeats, device=device)
     rows = [_row(name, seconds, batch, limits) for name in cases]
-    kind = "float32 where nothing else is said" if device == "cuda" else "float32"
+    kind = "float32 where nothing else is said" if has_bf16(device) else "float32"
     how = f"batch {batch}, {kind}, medians of {repeats} rounds in turn"
     more = "ratios round by round, with their range"
     return Report("Training step", conditions(device, how, *limits.bandwidth(seconds), more), rows)
@@ -54,15 +56,14 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
 
 def _row(name: str, seconds: dict[str, list[float]], batch: int, limits: Limits) -> dict[str, str]:
     step = median(seconds[name])
-    base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT}.get(name)
+    base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT, _HALF_LRN: _HALF}.get(name)
     more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
     same = name not in (_OWT, _VISION)  # the course's net
-    share = 100 * GFLOP * batch / step / limits.product(seconds)
     return {
         "step": name,
         "images/s": f"{batch / step:.1f}",
         "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if same else "",
-        f"% of {limits.words(seconds)}": f"{share:.0f}" if same else "",
+        **limits.shares(seconds, GFLOP * batch / step if same else None, half=name.startswith(_HALF)),
         "% more time": f"{spread(more, 0)} than {base}" if base else "",
     }
 

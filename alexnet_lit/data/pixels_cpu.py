@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alexnet_lit.data.memory import Memory
-from alexnet_lit.native import REALS, library, pointers, sizes
+from alexnet_lit.native import library, pointers, sizes
 
 Taps = tuple[Tensor, Tensor]  # places int32 and weights, (1 or B, S, 2): what each px of a window is made of
 
@@ -18,7 +18,7 @@ _memory = Memory()
 def available(images: Tensor, dtype: torch.dtype) -> bool:
     """Whether `enlarge` takes `images` and makes numbers of `dtype` of them."""
     plain = images.device.type == "cpu" and images.dtype == torch.uint8 and not torch.compiler.is_compiling()
-    return plain and dtype in REALS and images.numel() > 0 and _kernels(dtype) is not None
+    return plain and dtype in (torch.float32, torch.float64) and images.numel() > 0 and _kernels(dtype) is not None
 
 
 def enlarge(images: Tensor, scale: Tensor, shift: Tensor, rows: Taps, columns: Taps) -> Tensor:

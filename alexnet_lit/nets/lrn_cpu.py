@@ -10,7 +10,9 @@ from torch import Tensor
 
 from alexnet_lit.native import REALS, library, pointers, sizes
 
-_TILE = 1 << 14  # numbers: three buffers of floats are 192 KiB, within a second-level cache
+# Numbers of a tile, for which there are three buffers. Channels last they fit into a first-level cache; channels first
+# into a second-level one, as rows have to be long, and of whole vectors, which leave nothing to be done one by one.
+_LAST, _FIRST, _VECTOR = 1 << 12, 1 << 14, 32
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -21,7 +23,7 @@ def available(x: Tensor) -> bool:
 
 
 def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
-    """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the memory format of `x`."""
+    """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the dtype and memory format of `x`."""
     x = _dense(x)
     out = torch.empty_like(x)
     _call("forward", (x, out), size, alpha, beta, k, relu)
@@ -51,9 +53,13 @@ def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta:
     images, channels, pixels = len(x), x.shape[1], x[0, 0].numel()
     if _channels_last(x):
         images, pixels = images * pixels, 1
-    width = min(max(1, _TILE // channels), pixels)
+    if pixels == 1:
+        width = min(max(1, _LAST // (channels + size - 1)), images)
+    else:
+        width = min(-(-_FIRST // (channels + size - 1) // _VECTOR) * _VECTOR, pixels)
     threads = torch.get_num_threads()
-    scratch = x.new_empty(threads * 3 * (channels + size - 1) * width)
+    exact = torch.float64 if x.dtype == torch.float64 else torch.float32
+    scratch = torch.empty(threads * 3 * (channels + size - 1) * width, dtype=exact)
     kernels = _kernels(x.dtype)
     assert kernels is not None
     numbers = sizes(images, channels, pixels, width, size)

@@ -22,8 +22,8 @@ def clip(module: LightningModule, optimizer: Optimizer, most: float | None, algo
     norm: Tensor = getattr(module.trainer.strategy, "total_norm", total_norm)(parameters)
     if most and algorithm == GradClipAlgorithmType.VALUE:
         clip_grad_value_(parameters, most)
-    elif most:
-        clip_grads_with_norm_(parameters, most, norm)
+    elif most and not (norm.device.type == "cpu" and norm + 1e-6 <= most):
+        clip_grads_with_norm_(parameters, most, norm)  # which multiplies all of them, by 1 where they are short
     return norm
 
 

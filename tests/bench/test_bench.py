@@ -14,6 +14,7 @@ import alexnet_lit
 from alexnet_lit.__main__ import app
 from alexnet_lit.bench import BENCHES, Bench, measure, reach
 from alexnet_lit.bench.data import Pictures, seconds_a_batch
+from alexnet_lit.bench.limits import Limits
 from alexnet_lit.bench.step import GFLOP
 from alexnet_lit.bench.timing import Report, alternate, ratios, spread
 from alexnet_lit.data import Pixels
@@ -74,6 +75,7 @@ def test_each_measurement_is_told_with_the_time_that_is_left(monkeypatch: pytest
 def test_all_of_it_is_thought_to_take_less_than_twelve_minutes_on_two_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     table = Report("Title", "A machine.", [{"case": "one"}])
     monkeypatch.setitem(BENCHES, "lrn", BENCHES["lrn"]._replace(run=lambda **_: table))
+    monkeypatch.setattr("alexnet_lit.bench.has_bf16", lambda device: False)  # which is more to measure, on newer ones
     told: list[str] = []
     next(measure(None, batch=None, repeats=3, device="cpu", say=told.append))
     assert 5 <= int(told[0].rpartition("about ")[2].split()[0]) < 12
@@ -95,7 +97,9 @@ def filled(name: str, folder: Path) -> list[dict[str, str]]:
     for row in table["rows"]:
         assert f"| {' | '.join(row.values())} |" in done.stdout
         assert all(
-            float(value.split()[0]) > 0 for key, value in row.items() if key in ("torch / ours", "images/s", "s")
+            float(value.split()[0]) > 0
+            for key, value in row.items()
+            if key in ("ours, s", "images/s", "s") or (key == "torch / ours" and value)
         )
     rows: list[dict[str, str]] = table["rows"]
     return rows
@@ -108,11 +112,29 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_cpu_with_instructions_for_bfloat16_is_measured_in_it_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    assert {row["precision"] for row in filled("profile", tmp_path)} == {"float32", "bf16-mixed"}
+    limits = Limits("cpu")
+    assert len(limits.cases) == 2
+    seconds = {name: [2e-9 * limits.size**3 / speed] for name, speed in zip(limits.cases, (100, 400), strict=True)}
+    of_float32, of_bfloat16 = "% of a matrix product's 100 GFLOP/s", "% of a bf16 matrix product's 400 GFLOP/s"
+    assert limits.shares(seconds, 80, half=False) == {of_float32: "80", of_bfloat16: ""}
+    assert limits.shares(seconds, 80, half=True) == {of_float32: "", of_bfloat16: "20"}
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
+    monkeypatch.setattr("alexnet_lit.bench.limits.has_bf16_units", lambda: False)
+    assert list(Limits("cpu").shares(seconds, None, half=False)) == [of_float32]
+
+
+@pytest.mark.slow
 def test_when_an_accuracy_is_reached_and_when_it_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """On a machine without Fashion-MNIST, by runs of one step."""
     monkeypatch.setattr(reach, "_LEVELS", {"cpu": [0.01, 1.0]})
     monkeypatch.setattr(reach, "_LOOKED_AT", {"cpu": 128})
     monkeypatch.setattr(reach, "fetch", _nowhere)
+    monkeypatch.setattr(reach, "other_precision", lambda device: None)
 
     rows = filled("reach", tmp_path)
 

@@ -14,6 +14,7 @@ from alexnet_lit.nets import LocalResponseNorm, lrn, lrn_cpu, lrn_plain
 from tests.threads import same_with_any
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
+compiled = pytest.mark.skipif(not lrn_cpu.available(torch.ones(1)), reason="no C compiler with OpenMP here")
 
 
 def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: bool) -> Tensor:
@@ -145,7 +146,7 @@ def test_gradient_without_a_compiler(size: int) -> None:
     assert torch.autograd.gradcheck(layer, x)
 
 
-@pytest.mark.skipif(not lrn_cpu.available(torch.ones(1)), reason="no C compiler with OpenMP here")
+@compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
 @pytest.mark.parametrize("size", [1, 4, 5, 9])
@@ -164,6 +165,50 @@ def test_the_compiled_kernel_equals_plain_operations(
         upstream = gradient[:, : tensor.shape[1]]  # of other strides for the second
         grad = lrn_cpu.backward(tensor, upstream, *settings)
         torch.testing.assert_close(grad, lrn_plain.backward(tensor, upstream, *settings), rtol=1e-12, atol=1e-12)
+
+
+@compiled
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1)])
+@pytest.mark.parametrize(("size", "beta", "relu"), [(5, 0.75, False), (5, 0.75, True), (4, 0.6, True)])
+def test_bfloat16_is_compiled_and_rounded_once(
+    shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float, relu: bool
+) -> None:
+    x, upstream = (torch.randn(shape).mul(10).bfloat16().contiguous(memory_format=layout) for _ in range(2))
+    mine, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    layer = LocalResponseNorm(size, alpha=1e-2, beta=beta, k=1.5, reduction="mean", relu=relu)
+    assert lrn.implementation(mine) is lrn_cpu
+
+    out, expected = layer(mine), layer(exact)
+    out.backward(upstream)
+    expected.backward(upstream.double())
+
+    half = 2**-8  # of the last of 8 bits
+    torch.testing.assert_close(out.double(), expected, rtol=1.001 * half, atol=1e-6)
+    assert mine.grad is not None
+    assert exact.grad is not None
+    torch.testing.assert_close(mine.grad.double(), exact.grad, rtol=1.001 * half, atol=1e-5)
+    assert (out.dtype, out.stride(), mine.grad.stride()) == (torch.bfloat16, x.stride(), x.stride())
+
+
+@compiled
+def test_every_bfloat16_is_rounded_as_torch_does() -> None:
+    """Half of the products with 1.5 lie between two numbers, as far from one as from the other."""
+    x = torch.arange(2**16).to(torch.int16).view(torch.bfloat16)
+    x = x[x.isnan() | (x.abs() < 1e18)].view(1, 1, -1)
+    out = lrn_cpu.forward(x, 1, 0.0, -1.0, 1.5, False)
+    torch.testing.assert_close(out, (x.float() * 1.5).bfloat16(), rtol=0, atol=0, equal_nan=True)
+    assert out.isnan().sum() == 2 * 127
+
+
+@compiled
+def test_its_power_is_right_for_small_and_large_numbers() -> None:
+    x = torch.logspace(-9, 18, 1000).view(1, 1, -1)
+    exact = x.double() * (1e-6 + x.double().square()) ** -0.75
+    torch.testing.assert_close(lrn_cpu.forward(x, 1, 1.0, 0.75, 1e-6, False), exact.float(), rtol=6e-7, atol=0)
+    beyond = torch.full((1, 1, 20), 1e30)  # whose square is no float
+    for dtype in (torch.float32, torch.bfloat16):
+        assert lrn_cpu.forward(beyond.to(dtype), 1, 1.0, 0.75, 1.0, False).isfinite().all()
 
 
 @pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])

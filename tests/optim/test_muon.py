@@ -1,16 +1,26 @@
 """Muon against torch's own, where that takes the matrices; AdamW elsewhere."""
 
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 import alexnet_lit
 from alexnet_lit.optim.muon import Muon, orthogonal
+from alexnet_lit.prepare import prepare
+from alexnet_lit.watch import quiet_libraries
 
 SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "fused": True}
+
+
+@pytest.fixture(autouse=True)
+def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same tolerances on every CPU."""
+    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: False)
 
 
 def net() -> nn.Sequential:
@@ -38,6 +48,37 @@ def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, 
     values = left.mT @ orthogonal(matrix) @ right.mT  # diagonal, in exact arithmetic
     torch.testing.assert_close(values, values.diag().diag(), atol=1e-4, rtol=0)
     assert 0.6 < values.diag().min() < values.diag().max() < 1.25
+
+
+@pytest.mark.parametrize("shape", [(8, 10), (27, 8), (64, 800)])
+def test_without_full_rank_it_is_the_iteration_in_float64(shape: tuple[int, int]) -> None:
+    """However small the singular values: from as large as can be to less than the smallest digit."""
+    generator = torch.Generator().manual_seed(0)
+    left, _, right = torch.linalg.svd(torch.randn(shape, generator=generator), full_matrices=False)
+    spectrum = torch.logspace(0, -9, min(shape))
+    spectrum[5:] = 0
+    matrix = left * spectrum @ right
+    x = matrix.double() / matrix.double().norm()
+    for _ in range(5):
+        x = 3.4445 * x + (-4.7750 * x @ x.mT + 2.0315 * x @ x.mT @ x @ x.mT) @ x
+    torch.testing.assert_close(orthogonal(matrix).double(), x, atol=1e-3 * x.abs().max().item(), rtol=0)
+
+
+@pytest.mark.parametrize("shape", [(27, 8), (96, 121), (64, 800)])
+def test_with_units_for_bfloat16_it_is_as_rough_as_published(
+    shape: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    exact = orthogonal(matrix)
+    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: True)
+    rough = orthogonal(matrix)
+    assert rough.dtype == torch.float32
+    assert 1e-3 < (rough - exact).norm() / exact.norm() < 3e-2
+
+
+def test_weights_in_bfloat16_do_not_make_it_diverge() -> None:
+    matrix = torch.ones(64, 800).bfloat16()  # of rank 1
+    assert orthogonal(matrix).float().norm().item() == pytest.approx(1, abs=0.4)
 
 
 @pytest.mark.parametrize("linear", [False, True])
@@ -111,3 +152,51 @@ def test_of_alexnet_it_takes_the_convolutions() -> None:
         tuple(weight.shape) for name, weight in module.net.named_parameters() if "conv" in name and weight.ndim == 4
     ]
     assert len(optimizer.kernels) == 5
+
+
+@pytest.mark.parametrize("fused", [True, False])
+def test_a_gradient_scaler_changes_nothing_but_skips_steps_that_overflow(fused: bool) -> None:
+    plain, scaled = net(), net()
+    settings = SETTINGS | {"momentum": 0.95, "linear": False, "fused": fused}
+    one, other = Muon(plain.parameters(), **settings), Muon(scaled.parameters(), **settings)
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**16)
+    for step in range(4):
+        images = torch.randn(8, 3, 5, 5, generator=torch.Generator().manual_seed(step))
+        one.zero_grad()
+        other.zero_grad()
+        plain(images).square().mean().backward()
+        scaler.scale(scaled(images).square().mean()).backward()
+        if step == 2:  # a step that is not to be
+            kernel = scaled.get_parameter("0.weight")
+            assert kernel.grad is not None
+            kernel.grad[0, 0, 0, 0] = torch.inf
+        else:
+            one.step()
+        scaler.step(other)
+        scaler.update()
+        for mine, wanted in zip(scaled.parameters(), plain.parameters(), strict=True):
+            assert torch.equal(mine, wanted)
+    assert scaler.get_scale() == 2.0**15
+
+
+def test_its_gradients_are_clipped_beside_a_gradient_scaler(tmp_path: Path) -> None:
+    """As trainer.precision=16-mixed does on a GPU."""
+    quiet_libraries()
+    parts = prepare(
+        alexnet_lit.compose(
+            *("data=sample", "data.image_size=28", "model=lenet", "data.batch_size=8", "optimizer=muon"),
+            *("trainer.accelerator=cpu", "trainer.max_steps=2", "trainer.limit_val_batches=0", "logger=none"),
+            *("objective=null", "trainer.enable_progress_bar=false", "trainer.enable_checkpointing=false"),
+        ),
+        tmp_path,
+    )
+    plugin = MixedPrecision("16-mixed", "cpu", torch.amp.GradScaler("cpu", init_scale=2.0**12))
+    parts.trainer.strategy.precision_plugin = plugin
+    parts.trainer.fit(parts.module, datamodule=parts.data)
+    assert parts.trainer.global_step == 2
+    ((_, norm),) = parts.picture.history.points["grad_norm"]
+    clipped = torch.nn.utils.get_total_norm(
+        [each.grad for each in parts.module.net.parameters() if each.grad is not None]
+    )
+    assert norm < 2**10  # of gradients without the factor
+    assert clipped.item() == pytest.approx(min(norm, 1.0), rel=1e-2)
