@@ -4,6 +4,7 @@ from omegaconf import OmegaConf
 
 from alexnet_lit import watch
 from alexnet_lit.config import continued_overrides
+from alexnet_lit.native import bf16_units
 from alexnet_lit.prepare import Parts
 from alexnet_lit.result import Result, origin
 from alexnet_lit.resume import program
@@ -15,8 +16,10 @@ def announce(parts: Parts) -> None:
     config = parts.config
     strategy = "" if config.trainer.strategy == "auto" else f", {config.trainer.strategy}"
     log.info("device  %s, precision %s%s", parts.device, config.trainer.precision, strategy)
-    if config.trainer.precision in ("bf16-mixed", "bf16-true") and config.trainer.accelerator == "cpu":
-        log.warning("precision %s: a CPU without bf16 units takes many times as long", config.trainer.precision)
+    if parts.why_precision:
+        log.info("        %s", parts.why_precision)
+    if config.trainer.precision.startswith("bf16") and config.trainer.accelerator == "cpu" and not bf16_units():
+        log.warning("precision %s: this CPU has no units for it: it takes many times as long", config.trainer.precision)
     announce_data(parts)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")

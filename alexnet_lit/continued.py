@@ -53,6 +53,14 @@ def keep_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     return config
 
 
+def keep_precision(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
+    """Let `auto` stand for the precision that the run began with, on any machine."""
+    if config.trainer.precision == "auto":
+        config = config.copy()
+        config.trainer.precision = checkpoint["hyper_parameters"]["config"]["trainer"]["precision"]
+    return config
+
+
 def check_continues(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
     """Refuse a checkpoint that is not of such a run. Raises: Mistake that says what differs."""
     _check_same_classes(module, checkpoint, name)

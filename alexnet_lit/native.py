@@ -38,12 +38,22 @@ def keep_memory() -> None:
         libc.mallopt(_TRIM_THRESHOLD, -1)  # never
 
 
+def bf16_units() -> str:
+    """What this CPU has for bfloat16: "AMX" (matrices), "AVX512-BF16" (vectors), or "" where torch emulates it.
+
+    Emulated, it takes 10 to 20 times as long as float32.
+    """
+    if torch.cpu._is_amx_tile_supported():
+        return "AMX"
+    return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else ""
+
+
 def has_bf16_units() -> bool:
     """Whether this CPU multiplies matrices in bfloat16 several times as fast as in float32, as Intel's AMX does.
 
-    Vector instructions alone (AVX512-BF16) do not count: on a Xeon a product takes them 1.7 times as long as float32.
+    Vector instructions alone do not count: on a Xeon a product takes them 1.7 times as long as float32.
     """
-    return torch.cpu._is_amx_tile_supported()
+    return bf16_units() == "AMX"
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:

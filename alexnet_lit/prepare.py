@@ -13,7 +13,7 @@ from torch import nn
 from alexnet_lit import distributed, watch
 from alexnet_lit.checkpoints import Checkpoints
 from alexnet_lit.config import plain
-from alexnet_lit.continued import Restored, check_continues, keep_split, read_continued
+from alexnet_lit.continued import Restored, check_continues, keep_precision, keep_split, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
 from alexnet_lit.factory import build, check_measured, check_root, follow, make
@@ -40,6 +40,7 @@ class Parts:
     resume: Path | None
     device: str
     ranks: int
+    why_precision: str
 
 
 def prepare(config: DictConfig, folder: Path) -> Parts:
@@ -51,7 +52,10 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config = config.copy()
     config.paths.run = str(folder)
     place = distributed.here()
-    kind, ranks = settle_trainer(config, place)
+    resume, saved = read_continued(config.ckpt)
+    if saved is not None:
+        config = keep_precision(config, saved)
+    kind, ranks, why = settle_trainer(config, place)
     check_limits(config.trainer)
     if config.ckpt is not None and config.trainer.fast_dev_run:
         raise Mistake(
@@ -60,7 +64,6 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         )
     if kind == "cpu":
         keep_memory()
-    resume, saved = read_continued(config.ckpt)
     if saved is not None:
         config = keep_split(config, saved)
     seed_everything(config.seed, workers=True, verbose=False)
@@ -104,7 +107,7 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         folder=folder,
     )
     device = distributed.describe(kind, ranks, config.trainer.num_nodes)
-    return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks)
+    return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why)
 
 
 def ready(parts: Parts) -> Parts:

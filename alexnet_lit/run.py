@@ -37,6 +37,7 @@ def run(config: DictConfig, folder: Path) -> Result:
             announce_data(parts)
         log.info("images from %s", parts.data.origin)
         told = message_to_ranks(follow(config, parts.data), folder)
+        told["config"]["trainer"]["precision"] = parts.config.trainer.precision  # the same on all ranks
         if crew is not None:
             crew.tell(told)
             crew.settle()

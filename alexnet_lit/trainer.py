@@ -8,6 +8,7 @@ import warnings
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
+import torch
 from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
@@ -20,9 +21,11 @@ from alexnet_lit.checkpoints import AtomicFile
 from alexnet_lit.config import known, plain
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import check_arguments, make
+from alexnet_lit.factory import build_net, check_arguments, follow, make, without_weights
 from alexnet_lit.length import epoch_batches, limited_batches
 from alexnet_lit.mistakes import show
+from alexnet_lit.native import bf16_units
+from alexnet_lit.precision import bf16_speedup, cpu_precision
 
 _COUNT = Annotated[int, Field(ge=1)]
 _LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
@@ -59,8 +62,10 @@ _PLACED = ("devices", "num_nodes", "strategy")
 _RUNS = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
 
 
-def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
-    """Put what `auto`, null and short names stand for into config.trainer; the kind of device, and how many ranks.
+def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, int, str]:
+    """Put what `auto`, null and short names stand for into config.trainer.
+
+    Returns the kind of device, how many ranks, and why `auto` became the precision that it did ("" if that is plain).
 
     Lightning judges all values here, before anything rests on them.
     Raises: Mistake for what it refuses or would quietly replace, and for a run that would train nothing.
@@ -72,6 +77,9 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
     trainer.precision = _ALIASES.get(trainer.precision, trainer.precision)
     check_arguments(Trainer, plain(_without(trainer, "_target_", *_RUNS)), "trainer", _TYPES)
     kind, ranks = _devices(config, place)
+    reason = ""
+    if trainer.precision == "auto":
+        trainer.precision, reason = _auto_precision(config, kind)
     _check_compilation(config, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # what they say is refused below, or said again when the run is built
@@ -87,7 +95,7 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
     trainer.log_every_n_steps = judged.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
     if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
         trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
-    return kind, ranks
+    return kind, ranks, reason
 
 
 def build_trainer(
@@ -163,7 +171,6 @@ def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
     trainer = config.trainer
     devices, trainer.num_nodes = distributed.follow(place, trainer.devices, trainer.num_nodes)
     kind, trainer.devices = distributed.resolve(trainer.accelerator, devices)
-    trainer.precision = distributed.resolve_precision(trainer.precision, kind)
     trainer.accelerator = kind
     ranks = place.ranks if place.starter else trainer.devices
     shares = distributed.shares(trainer.strategy, ranks)
@@ -173,6 +180,23 @@ def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
             f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {shares}"
         )
     return kind, ranks
+
+
+def _auto_precision(config: DictConfig, kind: str) -> tuple[str, str]:
+    """bf16 autocast where the device has units for it and, on a CPU, they are shown to pay; else float32. And why."""
+    if kind == "cuda":
+        return ("bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"), ""
+
+    def speedup() -> float:
+        data: ImageData = make(config, "data")
+        eager = follow(without_weights(config), data)
+        if "compile" in eager.model:
+            eager.model.compile = False
+        with torch.device("meta"), torch.random.fork_rng(devices=[]):
+            net = build_net(eager)
+        return bf16_speedup(net, (data.channels, config.data.image_size, config.data.image_size))
+
+    return cpu_precision(bf16_units() if kind == "cpu" else "", speedup)
 
 
 def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:

@@ -26,6 +26,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "lazy": ("", ""),
         "native": ("", "torch"),
         "groups": ("", ""),
+        "precision": ("", "torch"),
         "terminal": ("", ""),
     },
     {
@@ -60,7 +61,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "saved": ("errors ckpt data lit factory", "torch omegaconf"),
         "continued": ("errors mistakes optim data lit factory", "lightning omegaconf"),
         "trainer": (
-            "errors mistakes config data distributed checkpoints length factory",
+            "errors mistakes native precision config data distributed checkpoints length factory",
             "torch pydantic lightning omegaconf",
         ),
     },
@@ -88,7 +89,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
     },
     {
         "budget": ("errors mistakes data distributed watch length prepare trial", "omegaconf"),
-        "announce": ("config watch result resume prepare", "omegaconf"),
+        "announce": ("native config watch result resume prepare", "omegaconf"),
     },
     {
         "run": (

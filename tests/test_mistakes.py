@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,9 @@ from torch import nn
 
 from alexnet_lit import compose, distributed
 from alexnet_lit.errors import Mistake
+from alexnet_lit.factory import build
 from alexnet_lit.prepare import prepare
+from alexnet_lit.trainer import check_clipping
 from tests.conftest import Train
 
 # What is typed, and what the line says. {tmp} is an empty folder of the test.
@@ -63,7 +66,6 @@ TYPED = [
     (["sweep=lrn", "ckpt={tmp}"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
     (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
     # Combinations
-    (["trainer.precision=16-mixed"], "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped"),
     # Schedules
     (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
     # The trainer, by Lightning's own judgement
@@ -390,6 +392,16 @@ def test_towers_leave_out_no_steps_of_their_own() -> None:
         distributed.check_split(
             net, "towers", ranks=2, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[]
         )
+
+
+@pytest.mark.parametrize(("typed", "refused"), [("optimizer=adamw", True), ("optimizer=muon", False)])
+def test_half_precision_on_a_gpu_clips_what_a_scaler_frees_of_its_factor(typed: str, refused: bool) -> None:
+    config = compose("data=sample", "trainer.precision=16-mixed", typed)
+    module, _ = build(config)
+    optimizer = module.optimizer(module.net.parameters())
+    line = r"trainer\.precision=16-mixed: gradients of a fused optimizer can't be clipped there"
+    with pytest.raises(Mistake, match=line) if refused else nullcontext():
+        check_clipping(config, optimizer)
 
 
 class Reached(Exception):

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -14,7 +15,7 @@ from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
 from alexnet_lit.bench.data import Pictures, first
-from alexnet_lit.bench.limits import other_precision
+from alexnet_lit.bench.limits import precisions
 from alexnet_lit.bench.step import course_net
 from alexnet_lit.bench.timing import Report, conditions, ratios, spread, wait
 from alexnet_lit.config import compose
@@ -45,12 +46,12 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
 
     The course's program works in float32, reads pictures through PIL in a DataLoader with workers, whose start is part
     of its epochs, and asks after each step for loss and accuracy. This project trains through Lightning as a run does,
-    with trainer.precision=auto, but for checkpoints and event files; its steps without Lightning have the same data,
-    net, precision and optimizer. A CPU that has instructions for bf16 trains once more, with the other precision.
+    with trainer.precision=auto on a GPU and in float32 on a CPU, but for checkpoints and event files; its steps without
+    Lightning have the same data, net, precision and optimizer. A CPU that has instructions for bf16 trains in it too.
     """
-    size = _SIZES[device]
+    size, (first, *others) = _SIZES[device], precisions(device)
     config = compose(
-        *("experiment=d2l", "data=sample", f"data.batch_size={batch}", "trainer.precision=auto", "logger=none"),
+        *("experiment=d2l", "data=sample", f"data.batch_size={batch}", f"trainer.precision={first}", "logger=none"),
         *(f"trainer.max_epochs={size.epochs}", "trainer.enable_checkpointing=false"),
         *("trainer.enable_progress_bar=false", f"trainer.accelerator={device}"),
     )
@@ -60,10 +61,10 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
             _COURSE: _course(batch, device, size),
             _OURS: lambda: _run(config, folder, size),
         }
-        if (other := other_precision(device)) is not None:
+        for other in others:
             changed = config.copy()
             changed.trainer.precision = other
-            cases[f"{_OURS}, trainer.precision={other}"] = lambda: _run(changed, folder, size)
+            cases[f"{_OURS}, trainer.precision={other}"] = partial(_run, changed, folder, size)
         if device == "cuda":
             compiled = config.copy()
             compiled.model.compile = "reduce-overhead"

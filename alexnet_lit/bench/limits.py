@@ -5,8 +5,7 @@ from statistics import median
 
 import torch
 
-from alexnet_lit.distributed import resolve_precision
-from alexnet_lit.native import has_bf16_units
+from alexnet_lit.native import bf16_units
 
 _PRODUCT, _HALF, _COPY = "matrix product", "bf16 matrix product", "copy"
 _BYTES = 1 << 30  # that a copy reads, and writes: far more than a cache holds
@@ -14,14 +13,14 @@ _BYTES = 1 << 30  # that a copy reads, and writes: far more than a cache holds
 
 def has_bf16(device: str) -> bool:
     """Whether there is something to measure in bfloat16: elsewhere a CPU is many times as slow with it."""
-    return device == "cuda" or has_bf16_units() or torch.cpu._is_avx512_bf16_supported()
+    return device == "cuda" or bool(bf16_units())
 
 
-def other_precision(device: str) -> str | None:
-    """What a CPU with instructions for bfloat16 is measured with beside trainer.precision=auto; None on others."""
-    if device == "cuda" or not has_bf16(device):
-        return None
-    return "32-true" if resolve_precision("auto", device) == "bf16-mixed" else "bf16-mixed"
+def precisions(device: str) -> list[str]:
+    """What runs are measured with: a GPU's own choice; on a CPU float32, and bf16 where it has instructions for it."""
+    if device == "cuda":
+        return ["auto"]
+    return ["32-true", "bf16-mixed"] if has_bf16(device) else ["32-true"]
 
 
 class Limits:

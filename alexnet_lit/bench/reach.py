@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from lightning.pytorch.callbacks import EarlyStopping
 
-from alexnet_lit.bench.limits import other_precision
+from alexnet_lit.bench.limits import precisions
 from alexnet_lit.bench.timing import Report, conditions, spread
 from alexnet_lit.config import compose
 from alexnet_lit.data import fetch
@@ -38,15 +38,14 @@ class _Run(NamedTuple):
 def bench_reach(*, batch: int, repeats: int, device: str) -> Report:
     """Training images and seconds of fit, validation included, until validation accuracy comes to a level.
 
-    On a CPU one run each of at most 30 batches' images; where it has instructions for bf16, ours also with the
-    precision that trainer.precision=auto does not take. On cuda `repeats` seeds, of at most 20,000 images (which is
+    On a CPU one run each of at most 30 batches' images, in float32; where it has instructions for bf16, ours in it too.
+    On cuda `repeats` seeds, of at most 20,000 images (which is
     what experiment=fast takes) and, with the course's recipe, 550,000, its ten epochs. A run ends at the last level.
     """
     data, on_gpu = _data(), device == "cuda"
-    recipes = _RECIPES
-    if (other := other_precision(device)) is not None:
-        change = f"trainer.precision={other}"
-        recipes = {_OURS: recipes[_OURS], f"{_OURS} {change}": (*recipes[_OURS], change), **recipes}
+    first, *others = (f"trainer.precision={precision}" for precision in precisions(device))
+    recipes = {_OURS: (*_RECIPES[_OURS], first), **{f"{_OURS} {each}": (*_RECIPES[_OURS], each) for each in others}}
+    recipes |= {name: recipe for name, recipe in _RECIPES.items() if name != _OURS}
     most = {_OURS: 20_000, _COURSE: 550_000} if on_gpu else dict.fromkeys(recipes, 30 * batch)
     seeds = repeats if on_gpu else 1
     rows = []

@@ -7,7 +7,7 @@ from alexnet_lit.lazy import lazily
 
 if TYPE_CHECKING:
     from alexnet_lit.distributed.crew import Crew, join
-    from alexnet_lit.distributed.devices import cores, describe, follow, resolve, resolve_precision
+    from alexnet_lit.distributed.devices import cores, describe, follow, resolve
     from alexnet_lit.distributed.launcher import launch
     from alexnet_lit.distributed.split import check_split, shares
     from alexnet_lit.distributed.store import Failure
@@ -27,7 +27,6 @@ __all__ = [
     "join",
     "launch",
     "resolve",
-    "resolve_precision",
     "shares",
 ]
 
@@ -43,7 +42,6 @@ _HOMES = {
     "join": "crew",
     "launch": "launcher",
     "resolve": "devices",
-    "resolve_precision": "devices",
     "shares": "split",
 }
 

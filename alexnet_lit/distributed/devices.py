@@ -90,13 +90,6 @@ def _best() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def resolve_precision(precision: str | int, kind: str) -> str | int:
-    """What `auto` stands for: bf16 autocast where a GPU has units for it, else full precision."""
-    if precision != "auto":
-        return precision
-    return "bf16-mixed" if kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
-
-
 def describe(kind: str, count: int, nodes: int = 1) -> str:
     """The devices in words, as `2 x NVIDIA H100` or `cpu, 2 cores`."""
     machines = f" on {nodes} machines" if nodes > 1 else ""

@@ -115,7 +115,7 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path) -> None:
 def test_a_cpu_with_instructions_for_bfloat16_is_measured_in_it_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+    monkeypatch.setattr("alexnet_lit.bench.limits.bf16_units", lambda: "AVX512-BF16")
     assert {row["precision"] for row in filled("profile", tmp_path)} == {"float32", "bf16-mixed"}
     limits = Limits("cpu")
     assert len(limits.cases) == 2
@@ -123,8 +123,7 @@ def test_a_cpu_with_instructions_for_bfloat16_is_measured_in_it_too(
     of_float32, of_bfloat16 = "% of a matrix product's 100 GFLOP/s", "% of a bf16 matrix product's 400 GFLOP/s"
     assert limits.shares(seconds, 80, half=False) == {of_float32: "80", of_bfloat16: ""}
     assert limits.shares(seconds, 80, half=True) == {of_float32: "", of_bfloat16: "20"}
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: False)
-    monkeypatch.setattr("alexnet_lit.bench.limits.has_bf16_units", lambda: False)
+    monkeypatch.setattr("alexnet_lit.bench.limits.bf16_units", lambda: "")
     assert list(Limits("cpu").shares(seconds, None, half=False)) == [of_float32]
 
 
@@ -134,7 +133,7 @@ def test_when_an_accuracy_is_reached_and_when_it_is_not(tmp_path: Path, monkeypa
     monkeypatch.setattr(reach, "_LEVELS", {"cpu": [0.01, 1.0]})
     monkeypatch.setattr(reach, "_LOOKED_AT", {"cpu": 128})
     monkeypatch.setattr(reach, "fetch", _nowhere)
-    monkeypatch.setattr(reach, "other_precision", lambda device: None)
+    monkeypatch.setattr(reach, "precisions", lambda device: ["32-true"])
 
     rows = filled("reach", tmp_path)
 

@@ -82,11 +82,6 @@ def test_devices_in_words() -> None:
     assert distributed.describe("cpu", 8, 2) == "cpu, 8 processes on 2 machines"
 
 
-def test_bf16_is_never_chosen_by_itself_on_a_cpu() -> None:
-    assert distributed.resolve_precision("auto", "cpu") == "32-true"
-    assert distributed.resolve_precision("bf16-mixed", "cpu") == "bf16-mixed"
-
-
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_a_gpu_trains_in_bf16_where_it_can(train: Train) -> None:
