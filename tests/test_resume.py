@@ -261,7 +261,7 @@ def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, t
     for objective in ("objective=val/acc", "objective=val/loss"):
         direction = "minimize" if objective == "objective=val/loss" else "maximize"
         typed = (objective, f"direction={direction}", "trainer.max_epochs=3", f"ckpt={file}")
-        outcome = train(*LENET, *typed, logs=tmp_path / objective[-4:])
+        outcome = train(*LENET, *typed, logs=tmp_path / direction)
         assert outcome.status == 0, outcome.err
         best = torch.load(outcome.folder / "checkpoints" / "best.ckpt", weights_only=True)
         assert best["global_step"] == 12

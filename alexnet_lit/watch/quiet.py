@@ -22,3 +22,7 @@ def quiet_libraries() -> None:
     )
     # On a cluster's front node; where Slurm is not meant, nothing is amiss.
     warnings.filterwarnings("ignore", message="The `srun` command is available on your system but is not used")
+    # Who takes a callback out of a run that goes on, or lets it monitor something else, has typed that.
+    warnings.filterwarnings(
+        "ignore", message="Be aware that when using `ckpt_path`, callbacks used to create the checkp"
+    )
