@@ -1,5 +1,7 @@
 """What a run says of itself: on the screen and in train.log as it begins and ends, and to TensorBoard."""
 
+import shlex
+
 from omegaconf import OmegaConf
 
 from alexnet_lit import watch
@@ -72,4 +74,4 @@ def conclude(parts: Parts, result: Result) -> None:
     if result["status"] == "diverged" and checkpoints.last.exists():
         log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():
-        log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
+        log.info("continue with: %s train.py %s", program("python"), shlex.quote(f"ckpt={parts.folder}"))

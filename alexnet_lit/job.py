@@ -15,6 +15,7 @@ from alexnet_lit import sweep
 from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake, reason_of
 from alexnet_lit.mistakes import explain
+from alexnet_lit.resume import holds, literal, run_of
 
 Result = dict[str, Any]
 
@@ -23,6 +24,11 @@ def alone(config: DictConfig, folder: Path) -> Result:
     """One run. A mistake that is found before training leaves no folder behind."""
     from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
 
+    goes_on = config.ckpt is not None and run_of(Path(config.ckpt).expanduser()) == folder.resolve()
+    if not goes_on:
+        if there := holds(folder):
+            raise Mistake(f"hydra.run.dir={folder}: there is {there} in it already: name another folder")
+        composition.claim(folder, "hydra.run.dir")
     try:
         return run(config, folder)
     except Mistake:
@@ -66,7 +72,7 @@ def _of_sweep(config: DictConfig, folder: Path) -> Result:
     print(f"{chr(10) * ours}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
-        config.ckpt = str(folder)
+        config.ckpt = literal(folder)
     try:
         if not ours:
             return _elsewhere(config, folder, fresh=not job.can_go_on)

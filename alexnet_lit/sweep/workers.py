@@ -58,6 +58,16 @@ def unheed(sweep: Path) -> None:
 
 
 @contextmanager
+def deaf() -> Iterator[None]:
+    """Start processes that Ctrl-C does not end before they are at work: submitit's would leave a run a second to save."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
 def at_work() -> Iterator[None]:
     """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C: it would die
     of it, and joblib would kill the others.
