@@ -15,7 +15,7 @@ from alexnet_lit import sweep
 from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake, reason_of
 from alexnet_lit.mistakes import explain
-from alexnet_lit.resume import holds, literal, run_of
+from alexnet_lit.resume import holds, run_of
 
 Result = dict[str, Any]
 
@@ -72,7 +72,7 @@ def _of_sweep(config: DictConfig, folder: Path) -> Result:
     print(f"{chr(10) * ours}job {job.number}  {folder.name}", flush=True)  # beside others a line is a line
     if job.can_go_on:
         config = OmegaConf.load(folder / ".hydra" / "config.yaml")  # type: ignore[assignment] # a mapping at the top
-        config.ckpt = literal(folder)
+        config.ckpt = str(folder)
     try:
         if not ours:
             return _elsewhere(config, folder, fresh=not job.can_go_on)

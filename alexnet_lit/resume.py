@@ -31,8 +31,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     value = _checkpoint(arguments)
     if not value:
         return list(arguments)
-    if "${" not in value or Path(value).expanduser().exists():  # else Hydra may know what it stands for
-        arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
+    arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     if starts_sweep(arguments):
         raise Mistake(f"ckpt={value}: continues one run: leave out -m and sweep=")
     folder = run_of(Path(value).expanduser())
@@ -77,14 +76,9 @@ def typed_path(arguments: Sequence[str], key: str) -> str | None:
     return re.sub(r"""^(['"])(.*)\1$""", r"\2", values[-1]) if values else None
 
 
-def literal(path: str | Path) -> str:
-    """A path as a value of a config: `${` in it is no interpolation."""
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", str(path))
-
-
 def quoted(path: str | Path) -> str:
-    """A path as a value on Hydra's command line, whatever characters it has."""
-    return QuotedString(text=literal(path), quote=Quote.single).with_quotes()
+    """A path as a value in Hydra's grammar, whatever characters it has; `${...}` is an interpolation all the same."""
+    return QuotedString(text=str(path), quote=Quote.single).with_quotes()
 
 
 def run_of(path: Path) -> Path | None:
