@@ -66,7 +66,9 @@ def conclude(parts: Parts, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints = parts.checkpoints
     checkpoint = next((path for path in (checkpoints.best, checkpoints.last) if path.exists()), None)
-    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.logger else None
+    board = (
+        f"{program('tensorboard')} --logdir {shlex.quote(str(parts.folder.parent))}" if parts.config.logger else None
+    )
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
     places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}

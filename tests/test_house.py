@@ -35,7 +35,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "optim": ("errors", "torch pydantic lightning"),
         "scores": ("", "torch torchmetrics"),
         "mistakes": ("errors", "pydantic"),
-        "resume": ("errors", ""),
+        "resume": ("errors", "hydra"),
         "ckpt": ("errors", ""),
         "output": ("errors", ""),
     },
@@ -50,7 +50,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "result": ("config lit watch", "lightning"),
         "sweep": (
             "errors groups resume config distributed watch",
-            "torch hydra omegaconf filelock rich optuna submitit hydra_plugins",
+            "torch hydra omegaconf filelock rich optuna sqlalchemy submitit joblib hydra_plugins",
         ),
     },
     {
@@ -90,7 +90,7 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         ),
     },
     {
-        "job": ("errors mistakes config distributed result sweep run", "hydra omegaconf"),
+        "job": ("errors mistakes resume config distributed result sweep run", "hydra omegaconf"),
     },
     {
         "app": ("errors mistakes resume config distributed sweep job run", "hydra omegaconf"),

@@ -47,7 +47,7 @@ class Started(Callback):
         self._folders[:] = [folder]
         if new:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
-            _check_subfolders(config, planned(folder) or [[], []])  # two trials of a search differ in number at least
+            _check_subfolders(config, folder)
         launcher = str(config.hydra.launcher["_target_"])  # plugins are there only with alexnet-lit[sweep]
         if ".hydra_submitit_launcher." in launcher:
             from alexnet_lit.sweep import queue
@@ -85,13 +85,14 @@ def _take(folder: Path) -> None:
     hold(folder)
 
 
-def _check_subfolders(config: DictConfig, jobs: Sequence[Sequence[str]]) -> None:
+def _check_subfolders(config: DictConfig, sweep: Path) -> None:
     """Raise the Mistake of jobs that would not have folders of their own, straight in the sweep's."""
     pattern = as_typed(config.hydra.sweep)["subdir"]
-    if pattern.startswith("${job_folder:"):  # ours
+    if "job_folder:" in pattern:  # ours
         return
     loader = GlobalHydra.instance().config_loader()
     try:
+        jobs = planned(sweep) or [[], []]  # two trials of a search differ in number at least
         names = [subfolder(loader, config, number, job) for number, job in enumerate(jobs)]
     except HydraException:  # a job that can't be composed, which Hydra's next step tells
         return

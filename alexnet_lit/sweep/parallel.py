@@ -1,7 +1,7 @@
 """Jobs of a sweep side by side, each in a process of joblib's: one that dies takes no other along.
 
-joblib gives up on all jobs, and kills those at work, as soon as one of its processes ends. Here each process is alone in
-its pool, and has one job after another; where one dies, another takes its place.
+joblib gives up on all jobs, and kills those at work, as soon as one of its processes ends. Here each process is alone
+in its pool, and has one job after another; where one dies, another takes its place.
 """
 
 import os

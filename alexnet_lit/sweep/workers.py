@@ -59,7 +59,7 @@ def unheed(sweep: Path) -> None:
 
 @contextmanager
 def deaf() -> Iterator[None]:
-    """Start processes that Ctrl-C does not end before they are at work: submitit's would leave a run a second to save."""
+    """Start processes that Ctrl-C does not end until they are at work."""
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield

@@ -10,7 +10,7 @@ from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, troubl
 
 # Refused as soon as the net is to be built, so that a sweep of such jobs takes a moment.
 REFUSED = ("data=sample", "data.image_size=96", "model.num_classes=5")
-ODD = "Ann's nets, a=b {c} $d $e} \\f #1 \"é\""
+ODD = 'Ann\'s nets, a=b {c} $d $e} \\f #1 "é"'
 
 
 def contents(folder: Path) -> dict[Path, tuple[int, bytes]]:
@@ -63,9 +63,7 @@ def test_a_folder_with_runs_takes_no_other(train: Train, tmp_path: Path) -> None
         (["hydra/sweeper=optuna", "model.dropout=choice(0.0,0.5)"], "${model.dropout}", "jobs 0 and 1 would both have"),
     ],
 )
-def test_each_job_has_a_folder_of_its_own(
-    ask: list[str], subdir: str, line: str, train: Train, tmp_path: Path
-) -> None:
+def test_each_job_has_a_folder_of_its_own(ask: list[str], subdir: str, line: str, train: Train, tmp_path: Path) -> None:
     if "hydra/sweeper=optuna" in ask:
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
     mine = tmp_path / "mine"
