@@ -1,5 +1,7 @@
 """What a run says of itself: on the screen and in train.log as it begins and ends, and to TensorBoard."""
 
+import shlex
+
 from omegaconf import OmegaConf
 
 from alexnet_lit import watch
@@ -68,7 +70,8 @@ def conclude(parts: Parts, result: Result) -> None:
     checkpoints = parts.checkpoints
     last = checkpoints.last if checkpoints.last.exists() else None
     checkpoint = checkpoints.best if checkpoints.chosen else last
-    board = f"{program('tensorboard')} --logdir {parts.folder.parent}" if parts.config.get("logger") else None
+    logdir = shlex.quote(str(parts.folder.parent))
+    board = f"{program('tensorboard')} --logdir {logdir}" if parts.config.get("logger") else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
     places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}
@@ -76,4 +79,4 @@ def conclude(parts: Parts, result: Result) -> None:
     if result["status"] == "diverged" and checkpoints.last.exists():
         log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():
-        log.info("continue with: %s train.py ckpt=%s", program("python"), parts.folder)
+        log.info("continue with: %s train.py %s", program("python"), shlex.quote(f"ckpt={parts.folder}"))

@@ -4,17 +4,21 @@ import errno
 import io
 import os
 import sys
+from argparse import Namespace
 from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hydra
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
@@ -26,6 +30,7 @@ from alexnet_lit.resume import MULTIRUN, finished, resume_arguments, starts_swee
 from alexnet_lit.terminal import printing
 
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
+_SHOW = ("help", "hydra_help", "cfg", "resolve", "info", "shell_completion")  # Hydra's options that run nothing
 
 
 @printing(ends=False)
@@ -72,7 +77,8 @@ def _command(place: Place) -> int:
     try:
         # Hydra reads its options before or after all overrides, not between them.
         arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
-        _check_arguments(arguments, place)
+        options = get_args_parser().parse_known_args(arguments)[0]
+        _check_arguments(arguments, options, place)
         arguments = [argument if argument.startswith("-") else composition.choose(argument) for argument in arguments]
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
@@ -80,7 +86,9 @@ def _command(place: Place) -> int:
         if sweep_folder := sweep.named_sweep(arguments):
             return _resume(sweep_folder, arguments)
         sys.argv = [typed[0], *sweep.sweep_arguments(resume_arguments(arguments))]
-        return _installed() if "install=bash" in arguments else _hydra()
+        if any(getattr(options, name) for name in _SHOW):
+            return _shown(options)
+        return _hydra()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
@@ -101,17 +109,16 @@ def _command(place: Place) -> int:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
 
-def _check_arguments(arguments: Sequence[str], place: Place) -> None:
+def _check_arguments(arguments: Sequence[str], options: Namespace, place: Place) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
     if place.ranks > 1 and (starts_sweep(arguments) or sweep.named_sweep(arguments)):
         way_out = f"start it without {place.starter}, with trainer.devices={place.local_ranks}"
         raise Mistake(f"-m: a sweep starts the processes of each run by itself: {way_out}")
-    if MULTIRUN & set(arguments) and any(argument.startswith("--cfg") for argument in arguments):
+    if options.multirun and options.cfg:
         raise Mistake("--cfg shows the config of one run: leave out -m and the lists of values")
     parser = OverridesParser.create()
-    options = {"--cfg", "-c", "--package", "-p", "--config-path", "-cp", "--config-name", "-cn", "--config-dir", "-cd"}
-    for before, argument in zip(["", *arguments], arguments, strict=False):
-        if argument.startswith("-") or before in options:
+    for argument in options.overrides:
+        if argument.startswith(("ckpt=", "resume_sweep=")):  # a path, whatever characters it has
             continue
         try:
             override = parser.parse_override(argument)
@@ -121,8 +128,8 @@ def _check_arguments(arguments: Sequence[str], place: Place) -> None:
             raise Mistake(f"{argument}: a ready sweep is several runs already: name one of them")
 
 
-def _hydra() -> int:
-    """Let Hydra compose each job's config and start it; the worst exit status of all."""
+def _hydra(*, shows: bool = False) -> int:
+    """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
     results: list[dict[str, Any]] = []
     failure: list[Exception] = []  # of a single run: raised here, as Hydra would add lines of its own
 
@@ -141,13 +148,17 @@ def _hydra() -> int:
             results.append(result)
         return job.score(config, result)
 
-    composition.forget_folders()
+    composition.forget_folders(only_named=shows)
     sweep.Started.forget()
     try:
         application()
     except KeyboardInterrupt:
         _close_sweep()
         raise
+    except sweep.Refused as refused:
+        if folder := sweep.Started.folder():
+            composition.discard_folder(folder)
+        raise refused.error from refused
     except (Mistake, HydraException, OmegaConfBaseException) as error:
         folder = sweep.Started.folder()
         mistake = folder and sweep.refused(folder)
@@ -162,6 +173,27 @@ def _hydra() -> int:
     if failure:
         raise failure[0]
     return _worst(_close_sweep() or [result["status"] for result in results])
+
+
+def _shown(options: Namespace) -> int:
+    """Let Hydra show what is asked for, and run nothing."""
+    if "install=bash" in options.overrides:
+        return _installed()
+    if options.hydra_help:  # is about no config of ours
+        sys.argv = [argument for argument in sys.argv if argument not in options.overrides]
+    theirs = Hydra.get_sanitized_cfg
+
+    def resolved(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        """Hydra would resolve its own part once the rest, to which that refers, is taken away."""
+        if options.resolve and cfg_type != "job":
+            OmegaConf.resolve(cfg)
+        return theirs(hydra, cfg, cfg_type)
+
+    with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
+        try:
+            return _hydra(shows=True)
+        except ValueError as error:  # options that don't go together
+            raise Mistake(" ".join(str(error).split())) from error
 
 
 def _installed() -> int:

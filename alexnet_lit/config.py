@@ -30,6 +30,7 @@ PACKAGE = Path(__file__).resolve().parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 _claimed: dict[tuple[str, str, str], str] = {}
 _version_lock = threading.Lock()  # Hydra keeps the version in one global place
+_only_named = False
 
 
 def home() -> str:
@@ -43,6 +44,8 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     if key not in _claimed:
         base = Path(parent).expanduser().resolve()
         stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
+        if _only_named:
+            return str(base / stem)
         try:
             base.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -86,14 +89,29 @@ def claim_folder(folder: Path) -> None:
         _claimed["", "", str(folder)] = str(folder)
 
 
-def forget_folders() -> None:
-    """Let the next run in this process have a folder of its own."""
+def claim(folder: Path, key: str) -> None:
+    """Make a folder that a person has named by `key`: as long as there is nothing in it, it is new.
+
+    Raises: Mistake if it can't be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Mistake(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
+    if {path.name for path in folder.iterdir()} <= {".hydra"}:
+        _claimed[str(folder), "", ""] = str(folder)
+
+
+def forget_folders(*, only_named: bool = False) -> None:
+    """Let the next run in this process have a folder of its own; `only_named`: none is made, as nothing is run."""
+    global _only_named
     _claimed.clear()
+    _only_named = only_named
 
 
 def discard_folder(folder: Path) -> None:
     """Remove a run's or a sweep's folder, but only if nothing was trained in it and it is new."""
-    fresh = {".hydra", "train.log", "multirun.yaml", ".running.lock"}
+    fresh = {".hydra", "train.log", "multirun.yaml", ".running.lock", "study.db"}
     if str(folder) in _claimed.values() and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
 
@@ -252,7 +270,7 @@ def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
 def typed_overrides(folder: Path) -> list[str]:
     """What was typed when the run in `folder` was started."""
     file = folder / ".hydra" / "overrides.yaml"
-    return [str(item) for item in OmegaConf.load(file)] if file.exists() else []
+    return [str(item) for item in as_typed(OmegaConf.load(file))] if file.exists() else []
 
 
 def last_record(folder: Path) -> Path:
@@ -265,8 +283,13 @@ def continued_overrides(folder: Path) -> list[str]:
     """What was typed beside ckpt= when the run in `folder` was last continued."""
     record = last_record(folder)
     file = record / "overrides.yaml"
-    typed = [str(item) for item in OmegaConf.load(file)] if record.name != ".hydra" and file.exists() else []
+    typed = [str(item) for item in as_typed(OmegaConf.load(file))] if record.name != ".hydra" and file.exists() else []
     return [item for item in typed if not item.startswith("ckpt=")]
+
+
+def as_typed(config: Any) -> Any:
+    """A config node as plain dicts and lists, interpolations as they are written."""
+    return OmegaConf.to_container(config, resolve=False)
 
 
 def plain(config: Any) -> Any:

@@ -1,10 +1,13 @@
 """Continue a run in place: `ckpt=<run folder>` takes that run's own config and goes on in that folder."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+
+from hydra.core.override_parser.types import Quote, QuotedString
 
 from alexnet_lit.config import last_record
 from alexnet_lit.errors import Mistake
@@ -36,6 +39,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     value = _checkpoint(arguments)
     if not value:
         return list(arguments)
+    arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     if starts_sweep(arguments):
         raise Mistake(f"ckpt={value}: continues one run: leave out -m and sweep=")
     folder = run_of(Path(value).expanduser())
@@ -54,7 +58,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     return [
         *("--config-path", str(last_record(folder)), "--config-name", "config"),
         *arguments,
-        f"hydra.run.dir='{folder}'",
+        f"hydra.run.dir={quoted(folder)}",
         f"hydra.output_subdir=.hydra/resume_{number}",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
@@ -77,14 +81,34 @@ def finished(arguments: Sequence[str]) -> Path | None:
 
 def _checkpoint(arguments: Sequence[str]) -> str:
     """What `ckpt=` says; nothing where it is not typed or null."""
-    values = [argument.removeprefix("ckpt=").strip("'\"") for argument in arguments if argument.startswith("ckpt=")]
-    return values[-1] if values and values[-1] != "null" else ""
+    value = typed_path(arguments, "ckpt=")
+    return value if value and value != "null" else ""
+
+
+def typed_path(arguments: Sequence[str], key: str) -> str | None:
+    """The path that `key` (with its "=") is given, as it is on the disk: quoted for Hydra's grammar or not."""
+    values = [argument.removeprefix(key) for argument in arguments if argument.startswith(key)]
+    return re.sub(r"""^(['"])(.*)\1$""", r"\2", values[-1]) if values else None
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a value in Hydra's grammar, whatever characters it has; `${...}` is an interpolation all the same."""
+    return QuotedString(text=str(path), quote=Quote.single).with_quotes()
 
 
 def run_of(path: Path) -> Path | None:
     """The run folder that is `path` or holds the checkpoint file `path`; None where it belongs to no run."""
     folder = path if path.is_dir() else path.parent.parent
     return folder.resolve() if (folder / ".hydra" / "config.yaml").is_file() else None
+
+
+def holds(folder: Path) -> str | None:
+    """What `folder` has in it: a sweep, a run, or several runs; None where nothing would be mixed up with a new one."""
+    if (folder / "multirun.yaml").exists():
+        return "a sweep"
+    if any((folder / name).exists() for name in ("train.log", "result.json", "checkpoints")):
+        return "a run"
+    return "runs" if any(folder.glob("*/.hydra")) else None
 
 
 def program(name: str) -> str:

@@ -47,14 +47,14 @@ HOUSE: list[dict[str, tuple[str, str]]] = [
         "length": ("errors data", "omegaconf"),
     },
     {
-        "resume": ("errors config", ""),
+        "resume": ("errors config", "hydra"),
     },
     {
         "factory": ("errors mistakes config data optim lit length", "torch pydantic lightning hydra omegaconf"),
         "result": ("errors config resume lit watch", "lightning"),
         "sweep": (
             "errors groups terminal resume config distributed watch",
-            "torch hydra omegaconf filelock rich optuna submitit hydra_plugins",
+            "torch hydra omegaconf filelock rich optuna sqlalchemy submitit joblib hydra_plugins",
         ),
     },
     {

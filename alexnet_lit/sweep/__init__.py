@@ -5,7 +5,7 @@ Everything is read from the jobs' folders, so it holds whichever process ran a j
 
 from alexnet_lit.sweep.clean import undisturbed
 from alexnet_lit.sweep.closing import close
-from alexnet_lit.sweep.command import Started, refused, sweep_arguments
+from alexnet_lit.sweep.command import Refused, Started, refused, sweep_arguments
 from alexnet_lit.sweep.jobs import left_to_run, read_job, worst
 from alexnet_lit.sweep.lock import held, let_go
 from alexnet_lit.sweep.resume import named_sweep, resume_arguments, set_aside
@@ -13,6 +13,7 @@ from alexnet_lit.sweep.summary import update
 from alexnet_lit.sweep.workers import at_work, leave_out, stopping, unheed
 
 __all__ = [
+    "Refused",
     "Started",
     "at_work",
     "close",

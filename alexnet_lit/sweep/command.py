@@ -1,24 +1,31 @@
 """What is typed to start a sweep, as Hydra needs it; and what Hydra refuses of it, as a person needs it."""
 
-import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, ClassVar
 
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lit.config import compose
+from alexnet_lit.config import as_typed, claim, compose
 from alexnet_lit.errors import Mistake
-from alexnet_lit.resume import starts_sweep
-from alexnet_lit.sweep.jobs import PLAN, planned
-from alexnet_lit.sweep.lock import hold
+from alexnet_lit.resume import holds, starts_sweep
+from alexnet_lit.sweep.jobs import PLAN, planned, subfolder
+from alexnet_lit.sweep.lock import goes_on, hold
 from alexnet_lit.sweep.workers import heed, on_this_machine
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
+
+
+class Refused(BaseException):
+    """A mistake that was found as a sweep starts. Of an Exception in a callback Hydra would only warn."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
 
 
 class Started(Callback):
@@ -27,20 +34,35 @@ class Started(Callback):
     _folders: ClassVar[list[Path]] = []
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Remember the sweep, and let no other process go on with it."""
-        with suppress(Mistake, OmegaConfBaseException):  # a folder that can't be made is told by Hydra's next step
-            self._folders[:] = [Path(config.hydra.sweep.dir)]
-            hold(self._folders[0])
-            if not (self._folders[0] / PLAN).exists():
-                OmegaConf.save(config, self._folders[0] / PLAN)  # only Hydra's own sweeper does so by itself
-            if ".hydra_submitit_launcher." in str(config.hydra.launcher["_target_"]):
-                from alexnet_lit.sweep import queue  # the plugin is there only with alexnet-lit[sweep]
+        """Remember the sweep, and let no other process go on with it. Raises: Refused for a mistake."""
+        try:
+            self._start(config)
+        except (Mistake, OmegaConfBaseException) as error:
+            raise Refused(error) from error
 
-                queue.stand_in()
-            if on_this_machine(config.hydra.launcher):
-                heed(self._folders[0])
-            if str(config.hydra.sweeper["_target_"]).endswith(".OptunaSweeper"):
-                _quiet_optuna()
+    def _start(self, config: DictConfig) -> None:
+        folder, new = Path(config.hydra.sweep.dir), not goes_on()
+        if new:
+            _take(folder)
+        self._folders[:] = [folder]
+        if new:
+            OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
+            _check_subfolders(config, folder)
+        launcher = str(config.hydra.launcher["_target_"])  # plugins are there only with alexnet-lit[sweep]
+        if ".hydra_submitit_launcher." in launcher:
+            from alexnet_lit.sweep import queue
+
+            queue.stand_in()
+        if launcher.endswith(".JoblibLauncher"):
+            from alexnet_lit.sweep import parallel
+
+            parallel.stand_in()
+        if on_this_machine(config.hydra.launcher):
+            heed(folder)
+        if str(config.hydra.sweeper["_target_"]).endswith(".OptunaSweeper"):
+            from alexnet_lit.sweep import study
+
+            study.open_study(config.hydra)
 
     @classmethod
     def forget(cls) -> None:
@@ -53,11 +75,33 @@ class Started(Callback):
         return cls._folders[0] if cls._folders else None
 
 
-def _quiet_optuna() -> None:
-    """It would tell of its study in a line of its own kind."""
-    import optuna
+def _take(folder: Path) -> None:
+    """Make the folder of a new sweep. Raises: Mistake if there are results in it: they would be taken for its own."""
+    there = holds(folder)
+    if there:
+        way_out = f"go on with it by resume_sweep={folder}, or name" if there == "a sweep" else "name"
+        raise Mistake(f"hydra.sweep.dir={folder}: there is {there} in it already: {way_out} another folder")
+    claim(folder, "hydra.sweep.dir")
+    hold(folder)
 
-    optuna.logging.set_verbosity(logging.WARNING)
+
+def _check_subfolders(config: DictConfig, sweep: Path) -> None:
+    """Raise the Mistake of jobs that would not have folders of their own, straight in the sweep's."""
+    pattern = as_typed(config.hydra.sweep)["subdir"]
+    if "job_folder:" in pattern:  # ours
+        return
+    loader = GlobalHydra.instance().config_loader()
+    try:
+        jobs = planned(sweep) or [[], []]  # two trials of a search differ in number at least
+        names = [subfolder(loader, config, number, job) for number, job in enumerate(jobs)]
+    except HydraException:  # a job that can't be composed, which Hydra's next step tells
+        return
+    for number, name in enumerate(names):
+        if Path(name).name != name:
+            raise Mistake(f"hydra.sweep.subdir={pattern}: {name} is no folder straight in the sweep's: use a name")
+        if name in names[:number]:
+            both = f"jobs {names.index(name)} and {number} would both have {name}"
+            raise Mistake(f"hydra.sweep.subdir={pattern}: {both}: put ${{hydra.job.num}} into it")
 
 
 def sweep_arguments(arguments: Sequence[str]) -> list[str]:

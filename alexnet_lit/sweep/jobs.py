@@ -2,15 +2,18 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
+from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from alexnet_lit.config import typed_overrides
+from alexnet_lit.config import as_typed, typed_overrides
 from alexnet_lit.groups import key_by_key
 from alexnet_lit.resume import under_way
 
@@ -76,12 +79,39 @@ def read_job(folder: Path) -> Job:
     )
 
 
+def subfolder(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> str:
+    """The name of a job's folder, as Hydra will make it from hydra.sweep.subdir. `sweep`: the sweep's config."""
+    config, before = loader.load_sweep_config(sweep, list(overrides)), HydraConfig.instance().cfg
+    with open_dict(config):
+        config.hydra.job.num, config.hydra.job.id = number, str(number)
+    try:
+        HydraConfig.instance().set_config(config)  # for ${hydra:...}
+        return str(config.hydra.sweep.subdir)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def record_death(folder: Path, reason: str) -> None:
+    """Write result.json for a job whose process was ended, unless that was after the job's end."""
+    if (job := read_job(folder)).ended:
+        return
+    told = {"status": "failed", "reason": reason, "killed": True, "overrides": typed_overrides(folder)}
+    write(folder / "result.json", json.dumps({**job.result, **told}, indent=2) + "\n")
+
+
+def write(path: Path, text: str) -> None:
+    """Whole or not at all."""
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8", newline="")
+    part.replace(path)
+
+
 def planned(sweep: Path) -> list[list[str]] | None:
     """What each job of the sweep is asked, in their order; None where a sweeper decides that as it goes."""
     plan = _plan(sweep)
     if plan is None or not plan.sweeper["_target_"].endswith(".BasicSweeper"):
         return None
-    arguments = [f"{key}={value}" for key, value in (plan.sweeper.params or {}).items()] + list(plan.overrides.task)
+    arguments = [f"{key}={value}" for key, value in (plan.sweeper.params or {}).items()] + as_typed(plan.overrides.task)
     (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
     return jobs
 

@@ -21,8 +21,13 @@ def hold(sweep: Path) -> None:
     except Timeout:
         raise Mistake(f"{sweep}: this sweep is still running: wait for its end, or stop it with Ctrl-C") from None
     except (OSError, NotImplementedError):  # a file system without locks
-        return
+        pass
     _held.append(lock)
+
+
+def goes_on() -> bool:
+    """Whether this process has a sweep that was started before."""
+    return bool(_held)
 
 
 def let_go() -> None:

@@ -7,8 +7,8 @@ The plugin's own launchers wait for a result that a killed job never writes, and
 import shutil
 import signal
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 from alexnet_lit.errors import Mistake
 from alexnet_lit.sweep.jobs import read_job, worst
 from alexnet_lit.sweep.slurm import queued
+from alexnet_lit.sweep.workers import deaf
 
 
 class _Queue(BaseSubmititLauncher):
@@ -131,21 +132,11 @@ class Local(_Queue, LocalLauncher):
             raise Mistake(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {way_out}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
-        with _deaf():
+        with deaf():
             return super()._submit(job_overrides, first)
 
     def _left(self, jobs: list[Any]) -> list[Any]:
         return [job for job in jobs if not job.done()]
-
-
-@contextmanager
-def _deaf() -> Iterator[None]:
-    """Start processes that Ctrl-C does not end: submitit's would leave a run a second to save. See `workers`."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 def stand_in() -> None:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from hydra.types import RunMode
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit.config import claim_folder
+from alexnet_lit.config import as_typed, claim_folder
 from alexnet_lit.distributed.place import here
 from alexnet_lit.errors import Mistake
-from alexnet_lit.resume import MULTIRUN
+from alexnet_lit.resume import MULTIRUN, quoted, typed_path
 from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of, left_to_run, searches
 
 _KEY = "resume_sweep="
@@ -17,14 +17,14 @@ _KEY = "resume_sweep="
 
 def named_sweep(arguments: Sequence[str]) -> Path | None:
     """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: Mistake if it is none."""
-    values = [argument.removeprefix(_KEY).strip("'\"") for argument in arguments if argument.startswith(_KEY)]
-    if not values:
+    typed = typed_path(arguments, _KEY)
+    if typed is None:
         return None
-    sweep = Path(values[-1]).expanduser().resolve()
+    sweep = Path(typed).expanduser().resolve()
     if not (sweep / PLAN).is_file():
         run = (sweep / ".hydra").is_dir()
-        way_out = f"continue a run with ckpt={values[-1]}" if run else "name a folder below logs/sweeps"
-        raise Mistake(f"{_KEY}{values[-1]}: is no sweep, as there is no {PLAN} in it: {way_out}")
+        way_out = f"continue a run with ckpt={typed}" if run else "name a folder below logs/sweeps"
+        raise Mistake(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {way_out}")
     return sweep
 
 
@@ -37,15 +37,15 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
             raise Mistake(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
-    saved = OmegaConf.load(sweep / PLAN).hydra.overrides
+    saved = as_typed(OmegaConf.load(sweep / PLAN).hydra.overrides)
     ours = ("hydra.sweep.dir=", "hydra.mode=")
     return [
         "--multirun",
-        *saved.task,
-        *(override for override in saved.hydra if not override.startswith(ours)),
+        *saved["task"],
+        *(override for override in saved["hydra"] if not override.startswith(ours)),
         *(_search(sweep) if searches(sweep) else []),
         *hydra,
-        f"hydra.sweep.dir='{sweep}'",
+        f"hydra.sweep.dir={quoted(sweep)}",
     ]
 
 
@@ -91,10 +91,13 @@ def record(folder: Path, *, mode: RunMode) -> str | None:
     return None if here().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
+def _record(*, _root_: DictConfig) -> str | None:
+    runtime = _root_.hydra.runtime
+    if OmegaConf.is_missing(runtime, "output_dir"):
+        return ".hydra"
+    return record(Path(runtime.output_dir), mode=_root_.hydra.mode)
+
+
 OmegaConf.register_new_resolver("alexnet_lit.later", lambda first, number: first + number, replace=True)
-# Hydra asks twice, before it writes the first of these files.
-OmegaConf.register_new_resolver(
-    "alexnet_lit.record",
-    lambda *, _root_: record(Path(_root_.hydra.runtime.output_dir), mode=_root_.hydra.mode),
-    replace=True,
-)
+# Hydra asks twice, before it writes the first of these files; where it only shows its config there is no folder.
+OmegaConf.register_new_resolver("alexnet_lit.record", _record, replace=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from alexnet_lit.groups import REPEATS, grouped, keys_of, varying
-from alexnet_lit.sweep.jobs import Job, jobs_of
+from alexnet_lit.sweep.jobs import Job, jobs_of, write
 
 SCORES = ("test/acc", "val/acc_best")
 
@@ -28,19 +28,12 @@ def update(sweep: Path) -> None:
         lock.acquire()
     try:
         jobs = jobs_of(sweep)
-        _write(sweep / "summary.csv", _csv(jobs))
-        _write(sweep / "summary.md", _markdown(sweep.name, jobs))
+        write(sweep / "summary.csv", _csv(jobs))
+        write(sweep / "summary.md", _markdown(sweep.name, jobs))
     except OSError as error:
         print(f"warning: {sweep / 'summary.md'}: can't be written ({error.strerror})", file=sys.stderr)
     finally:
         lock.release()
-
-
-def _write(path: Path, text: str) -> None:
-    """Whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8", newline="")
-    part.replace(path)
 
 
 def count(jobs: Sequence[Job]) -> str:

@@ -65,6 +65,16 @@ def unheed(sweep: Path) -> None:
 
 
 @contextmanager
+def deaf() -> Iterator[None]:
+    """Start processes that Ctrl-C does not end until they are at work."""
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
 def at_work() -> Iterator[None]:
     """What a job does in a process that isn't the person's. Between jobs that process is deaf to Ctrl-C and SIGHUP: it
     would die of them, and joblib would kill the others.

@@ -35,14 +35,17 @@ from alexnet_lit.watch.tensorboard import TensorBoard
 # all write these, be there a value or not, and what was typed beside. Of a group its class stands for it, as in SGD.
 _COLUMNS: dict[type, str] = {
     str: "model model.design model.activation model.lrn_reduction model.init data data.tta optimizer scheduler "
-    "model.compile trainer.precision",
+    "model.compile trainer.precision callbacks",
     bool: "model.lrn model.overlapping_pool data.augment.mirror optimizer.nesterov",
     float: "model.dropout data.batch_size data.image_size data.train_size data.fold data.augment.crop "
     "data.augment.translate data.augment.color data.augment.erase data.augment.mixup data.augment.cutmix "
     "optimizer.lr optimizer.momentum optimizer.weight_decay seed trainer.max_epochs trainer.devices "
-    "trainer.gradient_clip_val",
+    "trainer.gradient_clip_val label_smoothing",
 }
 COLUMNS = {key: kind for kind, keys in _COLUMNS.items() for key in keys.split()}
+# TensorBoard shows five columns at first: those said to differ, by name, then the others. Of a run that stands alone
+# nobody knows in what the next one will differ.
+_FIRST = ("model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision")
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
 _ONLOOKERS = ("callbacks.progress", "callbacks.milestones", "callbacks.board", "logger")
 _NO_COLUMN = ("hydra", "paths", "ckpt", "name", *_ONLOOKERS, "data.dir", "data.search", "data.mirrors")
@@ -68,7 +71,8 @@ def tell_board(loggers: Iterable[Logger], config: Mapping[str, Any], result: Map
 def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> dict[str, HParamsPluginData]:
     """The columns, the values in them, and how the run ended.
 
-    TensorBoard first shows the columns that are said to differ: the keys that a sweep names its folders after.
+    TensorBoard first shows the columns that are said to differ: the keys that a sweep names its folders after, else
+    what is varied most often.
     """
     typed = dict(_split(override) for override in result["overrides"] if not override.startswith("~"))
     more = {key: _value(config, key, text) for key, text in typed.items() if not key.startswith(_NO_COLUMN)}
@@ -82,7 +86,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> d
             start.hparams[key].number_value = float(value)
         elif kind is str and value is not None:
             start.hparams[key].string_value = str(value).lower() if isinstance(value, bool) else str(value)
-    differ = [key for key in typed if f"{key}-" in folder] or typed
+    differ = [key for key in typed if f"{key}-" in folder] or _FIRST
     columns = [HParamInfo(name=key, type=_TYPES[kind], differs=key in differ) for key, kind in kinds.items()]
     metrics = [MetricInfo(name=MetricName(tag=tag)) for tag in METRICS]
     status = STATUS_SUCCESS if result["status"] == "completed" else STATUS_FAILURE
@@ -99,7 +103,9 @@ def _split(override: str) -> tuple[str, str]:
 
 
 def _value(config: Mapping[str, Any], key: str, typed: str | None) -> Any:
-    """What the config has at `key`: of a group the name of its class; where there is nothing, what was typed."""
+    """What the config has at `key`: of a group the name of its class, of callbacks which ones; else what was typed."""
+    if key == "callbacks":
+        return ",".join(name for name in config[key] if f"{key}.{name}" not in _ONLOOKERS) or "none"
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:

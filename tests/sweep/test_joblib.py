@@ -1,6 +1,5 @@
 """Jobs of a sweep side by side, in joblib's processes."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,9 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
-def side_by_side() -> Iterator[tuple[str, ...]]:
+def side_by_side() -> tuple[str, ...]:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher", reason="needs alexnet-lit[sweep]")
-    from joblib.externals.loky import get_reusable_executor
-
-    yield "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
-    get_reusable_executor().shutdown(wait=True)  # it would wait for more to do
+    return "-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"
 
 
 def test_two_at_a_time_with_a_failure_and_ctrl_c(train: Train, tmp_path: Path, side_by_side: tuple[str, ...]) -> None:
@@ -67,3 +63,41 @@ def test_a_terminal_that_closes_lets_them_save(train: Train, tmp_path: Path, sid
 
     assert (resumed.status, resumed.err) == (0, "")
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 6
+
+
+def test_a_process_that_is_killed_takes_no_other_job_along(
+    train: Train, tmp_path: Path, side_by_side: tuple[str, ...]
+) -> None:
+    ahead = tmp_path / "ahead"
+    ahead.touch()
+    ask = [*TINY, *side_by_side, "seed=0,1,2,3", "checkpoint.every_steps=1", trouble("kill", ahead, job=1)]
+
+    outcome = train(*ask)
+
+    sweep = sweep_of(outcome)
+    reason = "its process was ended by SIGKILL"
+    assert (outcome.status, outcome.err) == (1, "")
+    assert [row["status"] for row in rows_of(sweep)] == ["completed", "failed", "completed", "completed"]
+    assert rows_of(sweep)[1]["reason"] == reason
+    assert f"job 1  1_seed-1  failed: {reason}\n" in outcome.out
+    assert f"failed      {jobs_of(sweep)[1]}: {reason}" in outcome.out
+    assert f"train.py -m resume_sweep={sweep}" in outcome.out
+
+    resumed = train("-m", f"resume_sweep={sweep}", logs=outcome.logs)
+
+    assert (resumed.status, resumed.err) == (0, "")
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 4
+    assert "resume  " in (jobs_of(sweep)[1] / "train.log").read_text()
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("n_jobs=0", "error: hydra.launcher.n_jobs=0: use a number of processes, or -1 for one a core\n"),
+        ("timeout=5", "error: hydra.launcher.timeout=5.0: ends no job here: use trainer.max_time\n"),
+    ],
+)
+def test_what_it_can_not_do_is_refused(typed: str, line: str, train: Train, side_by_side: tuple[str, ...]) -> None:
+    outcome = train(*TINY, *side_by_side, f"hydra.launcher.{typed}", "seed=0,1")
+    assert (outcome.status, outcome.err) == (2, line)
+    assert not list((outcome.logs / "sweeps").iterdir())

@@ -6,6 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import Train
+from tests.sweep.test_folders import REFUSED
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
 
@@ -58,3 +59,36 @@ def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> Non
 
     again = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
     assert f"{sweep} is complete" in again.out
+
+
+SEARCH = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optimizer.lr=interval(0.001,0.1)")
+
+
+def test_a_storage_that_can_not_be_opened_is_told_in_one_line(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
+    (tmp_path / "text.db").write_text("no database, but long enough to be taken for one at first")
+    for storage in (f"sqlite:///{tmp_path}/none/o.db", f"sqlite:///{tmp_path}/text.db", "o.db", "nosuch://host/o"):
+        outcome = train(*REFUSED, *SEARCH, f"hydra.sweeper.storage='{storage}'")
+        assert outcome.err.startswith(f"error: hydra.sweeper.storage={storage}: can't be opened, ")
+        assert outcome.err.endswith(": use the URL of a database, as in sqlite:////folder/study.db\n")
+        assert (outcome.status, outcome.err.count("\n"), outcome.out) == (2, 1, "")
+        assert not list(outcome.logs.glob("*/*"))
+
+
+def test_a_second_search_into_a_study_draws_other_values(train: Train, tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
+    pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
+    storage = f"sqlite:///{tmp_path}/shared.db"
+    ask = [*REFUSED, *SEARCH, f"hydra.sweeper.storage={storage}"]
+    for sampler in ("tpe", "random"):
+        for number in range(2):
+            study = f"hydra.sweeper.study_name={sampler}"
+            assert train(*ask, f"hydra/sweeper/sampler={sampler}", study, logs=tmp_path / str(number)).status == 1
+        trials = optuna.load_study(study_name=sampler, storage=storage).trials
+        assert len({trial.params["optimizer.lr"] for trial in trials}) == 4
+
+    outcome = train(*ask, "hydra.sweeper.study_name=tpe", "objective=val/loss", "direction=minimize")
+    assert outcome.err == (
+        f"error: direction=minimize: the study tpe in {storage} is to maximize: name another hydra.sweeper.study_name\n"
+    )
+    assert not list(outcome.logs.glob("*/*"))

@@ -100,6 +100,26 @@ def test_a_key_of_ones_own_is_a_column(train: Train) -> None:
     assert not {"name", "paths.logs", "callbacks.board.every"} & names
 
 
+def test_runs_that_stand_alone_show_first_what_is_varied_most(train: Train) -> None:
+    train(*TINY, "model.dropout=0.3", "label_smoothing=0.1", "name=a")
+    outcome = train(
+        *TINY, "optimizer=adamw", "callbacks=[ema,early_stopping]", "trainer.precision=bf16-mixed", "name=b"
+    )
+
+    experiment, rows = board(outcome.logs / "runs")
+
+    shown = [column.name for column in experiment.hparam_infos[:5]]  # as many as the page has until asked for more
+    assert shown == ["model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision"]
+    assert {"label_smoothing", "callbacks"} < {column.name for column in experiment.hparam_infos}
+    keys = ("model.dropout", "optimizer", "trainer.precision", "label_smoothing", "callbacks")
+    assert [
+        [value(row.hparams[key]) for key in keys] for _, row in sorted(rows.items(), key=lambda row: row[0][-1])
+    ] == [
+        [0.3, "SGD", "32-true", 0.1, "none"],
+        [0.0, "AdamW", "bf16-mixed", 0.0, "ema,early_stopping"],
+    ]
+
+
 def test_a_run_that_diverged_has_a_row_and_no_scores(train: Train) -> None:
     outcome = train(*TINY, "optimizer.lr=1e30", "scheduler=constant")
     _, rows = board(outcome.logs / "runs")

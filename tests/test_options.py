@@ -1,0 +1,70 @@
+"""Hydra's own options, which show something and run nothing."""
+
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from alexnet_lit.app import main
+from tests.conftest import REPOSITORY, Train
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[None]:
+    """`--info` sets up logging anew, at the level of Hydra's own notes."""
+    level, handlers = logging.root.level, list(logging.root.handlers)
+    yield
+    logging.root.setLevel(level)
+    logging.root.handlers[:] = handlers
+
+
+@pytest.mark.parametrize(
+    ("typed", "shown"),
+    [
+        (["--cfg", "hydra", "--resolve"], "dir: {logs}/runs/"),
+        (["--cfg", "all", "--resolve"], "dir: {logs}/sweeps/"),
+        (["--cfg", "all"], "dir: ${{run_folder:"),
+        (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),
+        (["--resolve", "--package", "hydra.run", "--cfg", "hydra"], "# @package hydra.run\ndir: {logs}/runs/"),
+        (["--resolve", "--package", "hydra.sweeper", "--cfg", "hydra", "hydra/sweeper=search"], "direction: maximize"),
+        (["--hydra-help"], "== Configuration groups =="),
+        (["--info", "config"], "Config search path"),
+        (["--info", "searchpath", "seed=1"], "| main "),
+        (["--help"], "python train.py experiment=quick"),
+        (["--shell-completion", "install=fish"], "complete "),
+    ],
+)
+def test_an_option_shows_what_hydra_shows_and_leaves_nothing(
+    typed: list[str], shown: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    if "hydra/sweeper=search" in typed:
+        pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
+    logs = tmp_path / "logs"
+    monkeypatch.setattr(sys, "argv", [str(REPOSITORY / "train.py"), *typed, f"paths.logs={logs}"])
+
+    try:
+        status = main()
+    except SystemExit as ended:  # Hydra's helps end so
+        status = int(ended.code or 0)
+
+    out, err = capfd.readouterr()
+    assert (status, err) == (0, "")
+    assert shown.format(logs=logs) in out
+    assert not logs.exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        (["--resolve"], "error: The --resolve flag can only be used in conjunction with --cfg or --help\n"),
+        (["--cfg", "job", "--info", "plugins"], "error: Only one of --run, --multirun, --cfg, --info and"),
+        (["--shell-completion"], "error: Expecting one subcommand from ['install', 'uninstall', 'query']"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_in_one_line(typed: list[str], line: str, train: Train) -> None:
+    outcome = train(*typed)
+    assert outcome.err.startswith(line)
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert not outcome.logs.exists()
