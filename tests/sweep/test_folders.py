@@ -48,7 +48,7 @@ def test_a_folder_with_runs_takes_no_other(train: Train, tmp_path: Path) -> None
         assert contents(run) == before
 
     outcome = train(*TINY, "seed=1", f"hydra.run.dir={run}", logs=tmp_path / "other")
-    assert refused(outcome, f"hydra.run.dir={run}: there is a run in it already: name another folder")
+    assert refused(outcome, f"hydra.run.dir={run}: holds a run already: name another folder")
     assert contents(run) == before
 
 
