@@ -44,7 +44,7 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
 def read_run(folder: Path) -> dict[str, Any]:
     """One run: folder, status (that of result.json, or UNFINISHED without one or if steps were recorded after it was
     written), seed, fold, overrides by key (None without a result), stem (the folder's name without the job's number,
-    seed and fold), remark, curves, images_per_step and NUMBERS, NaN where they are not known.
+    seed and fold), device and precision, remark, curves, images_per_step and NUMBERS, NaN where they are not known.
     """
     result, error = _read_result(folder / _RESULT)
     curves = read_curves(folder)
@@ -68,6 +68,7 @@ def read_run(folder: Path) -> dict[str, Any]:
         "fold": overrides.get("data.fold", named.get("data.fold", "")),
         "overrides": overrides if result else None,
         "stem": _SEED_OR_FOLD.sub("", re.sub(r"^\d+_(?=\D)", "", folder.name)).strip("_"),
+        "device": ", ".join(str(result[key]) for key in ("device", "precision") if key in result),
         "remark": remark,
         "curves": curves,
         "images_per_step": images_per_step,

@@ -103,6 +103,7 @@ def runs_section(study: Study) -> Section:
     titles = ["steps", "training images", "test accuracy", "best validation accuracy", "seconds"]
     for title, key, digits in zip(titles, NUMBERS, (0, 0, 4, 4, 1), strict=True):
         table[title] = [number(value, digits) for value in runs[key]]
+    table["device"] = [*runs["device"]]
     table["remark"] = [*runs["remark"]]
     incomplete = table.index[table["status"] != "completed"]
     return Section("Runs", [_RUNS], table, [*runs["experiment"]], grey=incomplete)

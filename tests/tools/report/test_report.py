@@ -52,7 +52,9 @@ def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> N
     mean, std = statistics.mean(scores[:2]), statistics.stdev(scores[:2])
     assert base["test accuracy"] == f"{mean:.4f} ± {std:.4f}"
     assert (lrn["n"], lrn["test accuracy"], lrn["95% interval"]) == ("1 of 2", f"{scores[2]:.4f}", "n too small")
-    last = table(sweep / "report.md", "Runs")[-1]
+    first, *_, last = table(sweep / "report.md", "Runs")
+    assert first["device"].startswith("cpu, ")
+    assert first["device"].endswith(", 32-true")
     assert (last["run"], last["status"], last["remark"]) == (killed.name, "killed or still running", "no result.json")
 
 
