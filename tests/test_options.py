@@ -25,7 +25,7 @@ def as_before() -> Iterator[None]:
     [
         (["--cfg", "hydra", "--resolve"], "dir: {logs}/runs/"),
         (["--cfg", "all", "--resolve"], "dir: {logs}/sweeps/"),
-        (["--cfg", "all"], "dir: ${{run_folder:"),
+        (["--cfg", "all"], "run_folder:"),
         (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),
         (["--resolve", "--package", "hydra.run", "--cfg", "hydra"], "# @package hydra.run\ndir: {logs}/runs/"),
         (["--resolve", "--package", "hydra.sweeper", "--cfg", "hydra", "hydra/sweeper=search"], "direction: maximize"),

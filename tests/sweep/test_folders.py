@@ -8,6 +8,8 @@ from alexnet_lit.resume import quoted
 from tests.conftest import Outcome, Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
+pytestmark = pytest.mark.slow
+
 # Refused as soon as the net is to be built, so that a sweep of such jobs takes a moment.
 REFUSED = ("data=sample", "data.image_size=96", "model.num_classes=5")
 ODD = 'Ann\'s nets, a=b {c} $d $e} \\f #1 "é"'
@@ -65,6 +67,7 @@ def test_a_folder_with_runs_takes_no_other(train: Train, tmp_path: Path) -> None
 )
 def test_each_job_has_a_folder_of_its_own(ask: list[str], subdir: str, line: str, train: Train, tmp_path: Path) -> None:
     if "hydra/sweeper=optuna" in ask:
+        pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
         pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
     mine = tmp_path / "mine"
     for where in ([], [f"hydra.sweep.dir={mine}"]):
@@ -92,7 +95,6 @@ def test_what_is_refused_leaves_a_named_folder_free(train: Train, tmp_path: Path
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.slow
 def test_a_path_may_have_any_characters(train: Train, tmp_path: Path) -> None:
     logs, ahead = tmp_path / ODD, tmp_path / "ahead"
     typed = Path(quoted(logs))

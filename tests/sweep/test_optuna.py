@@ -9,8 +9,9 @@ from tests.conftest import Train
 from tests.sweep.test_folders import REFUSED
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
+pytestmark = pytest.mark.slow
 
-@pytest.mark.slow
+
 def test_it_has_to_have_an_objective(train: Train) -> None:
     pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
@@ -24,7 +25,6 @@ def test_it_has_to_have_an_objective(train: Train) -> None:
         assert not list((outcome.logs / "sweeps").iterdir())
 
 
-@pytest.mark.slow
 def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> None:
     optuna = pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
@@ -65,6 +65,7 @@ SEARCH = ("-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=2", "optimizer.l
 
 
 def test_a_storage_that_can_not_be_opened_is_told_in_one_line(train: Train, tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
     (tmp_path / "text.db").write_text("no database, but long enough to be taken for one at first")
     for storage in (f"sqlite:///{tmp_path}/none/o.db", f"sqlite:///{tmp_path}/text.db", "o.db", "nosuch://host/o"):
@@ -80,15 +81,16 @@ def test_a_second_search_into_a_study_draws_other_values(train: Train, tmp_path:
     pytest.importorskip("hydra_plugins.hydra_optuna_sweeper", reason="needs alexnet-lit[sweep]")
     storage = f"sqlite:///{tmp_path}/shared.db"
     ask = [*REFUSED, *SEARCH, f"hydra.sweeper.storage={storage}"]
-    for sampler in ("tpe", "random"):
-        for number in range(2):
-            study = f"hydra.sweeper.study_name={sampler}"
-            assert train(*ask, f"hydra/sweeper/sampler={sampler}", study, logs=tmp_path / str(number)).status == 1
-        trials = optuna.load_study(study_name=sampler, storage=storage).trials
-        assert len({trial.params["optimizer.lr"] for trial in trials}) == 4
+    for number in range(2):
+        assert train(*ask, "hydra.sweeper.study_name=tpe", logs=tmp_path / str(number)).status == 1
+    trials = optuna.load_study(study_name="tpe", storage=storage).trials
+    assert len({trial.params["optimizer.lr"] for trial in trials}) == 4
 
-    outcome = train(*ask, "hydra.sweeper.study_name=tpe", "objective=val/loss", "direction=minimize")
-    assert outcome.err == (
-        f"error: direction=minimize: the study tpe in {storage} is to maximize: name another hydra.sweeper.study_name\n"
-    )
-    assert not list(outcome.logs.glob("*/*"))
+    told, way_out = f"the study tpe in {storage} is of another search", "name another hydra.sweeper.study_name"
+    for typed, line in (
+        (["objective=val/loss", "direction=minimize"], f"direction=minimize: {told}, which is to maximize: {way_out}"),
+        (["optimizer.lr=choice(0.1,0.2)"], f"optimizer.lr: {told}, with other choices of it: {way_out}"),
+    ):
+        outcome = train(*ask, "hydra.sweeper.study_name=tpe", *typed)
+        assert (outcome.status, outcome.err) == (2, f"error: {line}\n")
+        assert not list(outcome.logs.glob("*/*"))
