@@ -52,16 +52,16 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     config = config.copy()
     config.paths.run = str(folder)
     place = distributed.here()
-    resume, saved = read_continued(config.ckpt)
-    if saved is not None:
-        config = keep_precision(config, saved)
-    kind, ranks, why = settle_trainer(config, place)
-    check_limits(config.trainer)
     if config.ckpt is not None and config.trainer.fast_dev_run:
         raise Mistake(
             f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
             "continues one: leave one of them out"
         )
+    resume, saved = read_continued(config.ckpt)
+    if saved is not None:
+        config = keep_precision(config, saved)
+    kind, ranks, why = settle_trainer(config, place)
+    check_limits(config.trainer)
     if kind == "cpu":
         keep_memory()
     if saved is not None:

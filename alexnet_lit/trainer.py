@@ -192,9 +192,15 @@ def _auto_precision(config: DictConfig, kind: str) -> tuple[str, str]:
         eager = follow(without_weights(config), data)
         if "compile" in eager.model:
             eager.model.compile = False
-        with torch.device("meta"), torch.random.fork_rng(devices=[]):
-            net = build_net(eager)
-        return bf16_speedup(net, (data.channels, config.data.image_size, config.data.image_size))
+        try:
+            with torch.device("meta"), torch.random.fork_rng(devices=[]):
+                net = build_net(eager)
+            return bf16_speedup(net, (data.channels, config.data.image_size, config.data.image_size))
+        except (
+            RuntimeError,
+            ValueError,
+        ):  # what does not fit is refused when the net is built; others know no meta device
+            return 1.0
 
     return cpu_precision(bf16_units() if kind == "cpu" else "", speedup)
 

@@ -22,6 +22,8 @@ if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
 # What a shell puts into the background ignores Ctrl-C, and so would all that is started here and waits for one.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP"):  # which nohup ignores
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # The real net on real images, made small: at 96 px a step is eight times cheaper than at 224 px.
 SMALL = ("data=sample", "data.image_size=96", "data.batch_size=32", "data.val_size=64", "data.train_size=128")
