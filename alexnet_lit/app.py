@@ -131,7 +131,7 @@ def _check_arguments(arguments: Sequence[str], options: Namespace, place: Place)
 def _hydra(*, shows: bool = False) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
     results: list[dict[str, Any]] = []
-    failure: list[Exception] = []  # of a single run: raised here, as Hydra would add lines of its own
+    failure: list[Exception] = []  # raised at the end, with its own causes: Hydra would add lines
 
     @hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="train")
     def application(config: DictConfig) -> float | None:
@@ -158,7 +158,7 @@ def _hydra(*, shows: bool = False) -> int:
     except sweep.Refused as refused:
         if folder := sweep.Started.folder():
             composition.discard_folder(folder)
-        raise refused.error from refused
+        failure.append(refused.error)
     except (Mistake, HydraException, OmegaConfBaseException) as error:
         folder = sweep.Started.folder()
         mistake = folder and sweep.refused(folder)
