@@ -196,10 +196,7 @@ def _auto_precision(config: DictConfig, kind: str) -> tuple[str, str]:
             with torch.device("meta"), torch.random.fork_rng(devices=[]):
                 net = build_net(eager)
             return bf16_speedup(net, (data.channels, config.data.image_size, config.data.image_size))
-        except (
-            RuntimeError,
-            ValueError,
-        ):  # what does not fit is refused when the net is built; others know no meta device
+        except (RuntimeError, ValueError):  # a net that does not fit, which is refused later, or knows no meta device
             return 1.0
 
     return cpu_precision(bf16_units() if kind == "cpu" else "", speedup)
