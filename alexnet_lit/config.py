@@ -152,6 +152,8 @@ def choose(argument: str) -> str:
         value = OverridesParser.create().parse_override(argument).value()
     except HydraException as error:
         raise explain_override(argument) from error
+    if isinstance(value, dict) and argument.startswith("+"):  # a node of one's own in the place of a group
+        return argument
     values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if None in values and "none" in names and not isinstance(value, list):

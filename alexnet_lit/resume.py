@@ -93,7 +93,7 @@ def typed_path(arguments: Sequence[str], key: str) -> str | None:
 
 def quoted(path: str | Path) -> str:
     """A path as a value in Hydra's grammar, whatever characters it has; `${...}` is an interpolation all the same."""
-    return QuotedString(text=str(path), quote=Quote.single).with_quotes()
+    return QuotedString(str(path), Quote.single).with_quotes()
 
 
 def run_of(path: Path) -> Path | None:
