@@ -83,7 +83,7 @@ def test_a_name_is_never_too_long_and_never_another_s() -> None:
 
 @pytest.mark.slow
 def test_sweeps_of_the_same_second_have_folders_of_their_own(train: Train, tmp_path: Path) -> None:
-    same = f"hydra.sweep.dir=${{sweep_folder:{tmp_path}/logs/sweeps,2026-01-01_00-00-00}}"
+    same = f"hydra.sweep.dir=${{alexnet_lit.sweep_folder:{tmp_path}/logs/sweeps,2026-01-01_00-00-00}}"
     for _ in range(2):
         outcome = train(*REFUSED, "-m", "seed=0", same)
     sweeps = sorted((outcome.logs / "sweeps").iterdir())
