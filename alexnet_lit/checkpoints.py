@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, writing
-from alexnet_lit.terminal import hangup, ignore
+from alexnet_lit.terminal import hangup, ignore, say_from_handler
 
 WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # before the time limit: of sbatch --signal=USR1@120, and of submitit
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
@@ -119,10 +119,10 @@ class Checkpoints(Checkpoint):
         self._stop_asked = number
         name = signal.Signals(number).name
         if number not in (signal.SIGINT, signal.SIGTERM):
-            self.say(f"{name}: finishing this step, then saving")
+            say_from_handler(self.say, f"{name}: finishing this step, then saving")
             signal.signal(number, ignore)
             return
-        self.say(f"{name}: finishing this step, then saving; once more to stop at once")
+        say_from_handler(self.say, f"{name}: finishing this step, then saving; once more to stop at once")
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:

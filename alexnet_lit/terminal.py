@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TextIO, cast
@@ -125,6 +126,11 @@ def hangup() -> tuple[signal.Signals, ...]:
     """
     number: signal.Signals | None = getattr(signal, "SIGHUP", None)
     return () if number is None or signal.getsignal(number) == signal.SIG_IGN else (number,)
+
+
+def say_from_handler(say: Callable[[str], object], text: str) -> None:
+    """Print or log in a signal handler, by a thread: the main thread may be in the middle of a write to that stream."""
+    threading.Thread(target=say, args=(text,)).start()
 
 
 def ignore(number: int, frame: object) -> None:

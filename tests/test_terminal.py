@@ -3,19 +3,22 @@
 import errno
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 
-from alexnet_lit.terminal import Lasting, hangup, printing
+from alexnet_lit.terminal import Lasting, hangup, printing, say_from_handler
 from tests.conftest import REPOSITORY, Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 
@@ -55,6 +58,36 @@ def test_a_run_goes_on_without_its_reader(train: Train, lose_reader: Callable[[]
     text = (outcome.folder / "train.log").read_text(encoding="utf-8")
     assert text.count(LINE) == 1
     assert "test accuracy" in text.partition(LINE)[2]
+
+
+def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
+    """Within it Python refuses: "reentrant call inside BufferedWriter"."""
+    written: list[bytes] = []
+
+    class Terminal(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, data: Any) -> int:
+            if not written:
+                os.kill(os.getpid(), signal.SIGUSR1)
+            written.append(bytes(data))
+            return len(data)
+
+    stream = io.TextIOWrapper(io.BufferedWriter(Terminal()))
+    handler = logging.StreamHandler(stream)
+    logger = logging.Logger("signals")
+    logger.addHandler(handler)
+    before = signal.signal(signal.SIGUSR1, lambda *_: say_from_handler(logger.info, "SIGUSR1"))
+    try:
+        logger.info("a line")
+        for thread in threading.enumerate():
+            if thread is not threading.current_thread() and not thread.daemon:
+                thread.join(10)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+    assert b"".join(written) == b"a line\nSIGUSR1\n"
 
 
 @pytest.mark.parametrize("what", ["interrupt", "hangup"])

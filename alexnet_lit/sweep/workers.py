@@ -11,13 +11,14 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 
-from alexnet_lit.terminal import hangup, ignore
+from alexnet_lit.terminal import hangup, ignore, say_from_handler
 
 _MARK = ".stop"
 
@@ -46,7 +47,9 @@ def heed(sweep: Path) -> None:
         (sweep / _MARK).touch()
         once_more = "; once more to stop at once" if number == signal.SIGINT else ""
         name = signal.Signals(number).name
-        print(f"{name}: the jobs that run save and end, no other starts{once_more}", flush=True)
+        say_from_handler(
+            partial(print, flush=True), f"{name}: the jobs that run save and end, no other starts{once_more}"
+        )
 
     unheed(sweep)
     if threading.current_thread() is threading.main_thread():  # Python lets no other thread do it
