@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import printing
 
 app = typer.Typer(
@@ -52,7 +52,7 @@ def data(
     places = compose("data=fashion_mnist").data
     try:
         paths = fetch(dir=Path(places.dir), search=places.search, mirrors=() if check else places.mirrors)
-    except Mistake:
+    except UserError:
         if check:
             raise typer.Exit(1) from None
         raise
@@ -84,15 +84,15 @@ def summary(
     more = [f"hydra.searchpath=['file://{config_dir.resolve()}']"] if config_dir else []
     config = compose(*more, *overrides or ())
     # These import torch: only once there is a net to build.
-    from alexnet_lit.factory import build_net, check_root, make, settled, without_weights
-    from alexnet_lit.watch import layers
-    from alexnet_lit.watch.console import plain
+    from alexnet_lit.callbacks.summary import layers
+    from alexnet_lit.console import plain
+    from alexnet_lit.factory import build_net, check_root, instantiate, with_model_dims, without_weights
 
     check_root(config)
-    config = settled(without_weights(config))
+    config = with_model_dims(without_weights(config))
     net = build_net(config)
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
-    channels = config.model.in_channels if "in_channels" in config.model else make(config, "data").channels
+    channels = config.model.in_channels if "in_channels" in config.model else instantiate(config, "data").channels
     table = layers(net, (channels, size, size), costs=True)
     print(plain(table))  # as text it has its own width, whatever the terminal's
 
@@ -124,7 +124,7 @@ def predict(
     own pictures it is the square in the centre, as there. The last column says what was done.
     What can't be read is named on stderr, left out, and makes the exit status 1.
     """
-    from alexnet_lit.predict import predict as answer
+    from alexnet_lit.tools.predict import predict as answer
 
     status = answer(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
     raise typer.Exit(status)
@@ -141,7 +141,7 @@ def demo(
 
     It is for the browser of this machine alone, and asks nothing of any other. Needs alexnet-lit[demo].
     """
-    from alexnet_lit.demo import demo as answer
+    from alexnet_lit.tools.demo import demo as answer
 
     raise typer.Exit(answer(ckpt, port=port, device=device, browse=browse))
 
@@ -166,7 +166,7 @@ def evaluate(
 
     The checkpoint alone is enough: the run's config is in it. Accuracy and loss are those of the run's result.json.
     """
-    from alexnet_lit.evaluate import evaluate as answer
+    from alexnet_lit.tools.evaluate import evaluate as answer
 
     answer(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, as_json=as_json)
 
@@ -186,7 +186,7 @@ def export(
     Normalising and enlarging are inside, and so is the softmax; any number of pictures goes in at a time. The file is
     read back and compared with torch. Names of classes, config and version are in its metadata.
     """
-    from alexnet_lit.export import export as answer
+    from alexnet_lit.tools.export import export as answer
 
     answer(ckpt, kind=kind, size=size, out=out, force=force)
 
@@ -238,10 +238,12 @@ def bench(
     ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
     of it. How far it is is told on stderr, so `bench > tables.md` keeps the tables alone.
     """
-    from alexnet_lit.bench import measure
+    from alexnet_lit.tools.bench import measure
 
     if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise Mistake(f"--json={file}: not a file in a folder that there is: make {file.parent}, or name another file")
+        raise UserError(
+            f"--json={file}: not a file in a folder that there is: make {file.parent}, or name another file"
+        )
     tables = []
     for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
         tables.append(dataclasses.asdict(table))
@@ -255,7 +257,7 @@ def main() -> None:
     """Run a verb. A person's mistake costs one line and exit status 2."""
     try:
         app()
-    except Mistake as mistake:
+    except UserError as mistake:
         print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
 

@@ -4,16 +4,17 @@ import shlex
 
 from omegaconf import OmegaConf
 
-from alexnet_lit import watch
+from alexnet_lit.callbacks.board import introduce
+from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.config import continued_overrides
-from alexnet_lit.native import bf16_units
-from alexnet_lit.prepare import Parts
+from alexnet_lit.console import log, show
+from alexnet_lit.nets.kernels.native import bf16_units
+from alexnet_lit.prepare import RunObjects
 from alexnet_lit.result import Result, origin
 from alexnet_lit.resume import program
-from alexnet_lit.watch import log
 
 
-def announce(parts: Parts) -> None:
+def log_start(parts: RunObjects) -> None:
     """What is about to happen: device, data, net."""
     config = parts.config
     strategy = "" if config.trainer.strategy == "auto" else f", {config.trainer.strategy}"
@@ -22,7 +23,7 @@ def announce(parts: Parts) -> None:
         log.info("        %s", parts.why_precision)
     if config.trainer.precision.startswith("bf16") and config.trainer.accelerator == "cpu" and not bf16_units():
         log.warning("precision %s: this CPU has no units for it: it takes many times as long", config.trainer.precision)
-    announce_data(parts)
+    log_data(parts)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
     log.info("run     %s", parts.folder)
@@ -31,17 +32,17 @@ def announce(parts: Parts) -> None:
         for override in continued_overrides(parts.folder):
             log.info("        with %s", override)
     size = config.data.image_size
-    watch.show(watch.layers(parts.module.net, (parts.data.channels, size, size)))
+    show(layers(parts.module.net, (parts.data.channels, size, size)))
 
 
-def announce_data(parts: Parts) -> None:
+def log_data(parts: RunObjects) -> None:
     """How many images there are, and how large."""
     sizes, px = parts.data.sizes, f"{parts.data.source_size} px -> {parts.config.data.image_size} px"
     images = f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
     log.info("data    %s of %d classes, %s", images, len(parts.data.classes), px)
 
 
-def introduce(parts: Parts) -> None:
+def log_origin(parts: RunObjects) -> None:
     """Tell TensorBoard what begins here. It knows of a run that goes on."""
     if parts.resume is not None or not parts.config.get("logger"):
         return
@@ -56,7 +57,7 @@ def introduce(parts: Parts) -> None:
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
     size = config.data.image_size
-    watch.introduce(
+    introduce(
         parts.trainer.loggers,
         about=about,
         config=OmegaConf.to_yaml(config, resolve=True),
@@ -65,7 +66,7 @@ def introduce(parts: Parts) -> None:
     )
 
 
-def conclude(parts: Parts, result: Result) -> None:
+def log_results(parts: RunObjects, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints = parts.checkpoints
     last = checkpoints.last if checkpoints.last.exists() else None
@@ -75,7 +76,7 @@ def conclude(parts: Parts, result: Result) -> None:
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
     disk = f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None
     places = {"checkpoint": checkpoint, "disk": disk, "run_dir": parts.folder, "tensorboard": board}
-    watch.show(watch.closing({**result, **places}))
+    show(closing({**result, **places}))
     if result["status"] == "diverged" and checkpoints.last.exists():
         log.info("last finite weights: %s", checkpoints.last)
     if result["status"] == "interrupted" and checkpoints.last.exists():

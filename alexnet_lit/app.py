@@ -23,8 +23,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
 from alexnet_lit import job, sweep
-from alexnet_lit.distributed.place import Place, here
-from alexnet_lit.errors import Mistake, unwritten
+from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
+from alexnet_lit.errors import UserError, unwritten
 from alexnet_lit.mistakes import explain_override
 from alexnet_lit.resume import MULTIRUN, finished, resume_arguments, starts_sweep
 from alexnet_lit.terminal import printing
@@ -39,29 +39,29 @@ def main() -> int:
 
     Of several processes that torchrun or srun has started rank 0 does that, and tells the others what to do.
     """
-    place = here()
+    place = rank_environment()
     return _command(place) if place.ranks == 1 else _rank(place)
 
 
-def _rank(place: Place) -> int:
+def _rank(place: RankEnvironment) -> int:
     """What one of several processes does. All of them return the same status."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what it warns of at the end of another rank, that one tells
     status = 1
     try:
-        from alexnet_lit.distributed import join
-        from alexnet_lit.run import take_part
+        from alexnet_lit.distributed.rank_group import join
+        from alexnet_lit.run import run_as_rank
 
-        crew = join()
-        assert crew is not None
+        rank_group = join()
+        assert rank_group is not None
         try:
-            status = _command(place) if place.leads else EXIT[take_part()["status"]]
+            status = _command(place) if place.is_leader else EXIT[run_as_rank()["status"]]
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else status
             raise
         finally:
-            crew.leave(status)
-    except Mistake as mistake:
-        if not place.led:  # else who leads says it
+            rank_group.leave(status)
+    except UserError as mistake:
+        if not place.is_child:  # else who leads says it
             print(job.line(mistake), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -69,7 +69,7 @@ def _rank(place: Place) -> int:
     return status
 
 
-def _command(place: Place) -> int:
+def _command(place: RankEnvironment) -> int:
     """The command line of a process that stands alone or leads."""
     typed, wanted = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
     # Hydra would print several lines of its own and exit; asked for full errors it raises, and the lines below tell.
@@ -92,7 +92,7 @@ def _command(place: Place) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
-    except (Mistake, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException) as error:
         if wanted == "1":
             raise
         print(job.line(error), file=sys.stderr)
@@ -109,13 +109,13 @@ def _command(place: Place) -> int:
             os.environ["HYDRA_FULL_ERROR"] = wanted
 
 
-def _check_arguments(arguments: Sequence[str], options: Namespace, place: Place) -> None:
+def _check_arguments(arguments: Sequence[str], options: Namespace, place: RankEnvironment) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
     if place.ranks > 1 and (starts_sweep(arguments) or sweep.named_sweep(arguments)):
-        way_out = f"start it without {place.starter}, with trainer.devices={place.local_ranks}"
-        raise Mistake(f"-m: a sweep starts the processes of each run by itself: {way_out}")
+        way_out = f"start it without {place.launcher}, with trainer.devices={place.local_ranks}"
+        raise UserError(f"-m: a sweep starts the processes of each run by itself: {way_out}")
     if options.multirun and options.cfg:
-        raise Mistake("--cfg shows the config of one run: leave out -m and the lists of values")
+        raise UserError("--cfg shows the config of one run: leave out -m and the lists of values")
     parser = OverridesParser.create()
     for argument in options.overrides:
         if argument.startswith(("ckpt=", "resume_sweep=")):  # a path, whatever characters it has
@@ -125,7 +125,7 @@ def _check_arguments(arguments: Sequence[str], options: Namespace, place: Place)
         except HydraException as error:
             raise explain_override(argument) from error
         if override.key_or_group == "sweep" and override.is_sweep_override():
-            raise Mistake(f"{argument}: a ready sweep is several runs already: name one of them")
+            raise UserError(f"{argument}: a ready sweep is several runs already: name one of them")
 
 
 def _hydra(*, shows: bool = False) -> int:
@@ -159,7 +159,7 @@ def _hydra(*, shows: bool = False) -> int:
         if folder := sweep.Started.folder():
             composition.discard_folder(folder)
         failure.append(refused.error)
-    except (Mistake, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException) as error:
         folder = sweep.Started.folder()
         mistake = folder and sweep.refused(folder)
         _close_sweep()
@@ -193,7 +193,7 @@ def _shown(options: Namespace) -> int:
         try:
             return _hydra(shows=True)
         except ValueError as error:  # options that don't go together
-            raise Mistake(" ".join(str(error).split())) from error
+            raise UserError(" ".join(str(error).split())) from error
 
 
 def _installed() -> int:

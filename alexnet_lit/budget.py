@@ -8,14 +8,14 @@ from typing import Any
 
 from omegaconf import Container, DictConfig, OmegaConf
 
-from alexnet_lit import distributed
+from alexnet_lit.console import log
 from alexnet_lit.data import ImageData
-from alexnet_lit.errors import Mistake
+from alexnet_lit.distributed.environment import rank_environment
+from alexnet_lit.errors import UserError
 from alexnet_lit.length import epoch_batches, limited
 from alexnet_lit.mistakes import show
-from alexnet_lit.prepare import prepare, ready
+from alexnet_lit.prepare import prepare, prepare_data
 from alexnet_lit.trial import Speeds, measured, trial_of
-from alexnet_lit.watch import log
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 _SPARE = 0.03  # of the budget, for what is not measured
@@ -23,11 +23,11 @@ _VALIDATING = 0.1  # of the time at most, unless a single validation takes longe
 
 
 def seconds(budget: Any) -> float:
-    """What 90s, 5m or 1h30m come to. Raises: Mistake for anything else."""
+    """What 90s, 5m or 1h30m come to. Raises: UserError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", budget) if isinstance(budget, str) else []
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not total or "".join(number + unit for number, unit in parts) != budget:
-        raise Mistake(f"budget={show(budget)}: should be a time such as 90s, 5m or 1h30m")
+        raise UserError(f"budget={show(budget)}: should be a time such as 90s, 5m or 1h30m")
     return total
 
 
@@ -35,7 +35,7 @@ def sized(config: DictConfig, folder: Path) -> DictConfig:
     """The same config, with steps in place of its budget; the config that is saved in `folder` says the same.
 
     Measures a few steps of the run, on all its devices, in a folder that is gone when this returns.
-    Raises: Mistake for a budget that can't be kept, and all that `prepare` refuses.
+    Raises: UserError for a budget that can't be kept, and all that `prepare` refuses.
     """
     if config.get("budget") is None or config.trainer.fast_dev_run:
         return config
@@ -47,7 +47,7 @@ def sized(config: DictConfig, folder: Path) -> DictConfig:
     prepare(laid_out, folder)  # what is wrong with the run is told before its speed is measured
     began = time.monotonic()
     with TemporaryDirectory(dir=folder, prefix=".trial_") as scratch:
-        parts = ready(prepare(trial_of(config), Path(scratch)))
+        parts = prepare_data(prepare(trial_of(config), Path(scratch)))
         log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
         speeds = measured(parts, most=min(30.0, budget * _SPARE))
     overhead = time.monotonic() - began - speeds.measured  # which the run itself begins with once more
@@ -61,27 +61,27 @@ def sized(config: DictConfig, folder: Path) -> DictConfig:
 
 def _check(config: DictConfig) -> None:
     """Refuse what can't be sized."""
-    text, place = f"budget={config.budget}", distributed.here()
+    text, place = f"budget={config.budget}", rank_environment()
     if config.ckpt is not None:
-        raise Mistake(f"{text}: is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=...")
-    if place.starter and not place.led:
-        raise Mistake(
-            f"{text}: a run measures itself before it starts its processes, and {place.starter} has started these: "
+        raise UserError(f"{text}: is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=...")
+    if place.launcher and not place.is_child:
+        raise UserError(
+            f"{text}: a run measures itself before it starts its processes, and {place.launcher} has started these: "
             "use trainer.max_steps=..."
         )
     if config.trainer.accumulate_grad_batches != 1:
         way_out = "use a larger data.batch_size, or trainer.max_steps=..."
-        raise Mistake(f"{text}: can't be laid out with trainer.accumulate_grad_batches: {way_out}")
+        raise UserError(f"{text}: can't be laid out with trainer.accumulate_grad_batches: {way_out}")
     if config.scheduler.get("monitor") is not None:
         way_out = "use scheduler=one_cycle or constant, or trainer.max_epochs=..."
-        raise Mistake(f"{text}: scheduler.monitor={config.scheduler.monitor} looks at whole epochs: {way_out}")
+        raise UserError(f"{text}: scheduler.monitor={config.scheduler.monitor} looks at whole epochs: {way_out}")
 
 
 def lay_out(config: DictConfig, data: ImageData, speeds: Speeds, left: float) -> tuple[dict[str, Any], str]:
     """Keys and values that make a run take `left` seconds, validation and test included; and a line about them.
     Where trainer.max_steps is set, it stays the most.
 
-    The last validation comes after the last step, as best.ckpt is chosen by it. Raises: Mistake if nothing is left.
+    The last validation comes after the last step, as best.ckpt is chosen by it. Raises: UserError if nothing is left.
     """
     trainer = config.trainer
     test = 0 if data.validate == "test" else limited(data.sizes["test"], trainer.limit_test_batches, data.batch_size)
@@ -96,7 +96,7 @@ def lay_out(config: DictConfig, data: ImageData, speeds: Speeds, left: float) ->
     interval = int(min((room / times - each) / batch, most / times))
     if interval < 1:
         needed = seconds(config.budget) - room + times * (each + batch)
-        raise Mistake(
+        raise UserError(
             f"budget={config.budget}: beginning, validation ({validation:,} images) and test ({test:,}) take "
             f"{needed:.0f} s alone: give it more, or lower trainer.limit_val_batches and trainer.limit_test_batches"
         )

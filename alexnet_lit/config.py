@@ -22,7 +22,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.mistakes import explain, explain_override
 
 PACKAGE = Path(__file__).resolve().parent
@@ -50,7 +50,7 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
             base.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             way_out = "set paths.logs to a folder that you can write to"
-            raise Mistake(
+            raise UserError(
                 f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}"
             ) from error
         attempt, folder = 1, base / stem
@@ -76,13 +76,13 @@ def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
 
 
 def claim_folder(folder: Path) -> None:
-    """Take the folder that hydra.run.dir names for a new run. Raises: Mistake if it holds one already."""
+    """Take the folder that hydra.run.dir names for a new run. Raises: UserError if it holds one already."""
     if str(folder) in _claimed.values():
         return
     held = {path.name for path in folder.iterdir()}
     files = {".hydra", "checkpoints", "result.json", "train.log", "multirun.yaml"}
     if held & files or any(name.startswith("events.out.tfevents.") for name in held):
-        raise Mistake(
+        raise UserError(
             f"hydra.run.dir={folder}: holds a run already: name another folder, or go on with that one by ckpt={folder}"
         )
     if not held:
@@ -92,12 +92,12 @@ def claim_folder(folder: Path) -> None:
 def claim(folder: Path, key: str) -> None:
     """Make a folder that a person has named by `key`: as long as there is nothing in it, it is new.
 
-    Raises: Mistake if it can't be made.
+    Raises: UserError if it can't be made.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Mistake(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
+        raise UserError(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
     if {path.name for path in folder.iterdir()} <= {".hydra"}:
         _claimed[str(folder), "", ""] = str(folder)
 
@@ -143,7 +143,7 @@ def safe(text: str) -> str:
 def choose(argument: str) -> str:
     """The same override, but that null for a group with the choice `none` names that one.
 
-    Raises: Mistake for a group that is given what is no name.
+    Raises: UserError for a group that is given what is no name.
     """
     group, _, typed = argument.lstrip("+").partition("=")
     if not group or not typed or not (CONF / group).is_dir():
@@ -160,7 +160,7 @@ def choose(argument: str) -> str:
         return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
         way_out = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
-        raise Mistake(f"{argument}: of a group a choice is named: {way_out}")
+        raise UserError(f"{argument}: of a group a choice is named: {way_out}")
     return argument
 
 
@@ -168,7 +168,7 @@ def compose(*overrides: str) -> DictConfig:
     """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`.
 
     Changes nothing of Hydra's global state: it can be called within another Hydra application, and in any thread.
-    Raises: Mistake for an override that names no key or choice.
+    Raises: UserError for an override that names no key or choice.
     """
     if not all(isinstance(override, str) for override in overrides):
         raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')

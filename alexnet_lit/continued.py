@@ -8,33 +8,33 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
+from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.data.folder import changed_classes
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
-from alexnet_lit.optim import MovingAverage
 
 
 def read_continued(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:
-    """The file that `ckpt` means, and what is in it. Raises: Mistake if training can't go on from there."""
+    """The file that `ckpt` means, and what is in it. Raises: UserError if training can't go on from there."""
     if ckpt is None:
         return None, None
     path = Path(ckpt).expanduser().absolute()
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
-        raise Mistake(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
+        raise UserError(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
     checkpoint = read_checkpoint(path)
     if "optimizer_states" not in checkpoint:
-        raise Mistake(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
+        raise UserError(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
     return path, checkpoint
 
 
 def keep_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
     """The same config, for a folder of pictures with what the checkpoint's run found there, so that its split stays.
 
-    Raises: Mistake if the folder or its val/ is gone.
+    Raises: UserError if the folder or its val/ is gone.
     """
     data, before = config.data, checkpoint["hyper_parameters"]["config"]["data"]
     same = all(data.get(key) == before.get(key) for key in ("_target_", "val_size", "folds", "fold", "split_seed"))
@@ -44,10 +44,10 @@ def keep_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
         folder = Path(data.dir).expanduser()
         if not folder.exists():
             way_out = f"add data.dir=... to ckpt={config.ckpt}, the folder that has train/<class>/<picture>"
-            raise Mistake(f"data.dir={data.dir}: it is not there: {way_out}")
+            raise UserError(f"data.dir={data.dir}: it is not there: {way_out}")
         if before["found"]["val"] and not (folder / "val").exists():
             way_out = "put it back, or start a new run"
-            raise Mistake(f"data.dir={data.dir}: val/ is gone, and what is in train/ was trained on: {way_out}")
+            raise UserError(f"data.dir={data.dir}: val/ is gone, and what is in train/ was trained on: {way_out}")
     config = config.copy()
     config.data.found = {**before["found"], "earlier": True}
     return config
@@ -62,7 +62,7 @@ def keep_precision(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig
 
 
 def check_continues(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
-    """Refuse a checkpoint that is not of such a run. Raises: Mistake that says what differs."""
+    """Refuse a checkpoint that is not of such a run. Raises: UserError that says what differs."""
     _check_same_classes(module, checkpoint, name)
     _check_same_net(module, checkpoint, name)
     _check_average(callbacks, checkpoint, name)
@@ -70,16 +70,16 @@ def check_continues(checkpoint: dict[str, Any], module: Classifier, callbacks: I
 
 
 def _check_same_classes(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of other classes, or of these in another order. Raises: Mistake that names them."""
+    """Refuse a checkpoint of other classes, or of these in another order. Raises: UserError that names them."""
     here = list(module.classes)
     there = checkpoint["hyper_parameters"].get("classes", here)  # checkpoints of before they were kept have none
     if changed := changed_classes(there, here):
         way_out = "make them what they were, or start a new run"
-        raise Mistake(f"{name}: the classes have changed since, now {changed}: {way_out}")
+        raise UserError(f"{name}: the classes have changed since, now {changed}: {way_out}")
 
 
 def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse a checkpoint of another net. Raises: Mistake that names what differs: keys of model, else weights."""
+    """Refuse a checkpoint of another net. Raises: UserError that names what differs: keys of model, else weights."""
     there, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
     # How weights were drawn and whether the net is compiled is no part of it.
     keys = sorted({*there, *here} - {"weights", "init", "compile"})
@@ -96,17 +96,17 @@ def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -
         way_out = "use a checkpoint of this net"
     if other:
         more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-        raise Mistake(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {way_out}")
+        raise UserError(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {way_out}")
 
 
 def _check_average(callbacks: Iterable[Callback], checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse to train on with an average in place of the weights. Raises: Mistake if what tells them apart is gone."""
+    """Refuse to train on with an average in place of the weights. Raises: UserError where callbacks.ema is gone."""
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
-        raise Mistake(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
+        raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
 
 
 def _check_length(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Refuse an end that lies behind the run. Raises: Mistake that says how far it has come."""
+    """Refuse an end that lies behind the run. Raises: UserError that says how far it has come."""
     trainer, progress = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]
     whole, begun = (progress["current"][count] for count in ("processed", "started"))
     done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"
@@ -117,7 +117,7 @@ def _check_length(module: Classifier, checkpoint: dict[str, Any], name: str) -> 
     ):
         most = trainer.get(key)
         if isinstance(most, int) and 0 <= most < reached:
-            raise Mistake(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
+            raise UserError(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
 
 
 class Restored(Callback):

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
-class Mistake(ValueError):
+class UserError(ValueError):
     """A person's mistake. Its text is one line that names the key or file, the value, and the way out.
 
     The command line prints that line and exits non-zero; any other exception is a fault of ours and shows its
@@ -14,14 +14,14 @@ class Mistake(ValueError):
 
 
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise the Mistake of a value that is none of the choices."""
+    """Raise the UserError of a value that is none of the choices."""
     if value not in choices:
-        raise Mistake(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
+        raise UserError(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def reason_of(error: BaseException) -> str:
     """What went wrong, in one line."""
-    text = str(error) if isinstance(error, Mistake | Exited) else f"{type(error).__name__}: {error}"
+    text = str(error) if isinstance(error, UserError | Exited) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:300]
 
 
@@ -39,7 +39,7 @@ def refusal_of(error: BaseException) -> str | None:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Write a file of a run. Raises: Mistake where the disk refuses it, as one that is full does."""
+    """Write a file of a run. Raises: UserError where the disk refuses it, as one that is full does."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -48,9 +48,9 @@ def writing(path: Path) -> Iterator[None]:
         raise unwritten(path, why) from error
 
 
-def unwritten(path: Path | str, why: str | None) -> Mistake:
+def unwritten(path: Path | str, why: str | None) -> UserError:
     """The mistake of a disk that refuses a file of a run."""
-    return Mistake(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
+    return UserError(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
 
 
 class Interrupted(Exception):

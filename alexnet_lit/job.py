@@ -13,8 +13,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
 from alexnet_lit import sweep
-from alexnet_lit.distributed.place import here
-from alexnet_lit.errors import Mistake, reason_of
+from alexnet_lit.distributed.environment import rank_environment
+from alexnet_lit.errors import UserError, reason_of
 from alexnet_lit.mistakes import explain
 from alexnet_lit.terminal import printing
 
@@ -23,12 +23,14 @@ Result = dict[str, Any]
 
 def alone(config: DictConfig, folder: Path) -> Result:
     """One run. A mistake that is found before training leaves no folder behind, or a run as it was."""
-    from alexnet_lit.run import run  # torch is imported here, once it is sure that there is something to train
+    from alexnet_lit.run import (
+        run,  # torch is imported rank_environment, once it is sure that there is something to train
+    )
 
     composition.register_old_resolvers(folder)
     try:
         return run(config, folder)
-    except Mistake:
+    except UserError:
         composition.discard_folder(folder)
         composition.discard_continuation(folder / str(HydraConfig.get().output_subdir))
         raise
@@ -44,18 +46,18 @@ def of_sweep(config: DictConfig, folder: Path) -> Result:
     In a sweep that goes on, what has ended is left as it is, and what was stopped goes on as it was started. Where
     srun has started several processes for it, all of them come here.
     """
-    if here().ranks == 1:
+    if rank_environment().ranks == 1:
         return _of_sweep(config, folder)
-    from alexnet_lit.distributed import join
-    from alexnet_lit.run import take_part
+    from alexnet_lit.distributed.rank_group import join
+    from alexnet_lit.run import run_as_rank
 
-    crew = join()
-    assert crew is not None
+    rank_group = join()
+    assert rank_group is not None
     result: Result = {"status": "failed"}
     try:
-        result = _of_sweep(config, folder) if crew.place.leads else take_part()
+        result = _of_sweep(config, folder) if rank_group.place.is_leader else run_as_rank()
     finally:
-        crew.leave(0 if result["status"] == "completed" else 1)
+        rank_group.leave(0 if result["status"] == "completed" else 1)
     return result
 
 
@@ -114,7 +116,7 @@ def _guarded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
 
     try:
         return run(config, folder)
-    except (Mistake, HydraException, OmegaConfBaseException) as error:
+    except (UserError, HydraException, OmegaConfBaseException) as error:
         print(line(error), file=sys.stderr)
         reason = line(error).removeprefix("error: ")
     except Exception as error:
@@ -128,5 +130,5 @@ def _guarded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
 
 def line(error: Exception) -> str:
     """A person's mistake, as the terminal shows it."""
-    mistake = error if isinstance(error, Mistake) else explain(error, composition.suggest)
+    mistake = error if isinstance(error, UserError) else explain(error, composition.suggest)
     return f"error: {mistake}"

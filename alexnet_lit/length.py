@@ -3,7 +3,7 @@
 from omegaconf import DictConfig
 
 from alexnet_lit.data import ImageData
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 
 def limited_batches(batches: int, limit: float | int | None) -> int:
@@ -40,9 +40,9 @@ def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
 
 
 def check_limits(trainer: DictConfig) -> None:
-    """Refuse a least length beyond the most. Raises: Mistake."""
+    """Refuse a least length beyond the most. Raises: UserError."""
     for unit in ("epochs", "steps"):
         least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
             way_out = f"use trainer.max_{unit}={least} or more"
-            raise Mistake(f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: {way_out}")
+            raise UserError(f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: {way_out}")

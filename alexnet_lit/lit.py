@@ -12,7 +12,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from alexnet_lit.data import Batch, Pixels, Views, share
+from alexnet_lit.data import Batch, Preprocess, TestTimeAugmentation, rank_and_world_size
 from alexnet_lit.optim import Schedule, clip
 from alexnet_lit.scores import Score, Scores, Stage
 
@@ -44,8 +44,8 @@ class Classifier(LightningModule):
         self,
         *,
         net: nn.Module,
-        pixels: Pixels,
-        views: Views,
+        pixels: Preprocess,
+        views: TestTimeAugmentation,
         classes: tuple[str, ...],
         channels: int,
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer],
@@ -131,7 +131,7 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of (seed, step, batch, share): a resumed run draws what it would have drawn."""
         number = 0
-        for part in (self.seed, self.global_step, batch_idx, share(self.trainer)[0]):
+        for part in (self.seed, self.global_step, batch_idx, rank_and_world_size(self.trainer)[0]):
             number = (number * 0x9E3779B97F4A7C15 + part + 1) % 2**63
         torch.default_generator.manual_seed(number)
         if self.device.type != "cpu":  # torch.manual_seed asks all kinds of devices: 0.2 ms a step
@@ -140,7 +140,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the global batch: shares are averaged, so each weighs its sum by its size."""
         loss_sum = self._score("train", batch, self(batch.images))
-        return loss_sum * (share(self.trainer)[1] / batch.total)
+        return loss_sum * (rank_and_world_size(self.trainer)[1] / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Count one batch of what is looked at after each epoch: logits of it."""
@@ -248,4 +248,4 @@ class Classifier(LightningModule):
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # they are those of all ranks, and all ranks have to know that there are some
-                score.update(*(sums if share(self.trainer)[0] == 0 else (0.0, 0, 0)))
+                score.update(*(sums if rank_and_world_size(self.trainer)[0] == 0 else (0.0, 0, 0)))

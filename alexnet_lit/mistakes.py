@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 # Hydra has classes for stages of its work, not for faults; its texts are what tells faults apart.
 _NO_KEY = re.compile(r"Could not override '(?P<key>[^']+)'\.")
@@ -19,52 +19,52 @@ _NO_PLUGIN = re.compile(r"Could not find '(?P<group>hydra/(launcher|sweeper))/(s
 _TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 
 
-def explain(error: Exception, suggest: Callable[[str], str]) -> Mistake:
+def explain(error: Exception, suggest: Callable[[str], str]) -> UserError:
     """The mistake behind an error of Hydra's composition; `suggest` says what a wrong key may have meant."""
     text = str(error)
     raised: BaseException | None = error
     while raised is not None:
-        if isinstance(raised, Mistake):  # by a resolver of ours
+        if isinstance(raised, UserError):  # by a resolver of ours
             return raised
         raised = raised.__cause__ or raised.__context__
     if match := _NO_KEY.search(text):
         cause = str(error.__cause__ or "")
         if "is not in struct" in cause or "is not a valid" not in cause:
-            return Mistake(f"{match['key']}: there is no such key: {suggest(match['key'])}")
+            return UserError(f"{match['key']}: there is no such key: {suggest(match['key'])}")
     if match := _NO_PLUGIN.search(text):
         has = 'pip install "alexnet-lit[sweep]" brings joblib, submitit_local, submitit_slurm and optuna'
-        return Mistake(f"{match['group']}: {match['choice']} isn't there: {has}")
+        return UserError(f"{match['group']}: {match['choice']} isn't there: {has}")
     if match := _NO_CHOICE.search(text):
         options = ", ".join(match["options"].split())
-        return Mistake(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")
+        return UserError(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")
     if match := _SWEEP.search(text):
         override = match["override"]
         key, _, values = override.partition("=")
         way_out = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
-        return Mistake(f"{override}: several values: {way_out}")
+        return UserError(f"{override}: several values: {way_out}")
     if match := _TWICE.search(text):
-        return Mistake(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
-    return Mistake(" ".join(text.split()))
+        return UserError(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
+    return UserError(" ".join(text.split()))
 
 
-def explain_override(override: str) -> Mistake:
+def explain_override(override: str) -> UserError:
     """The mistake in an override that Hydra's grammar cannot read."""
     if "=" not in override:
-        return Mistake(f"{override}: not of the form key=value")
+        return UserError(f"{override}: not of the form key=value")
     key, _, value = override.partition("=")
-    return Mistake(f"{override}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
+    return UserError(f"{override}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
 
 
-def explain_argument(error: ValidationError, path: str) -> Mistake:
+def explain_argument(error: ValidationError, path: str) -> UserError:
     """The first wrong argument of a checked constructor, named as the config key that a person types."""
     first = _first(error)
     name = ".".join(str(part) for part in first["loc"][:1])
     key = f"{path}.{name}" if path else name
     if first["type"] == "unexpected_keyword_argument":
-        return Mistake(f"{key}: there is no such key")
+        return UserError(f"{key}: there is no such key")
     if first["type"] == "missing_keyword_only_argument":
-        return Mistake(f"{key}: this key is missing")
-    return Mistake(f"{key}={show(first['input'])}: {wanted(error)}")
+        return UserError(f"{key}: this key is missing")
+    return UserError(f"{key}={show(first['input'])}: {wanted(error)}")
 
 
 def _first(error: ValidationError) -> Any:

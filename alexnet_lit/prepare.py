@@ -10,23 +10,30 @@ from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig
 from torch import nn
 
-from alexnet_lit import distributed, watch
-from alexnet_lit.checkpoints import Checkpoints
+from alexnet_lit.callbacks.checkpointing import Checkpoints
+from alexnet_lit.callbacks.finite import TerminateOnNaN
+from alexnet_lit.callbacks.history import History
+from alexnet_lit.callbacks.picture import Picture
+from alexnet_lit.callbacks.points import Points
+from alexnet_lit.callbacks.speed import Speed
 from alexnet_lit.config import plain
+from alexnet_lit.console import log
 from alexnet_lit.continued import Restored, check_continues, keep_precision, keep_split, read_continued
 from alexnet_lit.data import ImageData
-from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build, check_measured, check_root, follow, make
+from alexnet_lit.distributed.devices import describe
+from alexnet_lit.distributed.environment import rank_environment
+from alexnet_lit.distributed.towers.split import check_split, shares
+from alexnet_lit.errors import UserError
+from alexnet_lit.factory import build, check_measured, check_root, infer_model_dims, instantiate
 from alexnet_lit.length import check_limits
 from alexnet_lit.lit import Classifier
 from alexnet_lit.mistakes import show
-from alexnet_lit.native import keep_memory
+from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.trainer import build_trainer, check_batches, check_clipping, settle_trainer
-from alexnet_lit.watch import log
 
 
 @dataclass(frozen=True)
-class Parts:
+class RunObjects:
     """All objects of a run, checked; nothing has been read yet."""
 
     config: DictConfig
@@ -35,25 +42,25 @@ class Parts:
     data: ImageData
     trainer: Trainer
     checkpoints: Checkpoints
-    speed: watch.Speed
-    picture: watch.Picture
+    speed: Speed
+    picture: Picture
     resume: Path | None
     device: str
     ranks: int
     why_precision: str
 
 
-def prepare(config: DictConfig, folder: Path) -> Parts:
+def prepare(config: DictConfig, folder: Path) -> RunObjects:
     """Build and check every object of a run. Reads no data, starts no process.
 
-    Raises: Mistake that names the key, the value and the way out.
+    Raises: UserError that names the key, the value and the way out.
     """
     check_root(config)
     config = config.copy()
     config.paths.run = str(folder)
-    place = distributed.here()
+    place = rank_environment()
     if config.ckpt is not None and config.trainer.fast_dev_run:
-        raise Mistake(
+        raise UserError(
             f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
             "continues one: leave one of them out"
         )
@@ -70,9 +77,9 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
     module, data = build(config)
     optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
     check_clipping(config, optimizer)
-    _check_pairs(data, distributed.shares(config.trainer.strategy, ranks), ranks)
+    _check_pairs(data, shares(config.trainer.strategy, ranks), ranks)
     chosen = _callbacks(config, data)
-    distributed.check_split(
+    check_split(
         module.net,
         config.trainer.strategy,
         ranks=ranks,
@@ -80,15 +87,15 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         optimizer=optimizer,
         callbacks=chosen,
     )
-    config = follow(config, data)
+    config = infer_model_dims(config, data)
     if saved is not None:
         check_continues(saved, module, chosen, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     check_batches(config, data)
-    speed = watch.Speed()
-    picture = watch.Picture(watch.History(), path=folder / "curves.png", title=folder.name)
-    checkpoints = make(
+    speed = Speed()
+    picture = Picture(History(), path=folder / "curves.png", title=folder.name)
+    checkpoints = instantiate(
         config,
         "checkpoint",
         target=Checkpoints,
@@ -97,24 +104,24 @@ def prepare(config: DictConfig, folder: Path) -> Parts:
         direction=config.direction,
         say=log.info,
     )
-    onlookers = [Restored(), watch.Finite(), speed, picture, watch.Points(config.trainer.log_every_n_steps)]
+    onlookers = [Restored(), TerminateOnNaN(), speed, picture, Points(config.trainer.log_every_n_steps)]
     keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     trainer = build_trainer(
         config,
         place,
         callbacks=[*onlookers, *keepers, *chosen],
-        logger=[picture.history, *([make(config, "logger")] if config.get("logger") else [])],
+        logger=[picture.history, *([instantiate(config, "logger")] if config.get("logger") else [])],
         folder=folder,
     )
-    device = distributed.describe(kind, ranks, config.trainer.num_nodes)
-    return Parts(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why)
+    device = describe(kind, ranks, config.trainer.num_nodes)
+    return RunObjects(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why)
 
 
-def ready(parts: Parts) -> Parts:
+def prepare_data(parts: RunObjects) -> RunObjects:
     """Have the data ready to be read. Where that leaves fewer images, all is built anew: the schedule is as long."""
     before = parts.data.found
     parts.data.prepare_data()
-    return parts if parts.data.found == before else prepare(follow(parts.config, parts.data), parts.folder)
+    return parts if parts.data.found == before else prepare(infer_model_dims(parts.config, parts.data), parts.folder)
 
 
 def message_to_ranks(config: DictConfig, folder: Path) -> dict[str, Any]:
@@ -129,16 +136,16 @@ def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
     together = data.augment.mix.together * shares
     if data.batch_size % together:
         devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
-        raise Mistake(
+        raise UserError(
             f"data.batch_size={data.batch_size} does not divide{devices} into pairs for data.augment.mixup and cutmix: "
             f"use a multiple of {together}"
         )
 
 
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
-    """Those of the group; null switches one off. Raises: Mistake if one looks at what the run does not measure."""
+    """Those of the group; null switches one off. Raises: UserError if one looks at what the run does not measure."""
     nodes = config.get("callbacks") or {}
-    made = {name: make(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
+    made = {name: instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
     for name, callback in made.items():
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
             check_measured(monitor, f"callbacks.{name}.monitor", config, data)
@@ -147,18 +154,20 @@ def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
 
 
 def _objective(config: DictConfig, data: ImageData) -> str | None:
-    """What best.ckpt is chosen by. Raises: Mistake if the run does not measure it on validation images."""
+    """What best.ckpt is chosen by. Raises: UserError if the run does not measure it on validation images."""
     objective: str | None = config.objective
     if objective is None:
         return None
     if objective not in ("val/acc", "val/loss"):
-        raise Mistake(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
+        raise UserError(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
     better = "minimize" if objective == "val/loss" else "maximize"
     if config.direction in ("minimize", "maximize") and config.direction != better:
-        raise Mistake(f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}")
+        raise UserError(
+            f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}"
+        )
     if data.validate != "val" or data.sizes["val"] == 0:
         key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
-        raise Mistake(
+        raise UserError(
             f"objective={objective}: {key} leaves no validation images to choose by: "
             f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
         )

@@ -11,11 +11,12 @@ from typing import Any
 
 from lightning import Trainer
 
+from alexnet_lit.callbacks.history import History
+from alexnet_lit.callbacks.speed import Speed
 from alexnet_lit.config import home, typed_overrides
 from alexnet_lit.errors import writing
 from alexnet_lit.lit import Classifier
 from alexnet_lit.resume import PART, RESULT, under_way
-from alexnet_lit.watch import History, Speed
 
 Result = dict[str, Any]
 SCORES = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
@@ -96,7 +97,7 @@ def _saved(folder: Path) -> bool:
 
 
 def write_result(result: Result, folder: Path) -> None:
-    """Write <folder>/result.json, whole or not at all. Raises: Mistake where the disk refuses."""
+    """Write <folder>/result.json, whole or not at all. Raises: UserError where the disk refuses."""
     part = folder / PART
     with writing(folder / RESULT):
         part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")

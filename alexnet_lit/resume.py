@@ -10,7 +10,7 @@ from pathlib import Path
 from hydra.core.override_parser.types import Quote, QuotedString
 
 from alexnet_lit.config import last_record
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 RESULT = "result.json"
 PART = "result.json.part"  # in the place of the result that a run is to have which goes on from one
@@ -34,26 +34,28 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     The run's saved config takes the place of conf/, so what was typed then, and when it was continued before, need not
     be typed again; what is typed now is applied on top. The config of the first start stays as it is, each continuation
     keeps its own beside it.
-    Raises: Mistake if it makes no sense.
+    Raises: UserError if it makes no sense.
     """
     value = _checkpoint(arguments)
     if not value:
         return list(arguments)
     arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     if starts_sweep(arguments):
-        raise Mistake(f"ckpt={value}: continues one run: leave out -m and sweep=")
+        raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
     folder = run_of(Path(value).expanduser())
     if folder is None and (Path(value).expanduser() / "multirun.yaml").is_file():
-        raise Mistake(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+        raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
     if folder is None:
         return list(arguments)
     for argument in arguments:
         key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:
-            raise Mistake(f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run")
+            raise UserError(
+                f"{argument}: can't be changed in a run that is continued: leave it out, or start a new run"
+            )
         if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
             way_out = f"set single keys of it, {key}.<key>=..."
-            raise Mistake(f"{argument}: a run that is continued has its {key} already: {way_out}")
+            raise UserError(f"{argument}: a run that is continued has its {key} already: {way_out}")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
         *("--config-path", str(last_record(folder)), "--config-name", "config"),

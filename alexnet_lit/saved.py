@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 from alexnet_lit.ckpt import checkpoint_file
 from alexnet_lit.data import ImageData
 from alexnet_lit.data.folder import changed_classes
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.factory import assemble, read_checkpoint
 from alexnet_lit.lit import Classifier
 
@@ -19,7 +19,7 @@ def load(path: str | Path, map_location: Any = None) -> Classifier:
     """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
 
     path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
-    any form that torch.load takes; None for the CPU. Raises: Mistake if it is none of ours.
+    any form that torch.load takes; None for the CPU. Raises: UserError if it is none of ours.
     """
     checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
     module, _ = restore(checkpoint, {}, compiled=True)
@@ -32,7 +32,7 @@ def restore(
     """The module of a checkpoint that was read, and its data, of which nothing is read yet. In eval mode, on the CPU.
 
     changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
-    for a few images that takes longer than it saves. Raises: Mistake if the data has other classes than the net.
+    for a few images that takes longer than it saves. Raises: UserError if the data has other classes than the net.
     """
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     for key, value in changes.items():
@@ -43,7 +43,7 @@ def restore(
         module, data = assemble(config, fresh=False)
     known = checkpoint["hyper_parameters"].get("classes", data.classes)  # of before they were kept there are none
     if changed := changed_classes(known, data.classes):
-        raise Mistake(
+        raise UserError(
             f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
         )
     module.load_state_dict(checkpoint["state_dict"])

@@ -16,15 +16,18 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 from torch.optim import Optimizer
 
-from alexnet_lit import distributed
-from alexnet_lit.checkpoints import AtomicFile
+from alexnet_lit.callbacks.checkpointing import AtomicFile
 from alexnet_lit.config import known, plain
 from alexnet_lit.data import ImageData
-from alexnet_lit.errors import Mistake
-from alexnet_lit.factory import build_net, check_arguments, follow, make, without_weights
+from alexnet_lit.distributed.devices import devices_and_nodes, resolve_devices
+from alexnet_lit.distributed.environment import RankEnvironment
+from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments
+from alexnet_lit.distributed.towers.split import shares
+from alexnet_lit.errors import UserError
+from alexnet_lit.factory import build_net, check_arguments, infer_model_dims, instantiate, without_weights
 from alexnet_lit.length import epoch_batches, limited_batches
 from alexnet_lit.mistakes import show
-from alexnet_lit.native import bf16_units
+from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.precision import bf16_speedup, cpu_precision
 
 _COUNT = Annotated[int, Field(ge=1)]
@@ -56,19 +59,19 @@ _TYPES: dict[str, Any] = {
     "enable_progress_bar": bool,
     "devices": Any,  # judged with the devices that there are
 }
-# What `distributed.arguments` makes of them is what the trainer gets.
+# What `arguments` makes of them is what the trainer gets.
 _PLACED = ("devices", "num_nodes", "strategy")
 # Never a person's.
 _RUNS = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
 
 
-def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, int, str]:
+def settle_trainer(config: DictConfig, place: RankEnvironment) -> tuple[str, int, str]:
     """Put what `auto`, null and short names stand for into config.trainer.
 
     Returns the kind of device, how many ranks, and why `auto` became the precision that it did ("" if that is plain).
 
     Lightning judges all values here, before anything rests on them.
-    Raises: Mistake for what it refuses or would quietly replace, and for a run that would train nothing.
+    Raises: UserError for what it refuses or would quietly replace, and for a run that would train nothing.
     """
     trainer = config.trainer
     with open_dict(trainer):
@@ -85,13 +88,13 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
         warnings.simplefilter("ignore")  # what they say is refused below, or said again when the run is built
         judged = _judged(config, place)
     if judged.precision != trainer.precision:
-        raise Mistake(
+        raise UserError(
             f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {judged.precision} instead: "
             f"use trainer.precision={judged.precision}, or 32-true"
         )
     for timer in judged.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
-            raise Mistake(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
+            raise UserError(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
     trainer.log_every_n_steps = judged.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
     if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
         trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
@@ -99,21 +102,21 @@ def settle_trainer(config: DictConfig, place: distributed.Place) -> tuple[str, i
 
 
 def build_trainer(
-    config: DictConfig, place: distributed.Place, *, callbacks: list[Callback], logger: list[Logger], folder: Path
+    config: DictConfig, place: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
 ) -> Trainer:
-    """The run's trainer, of a config that is settled. Without a progress bar among the callbacks it has none."""
+    """The run's trainer. Without a progress bar among the callbacks it has none."""
     settings = _without(config.trainer, *_PLACED)
     settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
-    trainer: Trainer = make(
+    trainer: Trainer = instantiate(
         OmegaConf.create({"trainer": settings}),
         "trainer",
         types=_TYPES,
         callbacks=callbacks,
         logger=logger,
         barebones=False,
-        plugins=[AtomicFile(), distributed.Surroundings(place)],
+        plugins=[AtomicFile(), RankClusterEnvironment(place)],
         default_root_dir=str(folder),
-        **distributed.arguments(place, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
+        **arguments(place, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
     )
     return trainer
 
@@ -129,14 +132,14 @@ def check_batches(config: DictConfig, data: ImageData) -> None:
         key = "overfit_batches" if overfit else f"limit_{stage}_batches"
         batches = -(-data.sizes[split] // data.batch_size)
         if batches and trainer[key] and not trainer.fast_dev_run and not limited_batches(batches, trainer[key]):
-            raise Mistake(
+            raise UserError(
                 f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
                 f"use a larger share, or a number of batches such as {key}=1"
             )
     batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
     whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
     if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
-        raise Mistake(
+        raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
             f"use at most {batches}, or 1.0 for once an epoch"
         )
@@ -146,12 +149,12 @@ def _without(trainer: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
 
 
-def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
-    """A trainer of these settings and nothing else. Raises: Mistake that names the key that Lightning refuses."""
+def _judged(config: DictConfig, place: RankEnvironment) -> Trainer:
+    """A trainer of these settings and nothing else. Raises: UserError that names the key that Lightning refuses."""
     bare: dict[str, Any] = {"callbacks": [], "logger": [], "folder": Path()}
     try:
         return build_trainer(config, place, **bare)
-    except Mistake as mistake:
+    except UserError as mistake:
         refusal = mistake
     for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
         alone = config.copy()
@@ -161,23 +164,25 @@ def _judged(config: DictConfig, place: distributed.Place) -> Trainer:
         }
         try:
             build_trainer(alone, place, **bare)
-        except Mistake as mistake:
-            raise Mistake(f"trainer.{key}={show(config.trainer[key])}: {str(mistake).partition(': ')[2]}") from mistake
+        except UserError as mistake:
+            raise UserError(
+                f"trainer.{key}={show(config.trainer[key])}: {str(mistake).partition(': ')[2]}"
+            ) from mistake
     raise refusal
 
 
-def _devices(config: DictConfig, place: distributed.Place) -> tuple[str, int]:
+def _devices(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
     """Put what `auto` stands for into config.trainer; the kind of device and how many ranks there will be."""
     trainer = config.trainer
-    devices, trainer.num_nodes = distributed.follow(place, trainer.devices, trainer.num_nodes)
-    kind, trainer.devices = distributed.resolve(trainer.accelerator, devices)
+    devices, trainer.num_nodes = devices_and_nodes(place, trainer.devices, trainer.num_nodes)
+    kind, trainer.devices = resolve_devices(trainer.accelerator, devices)
     trainer.accelerator = kind
-    ranks = place.ranks if place.starter else trainer.devices
-    shares = distributed.shares(trainer.strategy, ranks)
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % shares:
+    ranks = place.ranks if place.launcher else trainer.devices
+    parts = shares(trainer.strategy, ranks)
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
         over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
-        raise Mistake(
-            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {shares}"
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {parts}"
         )
     return kind, ranks
 
@@ -188,8 +193,8 @@ def _auto_precision(config: DictConfig, kind: str) -> tuple[str, str]:
         return ("bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"), ""
 
     def speedup() -> float:
-        data: ImageData = make(config, "data")
-        eager = follow(without_weights(config), data)
+        data: ImageData = instantiate(config, "data")
+        eager = infer_model_dims(without_weights(config), data)
         if "compile" in eager.model:
             eager.model.compile = False
         try:
@@ -206,7 +211,7 @@ def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
     """Refuse what Lightning would refuse at the first step: to clip what an optimizer frees of a scaler's factor."""
     trainer, late = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
     if trainer.precision == "16-mixed" and trainer.gradient_clip_val and late:
-        raise Mistake(
+        raise UserError(
             "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
             "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
         )
@@ -224,12 +229,12 @@ def _check_compilation(config: DictConfig, kind: str) -> None:
     language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):
-        raise Mistake(
+        raise UserError(
             f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
             f"on this machine: install one, name another in {variable}, or use model.compile=false"
         )
     if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
-        raise Mistake(
+        raise UserError(
             f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
             "use model.compile=true, or a larger data.batch_size"
         )

@@ -9,10 +9,10 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, open_dict
 
-from alexnet_lit import distributed
-from alexnet_lit.errors import Mistake, exits_raised
-from alexnet_lit.prepare import Parts, message_to_ranks
-from alexnet_lit.watch.speed import wait_for_device
+from alexnet_lit.callbacks.speed import wait_for_device
+from alexnet_lit.distributed.launcher import launch
+from alexnet_lit.errors import UserError, exits_raised
+from alexnet_lit.prepare import RunObjects, message_to_ranks
 
 _WARM = 3  # batches before the clock counts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
@@ -93,7 +93,7 @@ class Trial(Callback):
         return time.monotonic() - self._mark
 
 
-def try_out(parts: Parts, most: float) -> None:
+def try_out(parts: RunObjects, most: float) -> None:
     """Train for `most` seconds, save and evaluate a little; leave in parts.folder how fast that was. On every rank."""
     trial = Trial(most)
     parts.trainer.callbacks.append(trial)  # type: ignore[attr-defined] # set by Lightning's callback connector
@@ -118,15 +118,15 @@ def trial_of(config: DictConfig) -> DictConfig:
     return config
 
 
-def measured(parts: Parts, most: float) -> Speeds:
+def measured(parts: RunObjects, most: float) -> Speeds:
     """What a trial of the run tells, in as many processes as the run will have."""
     if parts.ranks == 1:
         try_out(parts, most)
     else:
         told = {**message_to_ranks(parts.config, parts.folder), "trial": most}
-        ended = distributed.launch(told, ranks=parts.ranks, name=str(parts.folder))
+        ended = launch(told, ranks=parts.ranks, name=str(parts.folder))
         if ended.failure and ended.failure.mistake:
-            raise Mistake(ended.failure.reason)
+            raise UserError(ended.failure.reason)
         if ended.asked:
             raise KeyboardInterrupt
         if ended.failure:

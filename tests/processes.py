@@ -31,7 +31,7 @@ def alone(rank: int, ranks: int, port: int) -> Mapping[str, str]:
     return {}
 
 
-def crew(rank: int, ranks: int, port: int) -> Mapping[str, str]:
+def rank_group(rank: int, ranks: int, port: int) -> Mapping[str, str]:
     """What torchrun and others set."""
     values = {"RANK": rank, "WORLD_SIZE": ranks, "LOCAL_RANK": rank, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     return {"MASTER_ADDR": "127.0.0.1", **{key: str(value) for key, value in values.items()}}
@@ -66,7 +66,7 @@ class Runs:
     def __init__(self, logs: Path, *, ranks: int = 1, environment: Environment | None = None) -> None:
         self.logs = logs
         self.ranks = ranks
-        self.environment = environment or (crew if ranks > 1 else alone)
+        self.environment = environment or (rank_group if ranks > 1 else alone)
         self.output = logs.with_suffix(".txt")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as `main` does before torch is imported
         self.context = multiprocessing.get_context("forkserver")

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 import alexnet_lit
 from alexnet_lit.budget import lay_out, seconds
 from alexnet_lit.config import typed_overrides
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.trial import Speeds
 from tests.conftest import Train
 
@@ -27,7 +27,7 @@ def test_a_time_is_read_as_people_write_it(typed: str, wanted: float) -> None:
 
 @pytest.mark.parametrize("typed", ["5", "m", "5 m", "5min", "-5m", "0s", "", 5, True])
 def test_what_is_no_time_is_refused(typed: object) -> None:
-    with pytest.raises(Mistake, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
+    with pytest.raises(UserError, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
         seconds(typed)
 
 
@@ -62,7 +62,7 @@ def test_all_that_a_run_does_fits_into_the_time_and_fills_it(
 def test_a_time_that_is_too_short_is_told_with_what_it_would_take() -> None:
     config = alexnet_lit.compose("data=sample", "budget=5s")
     _, data = alexnet_lit.build(config)
-    with pytest.raises(Mistake, match=r"budget=5s: beginning, validation \(400 images\) and test \(500\) take 1\d s"):
+    with pytest.raises(UserError, match=r"budget=5s: beginning, validation \(400 images\) and test \(500\) take 1\d s"):
         lay_out(config, data, Speeds(batch=0.4, image=0.01, save=0.5, measured=1.0), left=4.0)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lit.ckpt import checkpoint_file
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 
 def test_a_run_stands_for_its_best_checkpoint_else_its_last(tmp_path: Path) -> None:
@@ -22,6 +22,6 @@ def test_what_is_no_checkpoint(tmp_path: Path) -> None:
         ("nowhere", "there is no such file or folder"),
         ("", "there is no best.ckpt or last.ckpt in it"),
     ):
-        with pytest.raises(Mistake) as raised:
+        with pytest.raises(UserError) as raised:
             checkpoint_file(tmp_path / place)
         assert str(raised.value) == f"{tmp_path / place}: {reason}: name a run folder, or a .ckpt file of one"

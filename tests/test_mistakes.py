@@ -9,8 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from alexnet_lit import compose, distributed
-from alexnet_lit.errors import Mistake
+from alexnet_lit import compose
+from alexnet_lit.distributed.towers.split import check_split
+from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build
 from alexnet_lit.prepare import prepare
 from alexnet_lit.trainer import check_clipping
@@ -364,11 +365,11 @@ def test_a_file_that_is_no_checkpoint(train: Train, tmp_path: Path) -> None:
 def test_a_cuda_graph_adds_no_gradients_up(
     mode: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(distributed, "resolve", lambda *_: ("cuda", 1), raising=False)
+    monkeypatch.setattr("alexnet_lit.trainer.resolve_devices", lambda *_: ("cuda", 1))
     monkeypatch.setattr("alexnet_lit.trainer.build_trainer", _reached)
     typed = ("trainer.accumulate_grad_batches=2", f"model.compile={mode}", "trainer.precision=32-true")
     line = "trainer.accumulate_grad_batches=2: model.compile=reduce-overhead can't add gradients up on a GPU: use model"
-    with pytest.raises(Mistake if refused else Reached, match=line if refused else None):
+    with pytest.raises(UserError if refused else Reached, match=line if refused else None):
         prepare(compose("data=sample", *typed), tmp_path)
 
 
@@ -377,21 +378,19 @@ def test_a_cuda_graph_adds_no_gradients_up(
     [("cpu", r"model\.compile=true: needs a C\+\+ compiler"), ("cuda", r"model\.compile=true: needs a C compiler")],
 )
 def test_no_compiler(kind: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distributed, "resolve", lambda *_: (kind, 1), raising=False)
+    monkeypatch.setattr("alexnet_lit.trainer.resolve_devices", lambda *_: (kind, 1))
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("CC", "CXX"):
-        monkeypatch.delenv(name, raising=False)
-    with pytest.raises(Mistake, match=line):
+        monkeypatch.delenv(name)
+    with pytest.raises(UserError, match=line):
         prepare(compose("data=sample", "model.compile=true"), tmp_path)
 
 
 def test_towers_leave_out_no_steps_of_their_own() -> None:
     line = "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own"
     net, one = nn.Linear(1, 1), nn.Parameter(torch.zeros(1))
-    with pytest.raises(Mistake, match=line):
-        distributed.check_split(
-            net, "towers", ranks=2, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[]
-        )
+    with pytest.raises(UserError, match=line):
+        check_split(net, "towers", ranks=2, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[])
 
 
 @pytest.mark.parametrize(("typed", "refused"), [("optimizer=adamw", True), ("optimizer=muon", False)])
@@ -400,7 +399,7 @@ def test_half_precision_on_a_gpu_clips_what_a_scaler_frees_of_its_factor(typed: 
     module, _ = build(config)
     optimizer = module.optimizer(module.net.parameters())
     line = r"trainer\.precision=16-mixed: gradients of a fused optimizer can't be clipped there"
-    with pytest.raises(Mistake, match=line) if refused else nullcontext():
+    with pytest.raises(UserError, match=line) if refused else nullcontext():
         check_clipping(config, optimizer)
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.output import check_free, whole
 
 
@@ -12,7 +12,7 @@ def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
     check_free(file, force=False)
     file.write_text("mine")
-    with pytest.raises(Mistake, match=r"net\.onnx: is there already: --force replaces it, --out names another file"):
+    with pytest.raises(UserError, match=r"net\.onnx: is there already: --force replaces it, --out names another file"):
         check_free(file, force=False)
     check_free(file, force=True)
 
@@ -22,7 +22,7 @@ def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:
     [("", "is a folder: name a file with --out"), ("no/net.onnx", "there is no folder .*no: make it")],
 )
 def test_where_no_file_can_be(name: str, reason: str, tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=reason):
+    with pytest.raises(UserError, match=reason):
         check_free(tmp_path / name, force=True)
 
 
@@ -36,7 +36,7 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
-@pytest.mark.parametrize(("error", "seen"), [(RuntimeError("bug"), RuntimeError), (OSError(28, "full"), Mistake)])
+@pytest.mark.parametrize(("error", "seen"), [(RuntimeError("bug"), RuntimeError), (OSError(28, "full"), UserError)])
 def test_what_fails_leaves_the_old_file(error: Exception, seen: type[Exception], tmp_path: Path) -> None:
     file = tmp_path / "net.onnx"
     file.write_text("old")

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit import distributed
 from alexnet_lit.distributed.launcher import Ended
+from alexnet_lit.distributed.store import Failure
 from alexnet_lit.lit import Classifier
 from alexnet_lit.resume import finished
 from alexnet_lit.sweep.jobs import read_job
@@ -88,8 +88,8 @@ def test_processes_that_fail_leave_the_result(
     completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, before = completed.folder, (completed.folder / "result.json").read_bytes()
-    failure = distributed.Failure(rank=1, reason="rank 1 was killed", killed=True)
-    monkeypatch.setattr(distributed, "launch", lambda *_, **__: Ended(failure=failure), raising=False)
+    failure = Failure(rank=1, reason="rank 1 was killed", killed=True)
+    monkeypatch.setattr("alexnet_lit.run.launch", lambda *_, **__: Ended(failure=failure))
 
     outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", "trainer.devices=2")
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import torch
 
+from alexnet_lit.callbacks.picture import Picture
 from alexnet_lit.lit import Classifier
-from alexnet_lit.watch import Picture
 from tests.conftest import Outcome, Train, small_run
 
 # Six epochs of four steps.

@@ -10,8 +10,8 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit import compose
-from alexnet_lit.errors import Mistake
-from alexnet_lit.prepare import Parts, prepare
+from alexnet_lit.errors import UserError
+from alexnet_lit.prepare import RunObjects, prepare
 
 TINY = ("data=sample", "trainer.accelerator=cpu", "model=lenet", "data.image_size=28", "data.batch_size=8")
 ODD: list[Any] = [None, 0, -1, 0.001, "odd", True, [1], {"odd": 1}]
@@ -23,7 +23,7 @@ def config() -> DictConfig:
     return compose(*TINY, "callbacks=none", "logger=none")
 
 
-def prepared(config: DictConfig, key: str, value: Any) -> Parts:
+def prepared(config: DictConfig, key: str, value: Any) -> RunObjects:
     """The run with another value of the trainer's, built."""
     config = config.copy()
     with open_dict(config):
@@ -37,7 +37,7 @@ def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig
     for value in ODD:
         try:
             parts = prepared(config, key, value)
-        except Mistake as mistake:
+        except UserError as mistake:
             line = str(mistake)
             assert "\n" not in line
             assert line.startswith(f"trainer.{key}="), line

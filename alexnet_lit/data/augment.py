@@ -9,8 +9,8 @@ from torch import Tensor
 
 from alexnet_lit.data.boxes import inside, whole
 from alexnet_lit.data.mix import Mix
-from alexnet_lit.data.pixels import Pixels
-from alexnet_lit.errors import Mistake
+from alexnet_lit.data.pixels import Preprocess
+from alexnet_lit.errors import UserError
 
 # Zhong et al. 2020, "Random erasing data augmentation", section 4: share of the image's area, and height / width.
 ERASED_AREA = (0.02, 0.4)
@@ -49,7 +49,7 @@ class Augment:
         cutmix: Annotated[float, Field(ge=0, allow_inf_nan=False)],
     ) -> None:
         if not color_axes or len({len(axis) for axis in color_axes}) > 1:
-            raise Mistake(f"data.augment.color_axes={color_axes}: should be axes with a number for each channel")
+            raise UserError(f"data.augment.color_axes={color_axes}: should be axes with a number for each channel")
         self.mirror = mirror
         self.crop = crop
         self.translate = translate
@@ -69,7 +69,7 @@ class Augment:
         """The px that an image is enlarged to, so that a crop of it has `image_size`."""
         return round(image_size / self.crop)
 
-    def __call__(self, images: Tensor, draws: Tensor, pixels: Pixels) -> Tensor:
+    def __call__(self, images: Tensor, draws: Tensor, pixels: Preprocess) -> Tensor:
         """Change images uint8 (B, ..., H, W) by draws (B, D) in [0, 1), normalise and enlarge them by `pixels`.
 
         Without draws they are normalised and enlarged only. -> float (B, C, S, S). `pixels` enlarges to `enlarged()`.

@@ -86,7 +86,7 @@ class Order:
         return torch.cat([uniform, torch.from_numpy(shares).float()], 1)
 
 
-def share(trainer: Trainer | None) -> tuple[int, int]:
+def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
     """Which share of each batch this rank takes, and of how many. Ranks that hold parts of one net take the same."""
     told = trainer.distributed_sampler_kwargs if trainer is not None else None
     return (told["rank"], told["num_replicas"]) if told is not None else (0, 1)

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from alexnet_lit.data.picture import Broken, square
 from alexnet_lit.data.writing import alone, writing
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 FORM = 2  # of the index and of what `square` makes of a picture: another number decodes anew
 SAY_EVERY_S = 10.0
@@ -74,7 +74,7 @@ class Cache:
         """Bring the cache to what `names` hold now, in their order: decode what is new or has changed.
 
         again: try those that were broken once more, as it may have been the disk or a permission.
-        Returns what `contents` does. Raises: Mistake where there is no room, or no way to write.
+        Returns what `contents` does. Raises: UserError where there is no room, or no way to write.
         """
         stamps = [self._stamp(name) for name in names]
         known = self._read()
@@ -228,14 +228,14 @@ class Cache:
 
 
 def check_room(caches: Sequence[tuple[Cache, Sequence[str]]]) -> None:
-    """Say what decoding will take of the disk. Raises: Mistake if that is more than is free."""
+    """Say what decoding will take of the disk. Raises: UserError if that is more than is free."""
     needed = sum(cache.lacks(names) for cache, names in caches)
     folder = caches[0][0].folder
     disk = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(disk).free
     if needed > free:
         way_out = "make room, set data.cache to a folder on another disk, or use a smaller data.cache_size"
-        raise Mistake(f"data.cache={folder}: decoding takes {_size(needed)}, but {_size(free)} are free: {way_out}")
+        raise UserError(f"data.cache={folder}: decoding takes {_size(needed)}, but {_size(free)} are free: {way_out}")
     if needed:
         logger.info("decoding once, into %s: takes %s of the %s that are free", folder, _size(needed), _size(free))
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from alexnet_lit.data.module import ImageData, Pair, Split
 from alexnet_lit.data.writing import alone, writing
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 CLASSES = (
     "T-shirt/top",
@@ -97,11 +97,11 @@ class FashionMNIST(ImageData):
         self.places: dict[str, Any] = {"dir": Path(dir).expanduser().absolute(), "search": search, "mirrors": mirrors}
 
     def prepare_data(self) -> None:
-        """Find the four files or download them. Raises: Mistake that says what is missing and the ways out."""
+        """Find the four files or download them. Raises: UserError that says what is missing and the ways out."""
         self.origin = str(next(iter(fetch(**self.places).values())).parent)
 
     def read(self) -> dict[Split, Pair]:
-        """All images and labels, each file checked. Raises: Mistake that names a broken file."""
+        """All images and labels, each file checked. Raises: UserError that names a broken file."""
         train, test = load_fashion_mnist(**self.places)
         return {"train": train, "test": test}
 
@@ -155,12 +155,12 @@ def fetch(
 
     In a folder the files lie directly or, as torchvision leaves them, in FashionMNIST/raw, raw or gz. `dir` is written
     only when something is downloaded.
-    Raises: Mistake for a file in `dir` that is not right and has no right copy beside it (the person chose that folder;
-    a wrong file elsewhere is passed over with a warning), and where a file is nowhere to be had.
+    Raises: UserError for a file in `dir` that is not right and has no right copy beside it (that folder was chosen; a
+    wrong file elsewhere is passed over with a warning), and where a file is nowhere to be had.
     """
     home = dir.expanduser().absolute()
     if home.exists() and not home.is_dir():
-        raise Mistake(f"data.dir={dir} is a file: name the folder that holds the four files, or is to hold them")
+        raise UserError(f"data.dir={dir} is a file: name the folder that holds the four files, or is to hold them")
     places = list(dict.fromkeys([home, *(Path(place).expanduser().absolute() for place in search)]))  # each once
     found = {name: _find(name, sha256, places) for name, sha256 in expected.items()}
     missing = [name for name, path in found.items() if path is None]
@@ -168,7 +168,7 @@ def fetch(
         try:
             _download(missing, home, mirrors, expected)
         except ConnectionError as error:
-            raise Mistake(
+            raise UserError(
                 f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, places))}) "
                 f"and can't be downloaded ({error}): copy the four files, gz or raw, into data.dir={home}, or "
                 "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or train offline with data=sample"
@@ -177,8 +177,8 @@ def fetch(
 
 
 def _find(name: str, sha256: str, places: Sequence[Path]) -> Path | None:
-    """The first right copy of a file. Raises: Mistake for a wrong one in the first place, `data.dir`, if none is right
-    there.
+    """The first right copy of a file. Raises: UserError for a wrong one in the first place, `data.dir`, if none
+    is right there.
     """
     for place in places:
         wrong, right = [], None
@@ -189,7 +189,9 @@ def _find(name: str, sha256: str, places: Sequence[Path]) -> Path | None:
                 right = path
                 break
         if wrong and place == places[0] and right is None:
-            raise Mistake(f"{wrong[0]}: delete or replace it (a missing file is looked for elsewhere, then downloaded)")
+            raise UserError(
+                f"{wrong[0]}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
+            )
         for words in wrong:
             logger.warning("passed over: %s", words)
         if right is not None:
@@ -236,12 +238,12 @@ def _download(names: Sequence[str], into: Path, mirrors: Sequence[str], expected
     """Bring `<name>.gz` into a folder, each from the first of `mirrors` (base addresses) that has it right.
 
     Of several processes one downloads and the others wait. A file appears under its name once it is whole and right.
-    Raises: ConnectionError with the reasons where no mirror helps; Mistake for a mirror that is no address and a folder
-    that can't be written.
+    Raises: ConnectionError with the reasons where no mirror helps; UserError for a mirror that is no address and a
+    folder that can't be written.
     """
     for mirror in mirrors:
         if not mirror.startswith(("http://", "https://")):
-            raise Mistake(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
+            raise UserError(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
     if not mirrors:
         raise ConnectionError("data.mirrors is empty")
     order = [mirror.rstrip("/") for mirror in mirrors]

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 # What a picture may be called; what it is, its first bytes say when it is decoded.
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
@@ -49,19 +49,19 @@ def look(dir: Path) -> tuple[Found, list[str]]:
     """See which classes there are and how many pictures each part has; and the names of those in train/.
 
     A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
-    Raises: Mistake for a folder that can't be trained on.
+    Raises: UserError for a folder that can't be trained on.
     """
     _check_folder(dir, "")
     train = dir / "train"
     if not os.path.lexists(train):
         there = [f"{entry.name}/" for entry in _entries(dir) if entry.is_dir()]
         instead = f", but {several(there)}" if there else ""
-        raise Mistake(f"data.dir={dir}: there is no train/ in it{instead}: put a folder for each class into train/")
+        raise UserError(f"data.dir={dir}: there is no train/ in it{instead}: put a folder for each class into train/")
     listing = scan(train)
     classes = listing.classes
     for name in classes:
         if not name.isprintable() or "${" in name or name == "???":
-            raise Mistake(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
+            raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
     counts = dict.fromkeys(classes, 0)
     for name in listing.names:
         counts[class_of(name)] += 1
@@ -105,7 +105,7 @@ def held_out(names: Sequence[str], found: Found, seed: int) -> list[bool]:
 
 
 def scan(folder: Path) -> Listing:
-    """List train/, val/ or test/. Raises: Mistake if it is no folder or can't be read."""
+    """List train/, val/ or test/. Raises: UserError if it is no folder or can't be read."""
     _check_folder(folder.parent, folder.name)
     try:
         entries = _entries(folder)
@@ -117,7 +117,7 @@ def scan(folder: Path) -> Listing:
                 kind = names if is_picture(file) else others
                 kind.append(f"{name}/{file}")
     except OSError as error:
-        raise Mistake(f"data.dir={folder.parent}: {error.filename} can't be read ({error.strerror})") from error
+        raise UserError(f"data.dir={folder.parent}: {error.filename} can't be read ({error.strerror})") from error
     return Listing(classes, names, others)
 
 
@@ -143,11 +143,13 @@ def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Itera
 
 
 def check_known(dir: Path, part: str, listing: Listing, classes: Sequence[str]) -> None:
-    """Refuse a class that training has not. Raises: Mistake that names it."""
+    """Refuse a class that training has not. Raises: UserError that names it."""
     unknown = [f"{part}/{name}/" for name in listing.classes if name not in classes]
     if unknown:
         only = several(classes)
-        raise Mistake(f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {only}: both need the same")
+        raise UserError(
+            f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {only}: both need the same"
+        )
 
 
 def class_of(name: str) -> str:
@@ -179,33 +181,33 @@ def _check_folder(dir: Path, part: str) -> None:
     way_out = f"name the folder that has {part or 'train'}/<class>/<picture>"
     if not folder.is_dir():
         wrong = "is no folder" if os.path.lexists(folder) else "is not there"
-        raise Mistake(f"data.dir={dir}: {what} {wrong}: {way_out}")
+        raise UserError(f"data.dir={dir}: {what} {wrong}: {way_out}")
     if not os.access(folder, os.R_OK | os.X_OK):
-        raise Mistake(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
+        raise UserError(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
 
 
 def _check_classes(dir: Path, listing: Listing, counts: dict[str, int]) -> None:
     empty = [f"train/{name}/" for name, count in counts.items() if not count]
     if not counts:
         instead = f", but {several(listing.others)}" if listing.others else ""
-        raise Mistake(
+        raise UserError(
             f"data.dir={dir}: train/ has no folders in it{instead}: each class needs a folder of its own there"
         )
     if not listing.names:
         looked = f" (passed over: {several(listing.others)})" if listing.others else ""
-        raise Mistake(f"data.dir={dir}: there is no picture in train/{looked}: it takes {KINDS}")
+        raise UserError(f"data.dir={dir}: there is no picture in train/{looked}: it takes {KINDS}")
     if empty:
-        raise Mistake(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
+        raise UserError(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
     if len(counts) == 1:
-        raise Mistake(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
+        raise UserError(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
 
 
 def _names(dir: Path, part: str, classes: list[str]) -> list[str]:
-    """The names of the pictures in val/ or test/. Raises: Mistake if there is none, or one of another class."""
+    """The names of the pictures in val/ or test/. Raises: UserError if there is none, or one of another class."""
     listing = scan(dir / part)
     check_known(dir, part, listing, classes)
     if not listing.names:
-        raise Mistake(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
+        raise UserError(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
     return listing.names
 
 

@@ -29,8 +29,8 @@ from alexnet_lit.data.folder import (
 )
 from alexnet_lit.data.module import ImageData, Pair, Split
 from alexnet_lit.data.pixels import Std
-from alexnet_lit.data.rows import Rows
-from alexnet_lit.errors import Mistake
+from alexnet_lit.data.rows import MappedImages
+from alexnet_lit.errors import UserError
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
@@ -53,7 +53,7 @@ class ImageFolder(ImageData):
     channels: 3 for RGB, 1 for grey; of three numbers in mean, std and color_axes the grey that they make is taken.
     broken: "refuse" to go on with a picture that can't be decoded, or "skip" it. found: what `look` found in dir, so
     that nothing need be there before `prepare_data`; None looks. The rest: see ImageData.
-    Raises: Mistake for a folder that can't be trained on.
+    Raises: UserError for a folder that can't be trained on.
     """
 
     found: Found
@@ -93,11 +93,11 @@ class ImageFolder(ImageData):
         self.classes = tuple(found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
-            raise Mistake(
+            raise UserError(
                 f"data.folds={folds}: val/ in data.dir={dir} is for validation: use data.folds=0, or take it away"
             )
         if validate == "test" and not self.test_total:
-            raise Mistake(f"data.validate=test: there is no test/ in data.dir={dir}: use data.validate=val")
+            raise UserError(f"data.validate=test: there is no test/ in data.dir={dir}: use data.validate=val")
         if channels == 1:
             mean, std, augment = _grey(mean), _grey(std), _grey_noise(augment)
         super().__init__(mean=mean, std=std, folds=folds, validate=validate, augment=augment, **rest)
@@ -107,8 +107,8 @@ class ImageFolder(ImageData):
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
 
-        Raises: Mistake for broken pictures where these are refused, for a class that has no others, and where the cache
-        can't be written.
+        Raises: UserError for broken pictures where these are refused, for a class that has no others, and where the
+        cache can't be written.
         """
         if self._prepared:  # Lightning asks again
             return
@@ -182,16 +182,16 @@ class ImageFolder(ImageData):
         return Cache(self.dir / part, self.caches, size=self.source_size, channels=self.channels)
 
     def _count(self, part: Split, contents: dict[str, Row]) -> int:
-        """How many pictures can be used. Raises: Mistake if these are too few, or others are refused."""
+        """How many pictures can be used. Raises: UserError if these are too few, or others are refused."""
         broken = [f"{name} ({row})" for name, row in contents.items() if isinstance(row, str)]
         left = {class_of(name) for name, row in contents.items() if isinstance(row, int)}
         lost = [f"{part}/{name}/" for name in self.classes if name not in left]
         which = f"{len(broken):,} of {len(contents):,} pictures in {part}/ can't be read: {several(broken)}"
         if broken and self.broken == "refuse":
             way_out = "replace or remove them, or leave them out with data.broken=skip"
-            raise Mistake(f"data.dir={self.dir}: {which}: {way_out}")
+            raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
         if lost and (part == "train" or not left):
-            raise Mistake(f"data.dir={self.dir}: {which}: nothing is left in {several(lost)}")
+            raise UserError(f"data.dir={self.dir}: {which}: nothing is left in {several(lost)}")
         if broken:
             logger.log(self._level, "left out (data.broken=skip): %s", which)
         return len(contents) - len(broken)
@@ -202,10 +202,10 @@ class ImageFolder(ImageData):
         number = {name: label for label, name in enumerate(self.classes)}
         labels = [number.get(class_of(name), -1) for name in contents]
         if len(labels) != getattr(self.found, part) or -1 in labels:
-            raise Mistake(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+            raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
         if part == "train":
             self._names = list(contents)
-        return Rows(cache.mapped(), torch.tensor(list(contents.values()))), torch.tensor(labels)
+        return MappedImages(cache.mapped(), torch.tensor(list(contents.values()))), torch.tensor(labels)
 
 
 def _bounds(where: torch.Tensor, held: torch.Tensor) -> list[float]:

@@ -8,12 +8,12 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
 from alexnet_lit.data.augment import Augment
-from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order, share
+from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order, rank_and_world_size
 from alexnet_lit.data.folder import Found
-from alexnet_lit.data.pixels import Pixels, Std
-from alexnet_lit.data.rows import Images, Rows
-from alexnet_lit.data.views import Averaging, Views
-from alexnet_lit.errors import Mistake
+from alexnet_lit.data.pixels import Preprocess, Std
+from alexnet_lit.data.rows import Images, MappedImages
+from alexnet_lit.data.views import Averaging, TestTimeAugmentation
+from alexnet_lit.errors import UserError
 
 Pair = tuple[Images, Tensor]
 Split = Literal["train", "val", "test"]
@@ -34,7 +34,7 @@ class ImageData(LightningDataModule):
     Views. seed: of the order of images and of augmentation.
 
     Subclasses say how many images there are and read them. Nothing is read before `prepare_data` or `setup`.
-    Raises: Mistake if the split asks for more images than there are.
+    Raises: UserError if the split asks for more images than there are.
     """
 
     train_total: int
@@ -68,12 +68,12 @@ class ImageData(LightningDataModule):
         super().__init__()
         enlarged = augment.enlarged(image_size)
         if tta == "ten_crop" and enlarged == image_size:
-            raise Mistake(
+            raise UserError(
                 f"data.tta=ten_crop: data.augment.crop={augment.crop:g} leaves no margin around a crop: "
                 "use data.augment.crop=0.875, or data.tta=mirror"
             )
         if tta != "none" and validate == "test":
-            raise Mistake(
+            raise UserError(
                 f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.validate=val, "
                 "or data.tta=none"
             )
@@ -83,7 +83,7 @@ class ImageData(LightningDataModule):
             if isinstance(values, list) and len(values) != self.channels:
                 raise _channels(key, values, self.channels, "")
         if folds and validate == "test":
-            raise Mistake(
+            raise UserError(
                 f"data.folds={folds}: data.validate=test would never look at the fold: use data.validate=val, "
                 "or data.folds=0"
             )
@@ -94,19 +94,21 @@ class ImageData(LightningDataModule):
         self.validate = validate
         self.augment = augment
         self.seed = seed
-        self.pixels = Pixels(source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std)
-        self.views = Views(tta=tta, image_size=image_size, enlarged=enlarged)
-        self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or Rows of one that is mapped
+        self.pixels = Preprocess(
+            source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std
+        )
+        self.views = TestTimeAugmentation(tta=tta, image_size=image_size, enlarged=enlarged)
+        self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages of one that is mapped
         self._copies: dict[Split, Pair] = {}  # on the device that trains
 
     def divide(self) -> None:
-        """Say how many images each part of the split has, by how many there are. Raises: Mistake if that can't be."""
+        """Say how many images each part of the split has, by how many there are. Raises: UserError if that can't be."""
         self.held_out, why = range(self.held or 0), "val/" if self.val_total else "validation"
         if not self.val_total and self.held is None:
             self.held_out, why = _held_out(self.train_total, self.val_size, folds=self.folds, fold=self.fold)
         left = self.train_total - len(self.held_out)
         if self.train_size is not None and self.train_size > left:
-            raise Mistake(
+            raise UserError(
                 f"data.train_size={self.train_size} is more than the {left} images that {why} leaves: "
                 f"use at most {left}, or null for all"
             )
@@ -159,7 +161,7 @@ class ImageData(LightningDataModule):
         return self._batches(images, Order(len(images[0]), seed=self.seed, shuffle=False, draws=0))
 
     def _batches(self, images: Pair, order: Order, together: int = 1) -> Batches:
-        rank, world_size = share(self.trainer)
+        rank, world_size = rank_and_world_size(self.trainer)
         return Batches(*images, order, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size)
 
     def _on_device(self, split: Split) -> Pair:
@@ -189,12 +191,12 @@ class ImageData(LightningDataModule):
 def _take(pair: Pair, index: Tensor) -> Pair:
     """Some of the images, with their labels; those of a mapped file are still not read."""
     images, labels = pair
-    return images.take(index) if isinstance(images, Rows) else images[index], labels[index]
+    return images.take(index) if isinstance(images, MappedImages) else images[index], labels[index]
 
 
-def _channels(key: str, values: object, channels: int, each: str) -> Mistake:
+def _channels(key: str, values: object, channels: int, each: str) -> UserError:
     plural = "s" if channels > 1 else ""
-    return Mistake(
+    return UserError(
         f"data.{key}={values}: the images have {channels} channel{plural}: use {channels} number{plural}{each}"
     )
 
@@ -202,19 +204,19 @@ def _channels(key: str, values: object, channels: int, each: str) -> Mistake:
 def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[range, str]:
     """Which places of the balanced order are for validation, and the key that says so. Any run of places is balanced.
 
-    Raises: Mistake if there is no such fold, or if nothing is left to train on.
+    Raises: UserError if there is no such fold, or if nothing is left to train on.
     """
     if folds == 0 and fold > 0:
-        raise Mistake(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
+        raise UserError(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
     count = max(1, round(val_size * total)) if isinstance(val_size, float) else val_size
     if folds == 0 and count >= total:
-        raise Mistake(
+        raise UserError(
             f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
         )
     if folds == 0:
         return range(count), f"data.val_size={val_size}"
     if folds == 1 or folds > total:
-        raise Mistake(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")
+        raise UserError(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")
     if fold >= folds:
-        raise Mistake(f"data.fold={fold}: data.folds={folds} are counted from 0: use at most {folds - 1}")
+        raise UserError(f"data.fold={fold}: data.folds={folds} are counted from 0: use at most {folds - 1}")
     return range(total * fold // folds, total * (fold + 1) // folds), f"data.folds={folds}"

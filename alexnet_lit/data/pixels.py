@@ -37,7 +37,7 @@ def resize_matrix(source: int, enlarged: int) -> Tensor:
     return F.interpolate(torch.eye(source)[None], size=enlarged, mode="linear", align_corners=False)[0].T.contiguous()
 
 
-class Pixels(nn.Module):
+class Preprocess(nn.Module):
     """Normalise and enlarge whole batches, several times as fast as resizing image by image.
 
     A pixel value v in 0..255 becomes (v / 255 - mean) / std, by one mean and std or by those of its channel. An image

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from alexnet_lit.data.memory import Memory
-from alexnet_lit.native import library, pointers, sizes
+from alexnet_lit.nets.kernels.native import library, pointers, sizes
 
 Taps = tuple[Tensor, Tensor]  # places int32 and weights, (1 or B, S, 2): what each px of a window is made of
 

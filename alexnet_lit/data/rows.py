@@ -6,7 +6,7 @@ from torch import Tensor
 _PART = 1024  # images that are moved at a time
 
 
-class Rows:
+class MappedImages:
     """Some images of a tensor that may be a file's mapping: what is asked for is read, the whole is never in memory.
 
     images: uint8 (rows, C, H, W). rows: int64 (N,), where each of the N images is.
@@ -31,9 +31,9 @@ class Rows:
         assert dim == 0
         return self[index]
 
-    def take(self, index: Tensor) -> "Rows":
+    def take(self, index: Tensor) -> "MappedImages":
         """Choose those at index (M,), without reading them."""
-        return Rows(self.images, self.rows[index])
+        return MappedImages(self.images, self.rows[index])
 
     @property
     def device(self) -> torch.device:
@@ -50,4 +50,4 @@ class Rows:
         return torch.cat([self[part].to(device) for part in torch.arange(len(self)).split(_PART)])
 
 
-Images = Tensor | Rows
+Images = Tensor | MappedImages

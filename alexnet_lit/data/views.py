@@ -10,7 +10,7 @@ from torch import Tensor
 Averaging = Literal["none", "mirror", "ten_crop"]
 
 
-class Views:
+class TestTimeAugmentation:
     """Averages a net's probabilities over views of each image (test-time augmentation).
 
     tta: "none" is the image alone, "mirror" the image and its mirror image, "ten_crop" the four corners and the centre

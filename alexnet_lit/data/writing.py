@@ -7,7 +7,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -34,9 +34,9 @@ def alone(folder: Path, *, lock: str, key: str, doing: str) -> Iterator[None]:
 
 @contextmanager
 def writing(folder: Path, *, key: str) -> Iterator[None]:
-    """Turn a folder that can't be written, or a disk that is full, into a `Mistake`."""
+    """Turn a folder that can't be written, or a disk that is full, into a `UserError`."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks
         why = (isinstance(error, OSError) and error.strerror) or str(error)
-        raise Mistake(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error
+        raise UserError(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error

@@ -4,8 +4,8 @@ import os
 
 import torch
 
-from alexnet_lit.distributed.place import Place, here
-from alexnet_lit.errors import Mistake, check_choice
+from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
+from alexnet_lit.errors import UserError, check_choice
 
 # CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
 CPU_PROCESSES = 4
@@ -16,52 +16,52 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def follow(place: Place, devices: int | str, nodes: int) -> tuple[int | str, int]:
+def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) -> tuple[int | str, int]:
     """Devices of this machine, and machines, as whatever started the processes has them; `auto` and 1 stand for that.
 
-    Raises: Mistake for other numbers, and for machines on which nothing has started a process.
+    Raises: UserError for other numbers, and for machines on which nothing has started a process.
     """
     if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
-        raise Mistake(f"trainer.num_nodes={nodes}: use a number of machines from 1")
-    if not place.starter and nodes > 1:
-        raise Mistake(
+        raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
+    if not place.launcher and nodes > 1:
+        raise UserError(
             f"trainer.num_nodes={nodes}: a process can't start others on another machine: type on each of them "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
             "train.py ..., where HOST is one of them, or start with srun"
         )
-    if not place.starter:
+    if not place.launcher:
         return devices, nodes
     if str(devices) not in ("1", "-1", "auto", str(place.local_ranks)):
-        raise Mistake(
-            f"trainer.devices={devices}: {place.starter} started {place.local_ranks} on this machine: "
+        raise UserError(
+            f"trainer.devices={devices}: {place.launcher} started {place.local_ranks} on this machine: "
             f"use trainer.devices={place.local_ranks}, or auto"
         )
     if nodes not in (1, place.nodes):
-        raise Mistake(
-            f"trainer.num_nodes={nodes}: {place.starter} started processes on {place.nodes}: "
+        raise UserError(
+            f"trainer.num_nodes={nodes}: {place.launcher} started processes on {place.nodes}: "
             f"use trainer.num_nodes={place.nodes}"
         )
     return place.local_ranks, place.nodes
 
 
-def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
+def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
     """The kind of device ("cuda", "mps" or "cpu") and how many of them: what `auto` stands for.
 
-    Raises: Mistake if the machine has no such device, or fewer than asked for.
+    Raises: UserError if the machine has no such device, or fewer than asked for.
     """
     kinds = {"auto": _best(), "gpu": _best(), "cuda": "cuda", "mps": "mps", "cpu": "cpu"}
     if accelerator not in kinds:
-        raise Mistake(f"trainer.accelerator={accelerator}: use one of {', '.join(kinds)}")
+        raise UserError(f"trainer.accelerator={accelerator}: use one of {', '.join(kinds)}")
     kind = kinds[accelerator]
     there = {
         "cuda": torch.cuda.device_count(),
         "mps": int(torch.backends.mps.is_available()),
         "cpu": max(cores(), CPU_PROCESSES),
     }
-    if there["cuda"] == 1 and here().starter == "srun":
-        there["cuda"] = here().local_ranks  # each of them may see its own alone
+    if there["cuda"] == 1 and rank_environment().launcher == "srun":
+        there["cuda"] = rank_environment().local_ranks  # each of them may see its own alone
     if there[kind] == 0 or (accelerator == "gpu" and kind == "cpu"):
-        raise Mistake(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
+        raise UserError(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
     if isinstance(devices, str) and devices.isdigit():
         devices = int(devices)
     if devices == "auto" or devices == -1:
@@ -69,18 +69,18 @@ def resolve(accelerator: str, devices: int | str) -> tuple[str, int]:
     elif isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
         count = devices
     else:
-        raise Mistake(f"trainer.devices={devices}: use a number of devices from 1, or auto")
+        raise UserError(f"trainer.devices={devices}: use a number of devices from 1, or auto")
     if count > there[kind]:
         has = f"{cores()} CPU cores, for {there[kind]} processes" if kind == "cpu" else f"{there[kind]} {kind}"
-        raise Mistake(f"trainer.devices={count}: this machine has {has} at most: use trainer.devices={there[kind]}")
+        raise UserError(f"trainer.devices={count}: this machine has {has} at most: use trainer.devices={there[kind]}")
     return kind, count
 
 
 def pick(name: str) -> str:
-    """The kind of device that `--device` names. Raises: Mistake for a name or a device that there is not."""
+    """The kind of device that `--device` names. Raises: UserError for a name or a device that there is not."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
-        raise Mistake("--device=cuda: this machine has none: use --device cpu, or auto")
+        raise UserError("--device=cuda: this machine has none: use --device cpu, or auto")
     return _best() if name == "auto" else name
 
 

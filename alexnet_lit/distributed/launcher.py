@@ -42,8 +42,8 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
     SIGHUP, SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
     """
     store = hold()
-    crew = ours(store)
-    crew.set("job", json.dumps(job))
+    rank_group = ours(store)
+    rank_group.set("job", json.dumps(job))
     command = [sys.executable, "-m", "alexnet_lit.app", name]
     with _signals() as received:
         processes = [
@@ -51,36 +51,36 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
             for rank in range(ranks)
         ]
         try:
-            _wait(processes, received, crew)
+            _wait(processes, received, rank_group)
         finally:
             for process in processes:
                 process.kill()
                 process.wait()
-    return Ended(first_failure(crew), bool(received))
+    return Ended(first_failure(rank_group), bool(received))
 
 
-def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], crew: Store) -> None:
+def _wait(processes: list["subprocess.Popen[bytes]"], received: list[int], rank_group: Store) -> None:
     """Until all have ended, or have had their time to. Each signal is handed on once."""
     handed_on, deadline = 0, float("inf")
     while any(process.poll() is None for process in processes) and time.monotonic() < deadline:
         for number in received[handed_on:]:
             handed_on += 1
             for rank, process in enumerate(processes):  # one that still starts has nothing to save
-                process.send_signal(number if crew.check([f"here/{rank}"]) else signal.SIGTERM)
-        statuses = _look(processes, crew)
+                process.send_signal(number if rank_group.check([f"here/{rank}"]) else signal.SIGTERM)
+        statuses = _look(processes, rank_group)
         if any(statuses) or sum(number in (signal.SIGINT, signal.SIGTERM) for number in received) > 1:
             deadline = min(deadline, time.monotonic() + _GRACE)
         time.sleep(_LOOK)
-    _look(processes, crew)
+    _look(processes, rank_group)
 
 
-def _look(processes: list["subprocess.Popen[bytes]"], crew: Store) -> list[int | None]:
+def _look(processes: list["subprocess.Popen[bytes]"], rank_group: Store) -> list[int | None]:
     """The statuses of processes that have ended. Of one that has not told of its end, that is a failure."""
     statuses = [process.poll() for process in processes]
     for rank, status in enumerate(statuses):
-        if status is not None and not crew.check([f"left/{rank}"]):
+        if status is not None and not rank_group.check([f"left/{rank}"]):
             how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
-            first_failure(crew, Failure(rank, f"rank {rank} {how}", killed=status < 0))
+            first_failure(rank_group, Failure(rank, f"rank {rank} {how}", killed=status < 0))
     return statuses
 
 

@@ -15,8 +15,8 @@ from torch.distributed import (  # type: ignore[attr-defined] # torch offers the
     TCPStore,
 )
 
-from alexnet_lit.distributed.place import Place
-from alexnet_lit.errors import Exited, Mistake, reason_of
+from alexnet_lit.distributed.environment import RankEnvironment
+from alexnet_lit.errors import Exited, UserError, reason_of
 
 MEET = 300  # seconds until all processes should have started, on however many machines
 LONG = timedelta(days=7)  # others may have to download the data, or to finish a validation
@@ -41,7 +41,7 @@ class Failure:
     def of(cls, rank: int, error: BaseException) -> Self:
         """What an exception on a rank tells."""
         text = reason_of(error)
-        if isinstance(error, Mistake):
+        if isinstance(error, UserError):
             return cls(rank, text, mistake=True, teller=rank)
         return cls(rank, f"rank {rank} {text}" if isinstance(error, Exited) else f"rank {rank}: {text}", teller=rank)
 
@@ -73,19 +73,19 @@ def ours(store: Store) -> Store:
     return PrefixStore(f"alexnet_lit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
 
 
-def at(place: Place) -> str:
+def at(place: RankEnvironment) -> str:
     """The address as a person sets it."""
     return f"MASTER_ADDR={place.address} MASTER_PORT={place.port}"
 
 
-def meet(place: Place) -> TCPStore:
-    """The store at the place's address; rank 0 opens it where nobody else has. Raises: Mistake if that can't be."""
+def meet(place: RankEnvironment) -> TCPStore:
+    """The store at the place's address; rank 0 opens it where nobody else has. Raises: UserError if that can't be."""
     if place.rank == 0 and not held():
         try:
             return _open(place, is_master=True)
         except DistError as error:
             reason = "is in use" if "EADDRINUSE" in str(error) else f"can't be opened ({error})"
-            raise Mistake(f"{at(place)}: {reason}: set MASTER_PORT to another one for all processes") from error
+            raise UserError(f"{at(place)}: {reason}: set MASTER_PORT to another one for all processes") from error
     deadline = time.monotonic() + MEET
     while True:
         try:
@@ -94,11 +94,13 @@ def meet(place: Place) -> TCPStore:
         except (OSError, DistError) as error:
             if time.monotonic() > deadline:
                 way_out = "start all of them, where they can reach each other"
-                raise Mistake(f"{at(place)}: rank {place.rank} finds rank 0 not there ({error}): {way_out}") from error
+                raise UserError(
+                    f"{at(place)}: rank {place.rank} finds rank 0 not there ({error}): {way_out}"
+                ) from error
             time.sleep(0.2)
 
 
-def _open(place: Place, *, is_master: bool) -> TCPStore:
+def _open(place: RankEnvironment, *, is_master: bool) -> TCPStore:
     # Multi-tenant, as torch.distributed opens a store at the same place when training starts.
     return TCPStore(
         place.address, place.port, is_master=is_master, wait_for_workers=False, multi_tenant=is_master, timeout=LONG

@@ -10,10 +10,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
 
-from alexnet_lit.distributed.part import Way
-from alexnet_lit.distributed.place import Place
-from alexnet_lit.distributed.split import Split
-from alexnet_lit.errors import Mistake
+from alexnet_lit.distributed.environment import RankEnvironment
+from alexnet_lit.distributed.towers.part import Way
+from alexnet_lit.distributed.towers.split import Split
+from alexnet_lit.errors import UserError
 
 # What DistributedDataParallel is given. Gradients live in the buffers that are exchanged: no copy of 187 MB each step.
 # static_graph stays off: it has nothing to save where every parameter is used, and torch fails with it as soon as
@@ -31,14 +31,14 @@ class Parallel(DDPStrategy):
             self.model.register_comm_hook(None, self._ddp_comm_hook)
 
 
-class Surroundings(ClusterEnvironment):
-    """A Place in Lightning's words: each process is a machine of one device; `arguments` says which device that is.
+class RankClusterEnvironment(ClusterEnvironment):
+    """A RankEnvironment for Lightning: each process is a machine of one device; `arguments` says which device.
 
     So it is the same whether a process sees all GPUs of its machine or its own alone, as srun --gpus-per-task=1 has it.
     It stands in for what Lightning would read from the environment: of srun, for one, in scripts that don't use it.
     """
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: RankEnvironment) -> None:
         super().__init__()
         self.place = place
         # Lightning guesses it from variables of many launchers when it is imported.
@@ -84,15 +84,15 @@ class Surroundings(ClusterEnvironment):
         return self.place.rank
 
 
-def arguments(place: Place, *, kind: str, strategy: str) -> dict[str, Any]:
+def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
     """What lightning.Trainer is told for this process, which trains on one device of the given kind.
 
-    Raises: Mistake for a strategy that there is not.
+    Raises: UserError for a strategy that there is not.
     """
     made: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
     made |= {way: partial(Split, way=way, **DDP) for way in get_args(Way)}
     if strategy not in made:
-        raise Mistake(f"trainer.strategy={strategy}: should be one of {', '.join(made)}")
+        raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join(made)}")
     own = place.local_rank if torch.cuda.device_count() > 1 else 0
     return {
         "devices": [own] if kind == "cuda" else 1,

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.activation import Activation, activate
 from alexnet_lit.nets.init import Init, initialise
-from alexnet_lit.nets.strided import StridedConv2d
+from alexnet_lit.nets.kernels.strided import StridedConv2d
 
 # What the arguments of nets may be.
 Count = Annotated[int, Field(ge=1)]

@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from alexnet_lit.nets import lrn_cpu, lrn_plain
+from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
 
 
 class LocalResponseNorm(nn.Module):
@@ -101,4 +101,4 @@ def implementation(x: Tensor) -> ModuleType:
 
 @functools.cache
 def _gpu() -> ModuleType | None:
-    return import_module("alexnet_lit.nets.lrn_gpu") if find_spec("triton") is not None else None
+    return import_module("alexnet_lit.nets.kernels.lrn_gpu") if find_spec("triton") is not None else None

@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from alexnet_lit.native import has_bf16_units
+from alexnet_lit.nets.kernels.native import has_bf16_units
 
 _TURNS = 5  # of the iteration
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 takes 0..1 near 1 within so many turns

@@ -6,20 +6,19 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from alexnet_lit import watch
+from alexnet_lit.console import close_log, log, open_log, show
 from alexnet_lit.groups import varying
 from alexnet_lit.resume import program
 from alexnet_lit.sweep.jobs import Job, jobs_of, left_to_run, planned
 from alexnet_lit.sweep.summary import SCORES, count, fixed
-from alexnet_lit.watch import log
 
 
 def close(sweep: Path) -> list[str]:
     """Print it, and return the statuses of all jobs."""
     jobs, plan = jobs_of(sweep), planned(sweep)
-    watch.open_log(None, speak=True)
+    open_log(None, speak=True)
     try:
-        watch.show(_table(jobs))
+        show(_table(jobs))
         for job in jobs:
             if job.status != "completed":
                 log.info("%-11s %s%s", job.status, job.folder, f": {job.reason}" if job.reason else "")
@@ -31,7 +30,7 @@ def close(sweep: Path) -> list[str]:
             again = shlex.quote(f"resume_sweep={sweep}")
             log.info("go on with: %s train.py -m %s", program("python"), again)
     finally:
-        watch.close_log()
+        close_log()
     return [job.status for job in jobs] + ["unfinished"] * max(missing, 0)
 
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit.config import as_typed, claim, compose
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.resume import holds, starts_sweep
 from alexnet_lit.sweep.jobs import PLAN, planned, subfolder
 from alexnet_lit.sweep.lock import goes_on, hold
@@ -37,7 +37,7 @@ class Started(Callback):
         """Remember the sweep, and let no other process go on with it. Raises: Refused for a mistake."""
         try:
             self._start(config)
-        except (Mistake, OmegaConfBaseException) as error:
+        except (UserError, OmegaConfBaseException) as error:
             raise Refused(error) from error
 
     def _start(self, config: DictConfig) -> None:
@@ -76,17 +76,17 @@ class Started(Callback):
 
 
 def _take(folder: Path) -> None:
-    """Make the folder of a new sweep. Raises: Mistake if there are results in it: they would be taken for its own."""
+    """Make the folder of a new sweep. Raises: UserError if there are results in it: they would be taken for its own."""
     there = holds(folder)
     if there:
         way_out = f"go on with it by resume_sweep={folder}, or name" if there == "a sweep" else "name"
-        raise Mistake(f"hydra.sweep.dir={folder}: there is {there} in it already: {way_out} another folder")
+        raise UserError(f"hydra.sweep.dir={folder}: there is {there} in it already: {way_out} another folder")
     claim(folder, "hydra.sweep.dir")
     hold(folder)
 
 
 def _check_subfolders(config: DictConfig, sweep: Path) -> None:
-    """Raise the Mistake of jobs that would not have folders of their own, straight in the sweep's."""
+    """Raise the UserError of jobs that would not have folders of their own, straight in the sweep's."""
     pattern = as_typed(config.hydra.sweep)["subdir"]
     if "job_folder:" in pattern:  # ours
         return
@@ -98,10 +98,10 @@ def _check_subfolders(config: DictConfig, sweep: Path) -> None:
         return
     for number, name in enumerate(names):
         if Path(name).name != name:
-            raise Mistake(f"hydra.sweep.subdir={pattern}: {name} is no folder straight in the sweep's: use a name")
+            raise UserError(f"hydra.sweep.subdir={pattern}: {name} is no folder straight in the sweep's: use a name")
         if name in names[:number]:
             both = f"jobs {names.index(name)} and {number} would both have {name}"
-            raise Mistake(f"hydra.sweep.subdir={pattern}: {both}: put ${{hydra.job.num}} into it")
+            raise UserError(f"hydra.sweep.subdir={pattern}: {both}: put ${{hydra.job.num}} into it")
 
 
 def sweep_arguments(arguments: Sequence[str]) -> list[str]:
@@ -133,25 +133,25 @@ def _wait(argument: str) -> str:
 
 
 def aim(objective: str | None, direction: str) -> str:
-    """The direction of a search. Raises: Mistake if it has nothing to go by."""
+    """The direction of a search. Raises: UserError if it has nothing to go by."""
     if objective is None:
-        raise Mistake("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
+        raise UserError("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
     return direction
 
 
-def refused(sweep: Path) -> Mistake | None:
+def refused(sweep: Path) -> UserError | None:
     """The first job that can't be composed, and why; None where all can."""
     jobs = planned(sweep) or []
     for job in jobs:
         try:
             compose(*job)
-        except Mistake as mistake:
+        except UserError as mistake:
             differs = [override for n, override in enumerate(job) if len({other[n] for other in jobs}) > 1]
             named = str(mistake).startswith(
                 tuple(override.partition("=")[0] + end for override in differs for end in ":=")
             )
             which = f"{' '.join(differs)}: " if differs and not named else ""
-            return Mistake(f"{which}{mistake} (no job was started)")
+            return UserError(f"{which}{mistake} (no job was started)")
     return None
 
 

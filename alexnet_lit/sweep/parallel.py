@@ -21,7 +21,7 @@ from joblib import cpu_count, effective_n_jobs
 from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import record_death, subfolder, worst
 from alexnet_lit.sweep.summary import update
 from alexnet_lit.sweep.workers import deaf
@@ -31,12 +31,12 @@ class Joblib(JoblibLauncher):
     """`n_jobs` processes; the other keys of hydra/launcher=joblib are of how joblib hands out what takes no time."""
 
     def setup(self, **given: Any) -> None:
-        """Raises: Mistake for a number of processes that is none, and for a time limit."""
+        """Raises: UserError for a number of processes that is none, and for a time limit."""
         super().setup(**given)
         if self.joblib["n_jobs"] == 0:
-            raise Mistake("hydra.launcher.n_jobs=0: use a number of processes, or -1 for one a core")
+            raise UserError("hydra.launcher.n_jobs=0: use a number of processes, or -1 for one a core")
         if (timeout := self.joblib["timeout"]) is not None:
-            raise Mistake(f"hydra.launcher.timeout={timeout}: ends no job here: use trainer.max_time")
+            raise UserError(f"hydra.launcher.timeout={timeout}: ends no job here: use trainer.max_time")
         self._free: list[ProcessPoolExecutor] = []  # a search comes back for each few trials
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

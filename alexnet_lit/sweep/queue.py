@@ -19,7 +19,7 @@ from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher, LocalLauncher, SlurmLauncher
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import read_job, worst
 from alexnet_lit.sweep.slurm import queued
 from alexnet_lit.sweep.workers import deaf
@@ -88,11 +88,11 @@ class Slurm(_Queue, SlurmLauncher):
     """Jobs in Slurm's queue, which alone says whether one of them is still to come: many clusters keep no accounts."""
 
     def setup(self, **given: Any) -> None:
-        """Raises: Mistake where there is no Slurm."""
+        """Raises: UserError where there is no Slurm."""
         super().setup(**given)
         if shutil.which("sbatch") is None:
             way_out = "start it on a machine that has it, or use hydra/launcher=joblib"
-            raise Mistake(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {way_out}")
+            raise UserError(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {way_out}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         from submitit.core.utils import FailedJobError
@@ -105,7 +105,7 @@ class Slurm(_Queue, SlurmLauncher):
             if fresh:
                 shutil.rmtree(notes)
             reason = str(error).strip().splitlines()[-1]
-            raise Mistake(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
+            raise UserError(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
 
     def _wait(self, jobs: list[Any]) -> None:
         numbers = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
@@ -125,11 +125,11 @@ class Local(_Queue, LocalLauncher):
     """Jobs as processes of this machine."""
 
     def setup(self, **given: Any) -> None:
-        """Raises: Mistake for what only Slurm can do."""
+        """Raises: UserError for what only Slurm can do."""
         super().setup(**given)
         if (tasks := self.params["tasks_per_node"]) != 1:
             way_out = "use trainer.devices for the processes of a run"
-            raise Mistake(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {way_out}")
+            raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {way_out}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         with deaf():

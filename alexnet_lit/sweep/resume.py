@@ -7,8 +7,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit.config import as_typed, claim_folder
-from alexnet_lit.distributed.place import here
-from alexnet_lit.errors import Mistake
+from alexnet_lit.distributed.environment import rank_environment
+from alexnet_lit.errors import UserError
 from alexnet_lit.resume import MULTIRUN, quoted, typed_path
 from alexnet_lit.sweep.jobs import PLAN, Job, jobs_of, left_to_run, searches
 
@@ -16,7 +16,7 @@ _KEY = "resume_sweep="
 
 
 def named_sweep(arguments: Sequence[str]) -> Path | None:
-    """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: Mistake if it is none."""
+    """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: UserError if it is none."""
     typed = typed_path(arguments, _KEY)
     if typed is None:
         return None
@@ -24,19 +24,19 @@ def named_sweep(arguments: Sequence[str]) -> Path | None:
     if not (sweep / PLAN).is_file():
         run = (sweep / ".hydra").is_dir()
         way_out = f"continue a run with ckpt={typed}" if run else "name a folder below logs/sweeps"
-        raise Mistake(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {way_out}")
+        raise UserError(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {way_out}")
     return sweep
 
 
 def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
     """What to tell Hydra: what the sweep was started with, in the same folder. Jobs that came to an outcome stand.
 
-    Raises: Mistake if something typed beside it would make another sweep of it.
+    Raises: UserError if something typed beside it would make another sweep of it.
     """
     hydra = [argument for argument in arguments if argument.startswith(("hydra.", "hydra/"))]
     for argument in arguments:
         if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
-            raise Mistake(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
+            raise UserError(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
     saved = as_typed(OmegaConf.load(sweep / PLAN).hydra.overrides)
     ours = ("hydra.sweep.dir=", "hydra.mode=")
     return [
@@ -84,11 +84,11 @@ def record(folder: Path, *, mode: RunMode) -> str | None:
     """Where Hydra keeps a run's config, below its folder: nowhere if it has one, as a job goes on with that. Of several
     processes of a job rank 0 keeps it.
 
-    Raises: Mistake for a run, not a job of a sweep, that would be written over another.
+    Raises: UserError for a run, not a job of a sweep, that would be written over another.
     """
     if mode == RunMode.RUN:
         claim_folder(folder)
-    return None if here().rank > 0 or (folder / ".hydra").exists() else ".hydra"
+    return None if rank_environment().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
 def _record(*, _root_: DictConfig) -> str | None:

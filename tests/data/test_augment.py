@@ -9,7 +9,7 @@ import torchvision.transforms.functional as F
 from torch import Tensor
 
 import alexnet_lit
-from alexnet_lit.data import Augment, ImageData, Pixels
+from alexnet_lit.data import Augment, ImageData, Preprocess
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530
@@ -42,8 +42,8 @@ def augment(**switches: Any) -> Augment:
     return Augment(**{**OFF, **switches})
 
 
-def pixels(switches: Augment) -> Pixels:
-    return Pixels(source_size=28, image_size=SIZE, enlarged=switches.enlarged(SIZE), mean=MEAN, std=STD)
+def pixels(switches: Augment) -> Preprocess:
+    return Preprocess(source_size=28, image_size=SIZE, enlarged=switches.enlarged(SIZE), mean=MEAN, std=STD)
 
 
 PIXELS = pixels(augment())

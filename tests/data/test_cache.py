@@ -18,7 +18,7 @@ from alexnet_lit.data import cache as caching
 from alexnet_lit.data import square
 from alexnet_lit.data.cache import Cache, check_room
 from alexnet_lit.data.folder import scan
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.pictures import fill, picture
 
@@ -314,7 +314,9 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(
     fill(tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_735))
-    with pytest.raises(Mistake, match=r"cache: decoding takes 0.0 MB, but 0.0 MB are free: make room, set data.cache"):
+    with pytest.raises(
+        UserError, match=r"cache: decoding takes 0.0 MB, but 0.0 MB are free: make room, set data.cache"
+    ):
         check_room([(cache(tmp_path), names(tmp_path))])
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=20_736))
     check_room([(cache(tmp_path), names(tmp_path))])
@@ -325,7 +327,7 @@ def test_a_disk_that_is_too_small_is_told_before_anything_is_decoded(
 def test_a_place_that_cannot_be_written_is_told(tmp_path: Path) -> None:
     fill(tmp_path, train=1)
     (tmp_path / "cache").write_text("a file")
-    with pytest.raises(Mistake, match=r"data\.cache=.*/cache can't be written .*: make room, or name another folder"):
+    with pytest.raises(UserError, match=r"data\.cache=.*/cache can't be written .*: make room, or name another folder"):
         images(tmp_path)
 
 

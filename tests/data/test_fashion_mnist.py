@@ -17,7 +17,7 @@ import torch
 
 from alexnet_lit.data import fashion_mnist
 from alexnet_lit.data.fashion_mnist import FASHION_MNIST, SAMPLE, SAMPLE_DIR, fetch, load_fashion_mnist, load_sample
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = SAMPLE
@@ -40,7 +40,7 @@ def places(folder: Path, *search: Path, mirrors: tuple[str, ...] = ()) -> dict[s
 
 
 def mistake(folder: Path, *search: Path, mirrors: tuple[str, ...] = ()) -> str:
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         places(folder, *search, mirrors=mirrors)
     text = str(caught.value)
     assert "\n" not in text

@@ -8,7 +8,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alexnet_lit.data.folder import Found, look, scan, several
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 
 
 def touch(root: Path, *names: str) -> Path:
@@ -72,16 +72,16 @@ MISTAKES: dict[str, tuple[tuple[str, ...], str]] = {
 @pytest.mark.parametrize(("names", "line"), MISTAKES.values(), ids=MISTAKES)
 def test_a_folder_that_cannot_be_trained_on(names: tuple[str, ...], line: str, tmp_path: Path) -> None:
     touch(tmp_path, *names)
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         look(tmp_path)
     assert str(caught.value).startswith(f"data.dir={tmp_path}: {line}")
     assert "\n" not in str(caught.value)
 
 
 def test_a_place_that_is_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="it is not there: name the folder that has train/<class>/<picture>"):
+    with pytest.raises(UserError, match="it is not there: name the folder that has train/<class>/<picture>"):
         look(tmp_path / "none")
-    with pytest.raises(Mistake, match="it is no folder"):
+    with pytest.raises(UserError, match="it is no folder"):
         look(touch(tmp_path, "file") / "file")
 
 
@@ -95,7 +95,7 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.Monkey
         return real(path)
 
     monkeypatch.setattr(os, "scandir", closed)
-    with pytest.raises(Mistake, match="train/dog/closed can't be read \\(Permission denied\\)"):
+    with pytest.raises(UserError, match="train/dog/closed can't be read \\(Permission denied\\)"):
         look(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_any_tree_is_looked_at_or_refused_in_a_line(
             continue  # there already, or below a file
     try:
         found, _ = look(root)
-    except Mistake as mistake:
+    except UserError as mistake:
         line = str(mistake)
         found = None
     else:

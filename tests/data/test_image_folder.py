@@ -16,7 +16,7 @@ import alexnet_lit
 from alexnet_lit.data import ImageFolder, square
 from alexnet_lit.data.batches import balanced_order
 from alexnet_lit.data.module import Split
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from tests.conftest import Train
 from tests.pictures import CLASSES, TINY, build, fill, picture, ready
 
@@ -105,7 +105,7 @@ def test_broken_pictures_are_named_and_refused_or_left_out(tmp_path: Path, caplo
     (tmp_path / "train" / "boot" / "005.jpg").write_bytes(b"<html>")
     none = "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP"
     which = f"2 of 30 pictures in train/ can't be read: bag/004.png (empty), boot/005.jpg ({none})"
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         ready(tmp_path)
     assert str(caught.value) == (
         f"data.dir={tmp_path}: {which}: replace or remove them, or leave them out with data.broken=skip"
@@ -128,7 +128,7 @@ def test_broken_pictures_are_named_and_refused_or_left_out(tmp_path: Path, caplo
 def test_a_class_of_broken_pictures_alone_is_refused(tmp_path: Path) -> None:
     for path in (fill(tmp_path, train=2, val=1) / "train" / "bag").iterdir():
         path.write_bytes(b"")
-    with pytest.raises(Mistake, match=r"2 of 6 pictures in train/ can't be read: .*: nothing is left in train/bag/"):
+    with pytest.raises(UserError, match=r"2 of 6 pictures in train/ can't be read: .*: nothing is left in train/bag/"):
         ready(tmp_path, "data.broken=skip")
 
 
@@ -137,7 +137,7 @@ def test_pictures_that_change_while_a_run_starts_are_told(tmp_path: Path) -> Non
     data.prepare_data()
     picture("bag", 9).save(tmp_path / "train" / "bag" / "new.png")
     ready(tmp_path)
-    with pytest.raises(Mistake, match="train/ has other pictures than a moment ago: start again"):
+    with pytest.raises(UserError, match="train/ has other pictures than a moment ago: start again"):
         data.setup("fit")
 
 
@@ -179,12 +179,12 @@ def test_another_folder_may_take_the_place_of_the_one_that_was_found_if_its_clas
     other = fill(tmp_path / "other", train=3, val=2, test=4)
     assert ready(other, given).sizes == {"train": 9, "val": 6, "test": 12}
     (other / "test" / "bag").rename(other / "test" / "box")
-    with pytest.raises(Mistake, match=r"test/box/: train/ has no such class, only bag, boot, shirt"):
+    with pytest.raises(UserError, match=r"test/box/: train/ has no such class, only bag, boot, shirt"):
         ready(other, given)
 
 
 def test_folds_beside_val_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match=r"data\.folds=5: val/ in data\.dir=.* is for validation: use data\.folds=0"):
+    with pytest.raises(UserError, match=r"data\.folds=5: val/ in data\.dir=.* is for validation: use data\.folds=0"):
         build(fill(tmp_path, train=2, val=1), "data.folds=5")
 
 

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from alexnet_lit.data import Pixels, pixels_cpu
+from alexnet_lit.data import Preprocess, pixels_cpu
 from alexnet_lit.data.fashion_mnist import load_sample
 from tests.threads import same_with_any
 
@@ -23,7 +23,7 @@ GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason
 def test_equals_interpolate(source: tuple[int, int], target: int, channels: int | None) -> None:
     shape = (4, *source) if channels is None else (4, channels, *source)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=target, enlarged=target, mean=0.2860, std=0.3530)
+    pixels = Preprocess(source_size=28, image_size=target, enlarged=target, mean=0.2860, std=0.3530)
 
     values = (images if channels else images[:, None]).float() / 255
     enlarged = F.interpolate(values, size=(target, target), mode="bilinear", align_corners=False)
@@ -35,7 +35,7 @@ def test_equals_interpolate(source: tuple[int, int], target: int, channels: int 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_the_middle_is_torchvisions_centre_crop(source: int, size: int, enlarged: int, channels: int) -> None:
     images = torch.randint(0, 256, (4, channels, source, source), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=size, enlarged=enlarged, mean=0.2860, std=0.3530)
+    pixels = Preprocess(source_size=28, image_size=size, enlarged=enlarged, mean=0.2860, std=0.3530)
     evaluation = v2.Compose(
         [
             *(v2.ToDtype(torch.float32, scale=True), v2.Resize(enlarged, antialias=False), v2.CenterCrop(size)),
@@ -47,7 +47,9 @@ def test_the_middle_is_torchvisions_centre_crop(source: int, size: int, enlarged
 
 def test_without_a_margin_the_middle_is_the_whole() -> None:
     images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
-    wide, tight = (Pixels(source_size=28, image_size=size, enlarged=64, mean=0.2860, std=0.3530) for size in (56, 64))
+    wide, tight = (
+        Preprocess(source_size=28, image_size=size, enlarged=64, mean=0.2860, std=0.3530) for size in (56, 64)
+    )
     assert torch.equal(tight(images), tight(images, whole=True))
     assert torch.equal(tight(images), wide(images, whole=True))
 
@@ -62,12 +64,12 @@ def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bo
     color = torch.randn(count, 3) / 10 if colours else None
     size = {"source_size": 40, "image_size": 32, "enlarged": 36}
 
-    out = Pixels(**size, mean=mean, std=std)(images, corners=corners, color=color)
+    out = Preprocess(**size, mean=mean, std=std)(images, corners=corners, color=color)
 
     assert out.shape == (count, 3, 32, 32)
     for channel in range(3):
         part = slice(channel, channel + 1)
-        alone = Pixels(**size, mean=mean[channel], std=std[channel])
+        alone = Preprocess(**size, mean=mean[channel], std=std[channel])
         one = alone(images[:, part], corners=corners, color=None if color is None else color[:, part])
         torch.testing.assert_close(out[:, part], one, rtol=0, atol=1e-5)
 
@@ -75,9 +77,9 @@ def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bo
 def test_one_std_may_be_that_of_all_channels() -> None:
     images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
     size = {"source_size": 8, "image_size": 16, "enlarged": 16}
-    same = Pixels(**size, mean=[0.5] * 3, std=[0.2] * 3)(images)
+    same = Preprocess(**size, mean=[0.5] * 3, std=[0.2] * 3)(images)
     for mean, std in ((0.5, [0.2] * 3), ([0.5] * 3, 0.2), (0.5, 0.2)):
-        mixed = Pixels(**size, mean=mean, std=std)(images)
+        mixed = Preprocess(**size, mean=mean, std=std)(images)
         torch.testing.assert_close(mixed, same, rtol=0, atol=1e-5)
 
 
@@ -85,7 +87,7 @@ def test_one_std_may_be_that_of_all_channels() -> None:
 @pytest.mark.parametrize("windows", [False, True])
 def test_an_image_does_not_depend_on_its_batch_to_the_last_bit(dtype: torch.dtype, windows: bool) -> None:
     images, corners = torch.randint(0, 256, (70, 28, 28), dtype=torch.uint8), torch.randint(-9, 40, (70, 2))
-    pixels = Pixels(source_size=28, image_size=224, enlarged=256, mean=0.2860, std=0.3530).to(dtype)
+    pixels = Preprocess(source_size=28, image_size=224, enlarged=256, mean=0.2860, std=0.3530).to(dtype)
 
     def enlarge(part: slice) -> Tensor:
         large: Tensor = pixels(images[part], corners=corners[part] if windows else None)
@@ -112,7 +114,7 @@ def test_the_compiled_kernel_equals_products(
 ) -> None:
     images, corners = torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(-80, 80, (shape[0], 2))
     color = torch.randn(shape[0], 1 if len(shape) == 3 else shape[1])
-    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530).to(dtype)
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530).to(dtype)
     choices: list[dict[str, Any]] = [{}, {"whole": True}, {"color": color}, {"corners": corners, "color": color}]
 
     compiled = [pixels(images, **choice) for choice in choices]
@@ -124,20 +126,20 @@ def test_the_compiled_kernel_equals_products(
 
 def test_images_with_gaps_are_as_good() -> None:
     images = torch.randint(0, 256, (9, 3, 40, 60), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
     for part in (images[::2], images[..., ::2], images.mT, images[:1].expand(9, 3, 40, 60)):
         assert torch.equal(pixels(part), pixels(part.contiguous()))
 
 
 def test_every_thread_count_gives_the_same_numbers() -> None:
     images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
     assert same_with_any(lambda: pixels(images))
 
 
 def test_a_batch_is_not_written_over_while_it_is_held() -> None:
     images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=64, enlarged=64, mean=0.2860, std=0.3530)
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=64, mean=0.2860, std=0.3530)
     held = pixels(images)
     before = held.clone()
     for _ in range(4):
@@ -149,7 +151,7 @@ def test_a_batch_is_not_written_over_while_it_is_held() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None:
     images, corners = torch.randint(0, 256, (9, channels, 28, 40), dtype=torch.uint8), torch.randint(-9, 20, (9, 2))
-    pixels = Pixels(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
 
     def enlarge(device: str) -> list[Tensor]:
         there, where = images.to(device), corners.to(device)
@@ -164,14 +166,14 @@ def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None
 
 def test_real_images_come_out_normalised() -> None:
     train, _ = load_sample()
-    out = Pixels(source_size=28, image_size=28, enlarged=28, mean=0.2860, std=0.3530)(train.images)
+    out = Preprocess(source_size=28, image_size=28, enlarged=28, mean=0.2860, std=0.3530)(train.images)
     assert out.mean().abs() < 0.02
     assert (out.std() - 1).abs() < 0.02
 
 
 def test_follows_the_precision_of_its_module() -> None:
     images = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8)
-    pixels = Pixels(source_size=28, image_size=56, enlarged=56, mean=0.0, std=1.0)
+    pixels = Preprocess(source_size=28, image_size=56, enlarged=56, mean=0.0, std=1.0)
     exact = pixels.double()(images)
     assert exact.dtype == torch.float64
     half = pixels.to(torch.bfloat16)(images)
@@ -181,5 +183,5 @@ def test_follows_the_precision_of_its_module() -> None:
 
 def test_is_no_part_of_a_checkpoint() -> None:
     sizes = {"source_size": 28, "image_size": 224, "enlarged": 224}
-    assert not Pixels(**sizes, mean=0.0, std=1.0).state_dict()
-    assert not Pixels(**sizes, mean=[0.0] * 3, std=[1.0] * 3).state_dict()
+    assert not Preprocess(**sizes, mean=0.0, std=1.0).state_dict()
+    assert not Preprocess(**sizes, mean=[0.0] * 3, std=[1.0] * 3).state_dict()

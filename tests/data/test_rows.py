@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_lit.data import Batches, Order, Rows
+from alexnet_lit.data import Batches, MappedImages, Order
 from alexnet_lit.data.cache import Cache
 from alexnet_lit.data.folder import scan
 from tests.pictures import fill
@@ -17,7 +17,7 @@ ROWS = torch.tensor([7, 3, 39, 0, 12, 3])
 
 
 def test_they_are_the_rows_of_the_tensor() -> None:
-    rows = Rows(IMAGES, ROWS)
+    rows = MappedImages(IMAGES, ROWS)
     index = torch.tensor([5, 0, 2, 2])
     assert len(rows) == 6
     assert torch.equal(rows[index], IMAGES[ROWS[index]])
@@ -30,10 +30,10 @@ def test_they_are_the_rows_of_the_tensor() -> None:
 def test_batches_of_them_are_those_of_a_tensor() -> None:
     labels = torch.arange(6)
 
-    def batches(images: Tensor | Rows) -> Batches:
+    def batches(images: Tensor | MappedImages) -> Batches:
         return Batches(images, labels, Order(6, seed=0, shuffle=True, draws=0), batch_size=4)
 
-    for one, other in zip(batches(Rows(IMAGES, ROWS)), batches(IMAGES[ROWS]), strict=True):
+    for one, other in zip(batches(MappedImages(IMAGES, ROWS)), batches(IMAGES[ROWS]), strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
 
@@ -54,7 +54,7 @@ def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None
     with cache.pixels.open("r+b") as file:
         file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
 
-    rows = Rows(cache.mapped(), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
+    rows = MappedImages(cache.mapped(), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
 
     assert rows.images.shape == (10_000, 3, 256, 256)
     assert str(cache.pixels) in Path("/proc/self/maps").read_text()

@@ -9,10 +9,10 @@ import torchvision.transforms.functional as F
 from torch import Tensor
 
 import alexnet_lit
-from alexnet_lit.data import Views
+from alexnet_lit.data import TestTimeAugmentation
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.prepare import Parts, prepare
-from tests.watch.tiny import LIGHTNING_CHATTER
+from alexnet_lit.prepare import RunObjects, prepare
+from tests.callbacks.tiny import LIGHTNING_CHATTER
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
 SIZE, ENLARGED = 65, 74  # 65 / 0.875 = 74.3
@@ -22,7 +22,7 @@ TEN_CROP = ("data.tta=ten_crop", CROP)
 
 def test_ten_crops_are_torchvisions() -> None:
     images = torch.rand(3, 1, 256, 256)
-    views = list(Views(tta="ten_crop", image_size=224, enlarged=256)(images))
+    views = list(TestTimeAugmentation(tta="ten_crop", image_size=224, enlarged=256)(images))
     for number, image in enumerate(images):
         expected = F.ten_crop(image, [224, 224])
         got = [view[number] for view in views]
@@ -34,21 +34,21 @@ def test_ten_crops_are_torchvisions() -> None:
 
 def test_mirror_is_two_views_of_the_whole() -> None:
     images = torch.rand(3, 1, 8, 8)
-    first, second = Views(tta="mirror", image_size=8, enlarged=9)(images)
+    first, second = TestTimeAugmentation(tta="mirror", image_size=8, enlarged=9)(images)
     assert torch.equal(first, images)
     assert torch.equal(second, images.flip(-1))
 
 
 def test_the_softmax_of_the_logits_is_the_mean_of_the_probabilities() -> None:
     images, net = torch.randn(3, 1, 9, 9), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
-    views = Views(tta="ten_crop", image_size=8, enlarged=9)
+    views = TestTimeAugmentation(tta="ten_crop", image_size=8, enlarged=9)
     mean = torch.stack([net(view).softmax(1) for view in views(images)]).mean(0)
     torch.testing.assert_close(views.logits(net, images).softmax(1), mean)
-    off = Views(tta="none", image_size=8, enlarged=9)
+    off = TestTimeAugmentation(tta="none", image_size=8, enlarged=9)
     assert torch.equal(off.logits(net, images[..., :8, :8]), net(images[..., :8, :8]))
 
 
-def parts(folder: Path, *overrides: str) -> Parts:
+def parts(folder: Path, *overrides: str) -> RunObjects:
     small = ("data=sample", f"data.image_size={SIZE}", "logger=none", "trainer.accelerator=cpu", "model=lenet")
     return prepare(alexnet_lit.compose(*small, "trainer.limit_test_batches=2", *overrides), folder)
 

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.watch.board.allowance import Allowance
-from alexnet_lit.watch.board.drawing import Answers, Pictures
-from tests.distributed.test_split import shrink
-from tests.processes import LENET, Runs, crew
-from tests.watch.board.test_callback import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
+from alexnet_lit.callbacks.board.allowance import Allowance
+from alexnet_lit.callbacks.board.drawing import Answers, Pictures
+from tests.callbacks.board.test_callback import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
+from tests.distributed.towers.test_split import shrink
+from tests.processes import LENET, Runs, rank_group
 
 pytestmark = pytest.mark.slow
 
@@ -38,7 +38,7 @@ def watch() -> None:
 )
 def test_each_image_is_counted_once(typed: tuple[str, ...], whole: bool, tmp_path: Path) -> None:
     def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-        return {**crew(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
+        return {**rank_group(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
 
     run = Runs(tmp_path / "logs", ranks=2, environment=environment)
     assert run(*typed, "trainer.limit_test_batches=2", before=watch) == [0, 0], run.text

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.distributed.failing import failing
-from tests.processes import LENET, Runs, crew
+from tests.processes import LENET, Runs, rank_group
 
 pytestmark = pytest.mark.slow
 
@@ -48,7 +48,7 @@ def test_ctrl_c_saves_and_leaves_no_process(number: signal.Signals, tmp_path: Pa
     assert "death signal" not in run.text
 
     steps = run.result["steps"]
-    resumed = Runs(tmp_path / "logs", environment=crew, ranks=2)
+    resumed = Runs(tmp_path / "logs", environment=rank_group, ranks=2)
     assert resumed(f"ckpt={run.folder}", f"trainer.max_steps={steps + 3}") == [0, 0], resumed.text
     assert resumed.result["steps"] == steps + 3
 

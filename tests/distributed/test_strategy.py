@@ -10,7 +10,7 @@ from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_
 
 from alexnet_lit.distributed import strategy
 from tests.conftest import Outcome, Train
-from tests.processes import Runs, crew
+from tests.processes import Runs, rank_group
 from tests.test_run import scalars, weights
 
 pytestmark = pytest.mark.slow
@@ -70,7 +70,7 @@ def test_gradients_cross_once_a_step_where_they_accumulate(train: Train, tmp_pat
     typed += ["trainer.accumulate_grad_batches=4"]
 
     def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-        return {**crew(rank, ranks, port), "EXCHANGES": str(tmp_path / f"exchanges_{rank}")}
+        return {**rank_group(rank, ranks, port), "EXCHANGES": str(tmp_path / f"exchanges_{rank}")}
 
     run = Runs(tmp_path / "two", ranks=2, environment=environment)
     assert run(*typed, before=count_exchanges) == [0, 0], run.text

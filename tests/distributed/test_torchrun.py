@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import REPOSITORY
-from tests.distributed.test_crew import LONG, SHORT
+from tests.distributed.test_rank_group import LONG, SHORT
 from tests.processes import free_port
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import alexnet_lit
-from alexnet_lit.data import Pixels
+from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.nets import AlexNet
 
@@ -52,7 +52,7 @@ def real_images(
     count: int, *, image_size: int = 224, mean: float = 0.2860, std: float = 0.3530
 ) -> tuple[Tensor, Tensor]:
     train, _ = load_sample()
-    pixels = Pixels(source_size=28, image_size=image_size, enlarged=image_size, mean=mean, std=std)
+    pixels = Preprocess(source_size=28, image_size=image_size, enlarged=image_size, mean=mean, std=std)
     return pixels(train.images[:count]), train.labels[:count]
 
 

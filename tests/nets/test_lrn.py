@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet_lit.nets import LocalResponseNorm, lrn, lrn_cpu, lrn_plain
+from alexnet_lit.nets import LocalResponseNorm, lrn
+from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
 from tests.threads import same_with_any
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -241,7 +242,7 @@ def test_every_thread_count_gives_the_same_numbers() -> None:
 TRITON = """
 import itertools
 import torch
-from alexnet_lit.nets import lrn_gpu, lrn_plain
+from alexnet_lit.nets.kernels import lrn_gpu, lrn_plain
 
 shapes = [(2, 16, 3, 4), (2, 11, 3, 5), (1, 3, 40, 11)]
 layouts = (torch.contiguous_format, torch.channels_last)

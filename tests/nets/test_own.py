@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
-from alexnet_lit.demo.sight import look
-from alexnet_lit.predict.guess import Guesser
+from alexnet_lit.tools.demo.sight import look
+from alexnet_lit.tools.predict.guess import Guesser
 from tests.conftest import REPOSITORY, Train
 from tests.pictures import picture
 
@@ -119,8 +119,8 @@ def test_the_page_of_a_net_without_a_convolution_has_no_maps(own: Own, train: Tr
     # In a process of its own, as Gradio leaves sockets open.
     code = f"""
 from pathlib import Path
-from alexnet_lit.demo.page import page
-from alexnet_lit.predict.guess import Guesser
+from alexnet_lit.tools.demo.page import page
+from alexnet_lit.tools.predict.guess import Guesser
 file = Path({str(trained.folder / "checkpoints" / "best.ckpt")!r})
 guesser = Guesser(file, background="auto", device="cpu")
 print("maps" in [getattr(block, "elem_id", None) for block in page(guesser, file).blocks.values()])

@@ -14,7 +14,7 @@ import torchvision
 from torch import Tensor
 
 import alexnet_lit
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.nets import AlexNet, copy_weights, weights
 from alexnet_lit.nets.alexnet import DESIGNS
 from tests.data.test_fashion_mnist import Mirror
@@ -168,7 +168,7 @@ def test_a_download_that_fails_is_one_readable_line(
     else:
         monkeypatch.setattr(weights, "IMAGENET", "http://127.0.0.1:1/alexnet-owt-7be5be79.pth")
 
-    with pytest.raises(Mistake) as caught:
+    with pytest.raises(UserError) as caught:
         alexnet_lit.build(alexnet_lit.compose(*RUN))
 
     text = str(caught.value)

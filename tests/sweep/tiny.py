@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from alexnet_lit.checkpoints import STOP_SIGNALS
+from alexnet_lit.callbacks.checkpointing import STOP_SIGNALS
 from tests.conftest import REPOSITORY, Outcome
 
 # Two steps of eight images each: milliseconds.

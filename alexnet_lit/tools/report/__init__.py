@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from alexnet_lit import __version__
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.output import whole
 from alexnet_lit.tools.report import tables
 from alexnet_lit.tools.report.figures import Picture, draw
@@ -29,10 +29,10 @@ def report(folders: list[str], *, baseline: str | None, accuracy: float | None, 
     baseline: the experiment that the others are compared with. accuracy: 0..1, what time and images are measured to.
     An earlier report is replaced; a file that is no report is not.
 
-    Raises: Mistake.
+    Raises: UserError.
     """
     if accuracy is not None and not 0 < accuracy <= 1:
-        raise Mistake(f"--accuracy={accuracy:g}: should be above 0 and at most 1, as 0.8 for 80%")
+        raise UserError(f"--accuracy={accuracy:g}: should be above 0 and at most 1, as 0.8 for 80%")
     study = Study(read_runs(folders), baseline=baseline, accuracy=accuracy)
     place = out or Path(folders[0]).expanduser()
     html, markdown, png = files = [place / f"report.{suffix}" for suffix in ("html", "md", "png")]
@@ -92,14 +92,14 @@ def _markdown(text: str) -> str:
 def _check_place(folder: Path, files: Sequence[Path]) -> None:
     """Make the folder and make sure that a report can be written there.
 
-    Raises: Mistake if not.
+    Raises: UserError if not.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise Mistake(f"{folder}: can't be made ({error.strerror}): name another folder with --out") from error
+        raise UserError(f"{folder}: can't be made ({error.strerror}): name another folder with --out") from error
     if not os.access(folder, os.W_OK):
-        raise Mistake(f"{folder}: can't be written to: name another folder with --out")
+        raise UserError(f"{folder}: can't be written to: name another folder with --out")
     for file in files:
         if file.exists() and (file.is_dir() or _MARK.encode() not in file.read_bytes()[:2000]):
-            raise Mistake(f"{file}: is there already and is no report of ours: name another folder with --out")
+            raise UserError(f"{file}: is there already and is no report of ours: name another folder with --out")

@@ -19,9 +19,9 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
+from alexnet_lit.callbacks.fonts import drawable, fonts
 from alexnet_lit.tools.report.statistics import Difference, Study
 from alexnet_lit.tools.report.tables import effect_name, number
-from alexnet_lit.watch.fonts import drawable, fonts
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
 _COLOURS = (

@@ -12,7 +12,7 @@ import pandas as pd
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[attr-defined] # made at import time
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.errors import UserError
 from alexnet_lit.groups import REPEATS, key_by_key
 
 UNFINISHED = "killed or still running"
@@ -30,14 +30,14 @@ _IGNORED_PREFIXES = ("paths.", "hydra.", "hydra/", "logger.")
 def read_runs(folders: Sequence[str]) -> pd.DataFrame:
     """All runs in these folders and below, each once, sorted by name with numbers as numbers; a row as of `read_run`.
 
-    Raises: Mistake for a missing folder, or if there is no run at all.
+    Raises: UserError for a missing folder, or if there is no run at all.
     """
     for folder in folders:
         if not Path(folder).expanduser().is_dir():
-            raise Mistake(f"{folder}: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>")
+            raise UserError(f"{folder}: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>")
     found = dict.fromkeys(path.resolve() for folder in folders for path in _run_folders(Path(folder).expanduser()))
     if not found:
-        raise Mistake(f"{', '.join(folders)}: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>")
+        raise UserError(f"{', '.join(folders)}: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>")
     return pd.DataFrame([read_run(folder) for folder in found])
 
 
@@ -127,14 +127,14 @@ def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], lis
 def find_baseline(labels: Sequence[str], wanted: str | None) -> int:
     """The number of the experiment whose label is or contains `wanted`; without it `idea=base`, else the first.
 
-    Raises: Mistake if none or several are meant.
+    Raises: UserError if none or several are meant.
     """
     if wanted is None:
         return next((n for n, label in enumerate(labels) if "idea=base" in label.split()), 0)
     found = [label for label in labels if label == wanted] or [label for label in labels if wanted in label]
     if len(found) != 1:
         there = ", ".join(found or labels)
-        raise Mistake(f"--baseline={wanted}: {'several are' if found else 'none is'} called so: there are {there}")
+        raise UserError(f"--baseline={wanted}: {'several are' if found else 'none is'} called so: there are {there}")
     return labels.index(found[0])
 
 

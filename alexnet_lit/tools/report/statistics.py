@@ -87,7 +87,7 @@ class Study:
     with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over
     those with it, NaN unless all runs get there.
 
-    Raises: Mistake if `baseline` names no experiment.
+    Raises: UserError if `baseline` names no experiment.
     """
 
     def __init__(self, runs: pd.DataFrame, *, baseline: str | None, accuracy: float | None) -> None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from alexnet_lit.callbacks import fonts
 from alexnet_lit.tools.report.tables import MINUS
-from alexnet_lit.watch import fonts
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, sweep_of
 from tests.tools.report.made import events, run, table

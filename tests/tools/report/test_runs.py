@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.errors import Mistake
+from alexnet_lit.callbacks.tensorboard import TensorBoard
+from alexnet_lit.errors import UserError
 from alexnet_lit.tools.report.runs import UNFINISHED, find_baseline, group_runs, read_curves, read_run, read_runs
-from alexnet_lit.watch import TensorBoard
 from tests.tools.report.made import events, run
 
 VALUES = [({"train/loss": 2.0}, 5, 3.0), ({"train/loss": 1.5, "val/acc": 0.5}, 10, 7.0), ({"val/acc": 0.75}, 20, 9.0)]
@@ -61,9 +61,9 @@ def test_half_a_result_is_none_and_is_told(tmp_path: Path, text: str, reason: st
 
 
 def test_a_folder_that_is_not_there_or_has_no_run(tmp_path: Path) -> None:
-    with pytest.raises(Mistake, match="nowhere: there is no such folder"):
+    with pytest.raises(UserError, match="nowhere: there is no such folder"):
         read_runs([str(tmp_path / "nowhere")])
-    with pytest.raises(Mistake, match="no run in it"):
+    with pytest.raises(UserError, match="no run in it"):
         read_runs([str(tmp_path)])
 
 
@@ -125,7 +125,7 @@ def test_the_baseline_is_named_or_base_or_the_first() -> None:
     assert find_baseline([*labels, "idea=base"], None) == 3
     assert find_baseline(labels, "lrn=false") == 0
     assert find_baseline(labels, "model.lrn=true") == 1, "the one that is called so, not one that has it in its name"
-    with pytest.raises(Mistake, match=r"--baseline=true: several are called so: .*lrn=true, model.lrn=true x=1"):
+    with pytest.raises(UserError, match=r"--baseline=true: several are called so: .*lrn=true, model.lrn=true x=1"):
         find_baseline(labels, "true")
-    with pytest.raises(Mistake, match=r"--baseline=y: none is called so: there are model.lrn=false, .*"):
+    with pytest.raises(UserError, match=r"--baseline=y: none is called so: there are model.lrn=false, .*"):
         find_baseline(labels, "y")

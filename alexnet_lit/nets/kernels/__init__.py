@@ -1,0 +1,1 @@
+"""Compiled and strided operations, each beside a plain version."""

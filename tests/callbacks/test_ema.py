@@ -1,0 +1,208 @@
+"""callbacks=ema: what is scored, kept and tested is the average of the weights, and a resumed run goes on with both."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from tensorboard.summary.writer import event_file_writer
+from torch import Tensor, nn
+
+from alexnet_lit import trial
+from alexnet_lit.callbacks.ema import MovingAverage
+from alexnet_lit.errors import UserError
+from alexnet_lit.lit import Classifier
+from tests.conftest import Train
+from tests.processes import Runs
+from tests.test_run import equal, scalars, weights
+
+# Three epochs of ten steps, dropout on.
+LENET = (
+    *("data=sample", "model=lenet", "model.activation=relu", "model.init=kaiming", "model.dropout=0.2"),
+    *("data.image_size=28", "data.batch_size=32", "data.train_size=320", "trainer.accelerator=cpu"),
+    *("optimizer=adamw", "optimizer.lr=3e-3", "scheduler=constant", "trainer.max_epochs=3", "callbacks=ema"),
+)
+OFTEN: dict[str, Any] = {"decay": 0.8, "warmup": False, "from_step": 4, "every_steps": 3}
+WARM: dict[str, Any] = {"decay": 0.999, "warmup": True, "from_step": 1, "every_steps": 1}
+
+
+def typed(settings: dict[str, Any]) -> list[str]:
+    return [f"callbacks.ema.{key}={str(value).lower()}" for key, value in settings.items()]
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
+    """The weights that training has after each step of the runs of a test."""
+    seen: list[list[Tensor]] = []
+
+    def look(self: Classifier, *_: Any) -> None:
+        seen.append([weight.detach().double() for weight in self.net.parameters()])
+
+    monkeypatch.setattr(Classifier, "on_train_batch_end", look)
+    return seen
+
+
+def average(steps: list[list[Tensor]], decay: float, warmup: bool, from_step: int, every_steps: int) -> list[Tensor]:
+    """By the formula, one weight after the other."""
+    counted = steps[from_step - 1 :: every_steps]
+    mean = counted[0] if counted else steps[-1]
+    for n, new in enumerate(counted[1:], 1):
+        share = min(decay, (1 + n) / (10 + n)) if warmup else decay
+        mean = [share * old + (1 - share) * own for old, own in zip(mean, new, strict=True)]
+    return mean
+
+
+def content(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
+    return found
+
+
+def assert_close(found: Any, wanted: list[Tensor], tolerance: float = 1e-6) -> None:
+    found = list(found.values()) if isinstance(found, dict) else found
+    for mine, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(mine.double(), other, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "more"),
+    [
+        pytest.param(WARM, (), marks=pytest.mark.slow),  # with pictures of it in TensorBoard
+        (OFTEN, ("logger=none",)),
+        (OFTEN, ("logger=none", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=3")),
+    ],
+    ids=["warm", "often", "accumulated"],
+)
+def test_the_average_is_scored_and_kept(
+    settings: dict[str, Any], more: tuple[str, ...], train: Train, verb: Train, steps: list[list[Tensor]]
+) -> None:
+    outcome = train(*LENET, *typed(settings), *more)
+
+    assert (outcome.status, outcome.err) == (0, "")
+    folder, result = outcome.folder, outcome.result
+    taken = steps[1::2] if len(more) > 1 else steps
+    assert len(taken) == result["steps"]
+    best, last = content(folder, "best"), content(folder, "last")
+    assert_close(best["state_dict"], average(taken[: best["global_step"]], **settings))
+    assert_close(last["state_dict"], average(taken, **settings))
+    assert_close(last["moving_average"]["trained"], taken[-1])
+    assert (taken[-1][0] - average(taken, **settings)[0]).norm() > 1e-3, "they differ"
+    found = json.loads(verb("evaluate", str(folder), "--split=val", "--json").out)
+    assert found["val/acc"] == result["val/acc_best"]
+    found = json.loads(verb("evaluate", str(folder), "--json").out)
+    assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
+
+
+def test_with_nothing_chosen_the_last_average_is_tested(train: Train, verb: Train, steps: list[list[Tensor]]) -> None:
+    outcome = train(*LENET, "data.val_size=0", "objective=null", "logger=none")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    found = json.loads(verb("evaluate", str(outcome.folder), "--json").out)
+    assert (found["test/acc"], found["test/loss"]) == (outcome.result["test/acc"], outcome.result["test/loss"])
+    assert_close(content(outcome.folder, "last")["state_dict"], average(steps, **WARM))
+
+
+def test_training_does_not_go_on_with_an_average_for_weights(train: Train) -> None:
+    outcome = train(*LENET, "trainer.max_epochs=1", "trainer.limit_test_batches=1", "logger=none")
+    again = train(f"ckpt={outcome.folder}", "trainer.max_epochs=2", "~callbacks.ema")
+    line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
+    assert (again.status, again.err) == (2, f"error: ckpt={outcome.folder}: {line}\n")
+
+
+def test_in_half_precision_small_shares_are_not_lost(train: Train, steps: list[list[Tensor]]) -> None:
+    settings = {**WARM, "warmup": False}
+    outcome = train(*LENET, *typed(settings), "trainer.precision=bf16-true", "trainer.max_epochs=1", "logger=none")
+
+    assert (outcome.status, outcome.err) == (0, "")
+    assert_close(content(outcome.folder, "last")["state_dict"], average(steps, **settings))
+    assert {value.dtype for value in weights(outcome.folder, "best").values()} == {torch.bfloat16}, "what was scored"
+
+
+def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C during that step."""
+
+    def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
+        begin(module, *arguments)
+        if module.global_step == step - 1:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    begin = Classifier.on_train_batch_start
+    monkeypatch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("more", [(), ("data.val_size=0", "objective=null")], ids=["best", "last"])
+def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
+    more: tuple[str, ...], train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before there is an average, between two times, at the end of an epoch, after the last step before the test."""
+    # TensorBoard reads files in the order of their names: of those of one second, the process's count comes last.
+    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
+    arguments = [*LENET, *typed(OFTEN), *more, "trainer.log_every_n_steps=1"]
+    straight = train(*arguments, logs=tmp_path / "straight")
+    for step in (2, 15, 20, 30):
+        with pytest.MonkeyPatch.context() as patch:
+            stopped_at(step, patch)
+            stopped = train(*arguments, logs=tmp_path / "stopped")
+        assert (stopped.status, stopped.result["steps"]) == (130, step), stopped.err
+        assert ("moving_average" in content(stopped.folder, "last")) == (step > 3)
+        arguments = [f"ckpt={stopped.folder}"]
+
+    resumed = train(*arguments, logs=tmp_path / "stopped")
+
+    assert resumed.status == 0, resumed.err
+    for name in ("last",) if more else ("last", "best"):
+        assert equal(weights(resumed.folder, name), weights(straight.folder, name))
+    mine, other = (content(outcome.folder, "last")["moving_average"] for outcome in (resumed, straight))
+    assert mine["times"] == other["times"] == 9
+    assert all(map(torch.equal, mine["trained"], other["trained"]))
+    for tag in set(scalars(straight.folder)) - {"images_per_second", "seconds"}:
+        assert scalars(resumed.folder)[tag] == scalars(straight.folder)[tag], tag
+    for name in ("steps", "test/acc", "test/loss", "val/acc_best"):
+        assert resumed.result[name] == straight.result[name]
+
+
+def test_it_stays_on_the_device_and_waits_for_nothing() -> None:
+    """A tensor on the meta device has no values: whoever asks for one, or copies it elsewhere, fails."""
+    module = SimpleNamespace(net=nn.Linear(3, 2, device="meta"))
+    callback = MovingAverage(**WARM)
+    trainer: Any = SimpleNamespace(global_step=0, state=SimpleNamespace(fn="fit"))
+    checkpoint: dict[str, Any] = {"state_dict": {}}
+    for _ in range(3):
+        callback.on_train_batch_start(trainer, module)
+        trainer.global_step += 1
+        callback.on_train_batch_end(trainer, module)
+        callback.on_validation_start(trainer, module)
+    callback.on_save_checkpoint(trainer, module, checkpoint)
+
+    assert checkpoint["moving_average"]["times"] == 3
+    assert {value.device.type for value in checkpoint["state_dict"].values()} == {"meta"}
+
+
+@pytest.mark.slow
+def test_two_ranks_average_what_one_averages(train: Train, tmp_path: Path) -> None:
+    arguments = [*LENET, "model.dropout=0", "trainer.precision=64-true"]
+    one, two = train(*arguments), Runs(tmp_path / "two", ranks=2)
+    assert two(*arguments) == [0, 0], two.text
+    for name in ("best", "last"):
+        assert_close(weights(two.folder, name), list(weights(one.folder, name).values()), 1e-9)
+    for name in ("val/acc_best", "test/acc"):
+        assert two.result[name] == one.result[name]
+
+
+@pytest.mark.slow
+def test_a_compiled_net_is_averaged_too(train: Train, steps: list[list[Tensor]]) -> None:
+    outcome = train(*LENET, "model.compile=true", "trainer.max_epochs=1", "trainer.limit_test_batches=1")
+    assert outcome.status == 0, outcome.err  # the compiler may have something to say on a machine without a GPU
+    assert_close(content(outcome.folder, "best")["state_dict"], average(steps, **WARM))
+
+
+def test_a_budget_is_measured_with_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def look(parts: Any, most: float) -> None:
+        raise UserError(f"there is {[type(each).__name__ for each in parts.trainer.callbacks]}")
+
+    monkeypatch.setattr(trial, "try_out", look)
+    assert "'MovingAverage'" in train(*LENET, "budget=8s").err

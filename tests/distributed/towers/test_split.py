@@ -1,0 +1,221 @@
+"""A net that several devices hold together is the net of one device: its losses, weights, checkpoints and scores."""
+
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import alexnet_lit
+from alexnet_lit.distributed.towers.exchange import Exchange, Group
+from alexnet_lit.distributed.towers.part import Part
+from alexnet_lit.errors import UserError
+from alexnet_lit.lit import Classifier
+from alexnet_lit.nets.alexnet import DESIGNS
+from tests.conftest import Outcome, Train
+from tests.distributed.test_launcher import gone
+from tests.processes import Runs
+from tests.sweep.tiny import jobs_of, result_of, trouble
+from tests.test_run import equal, scalars, weights
+
+# At 65 px the last map is one pixel. The last batch of an epoch has 5 images, and so has that of validation.
+SHORT = (
+    *("data=sample", "data.batch_size=8", "data.train_size=21", "data.val_size=13", "trainer.accelerator=cpu"),
+    *("trainer.max_epochs=1", "trainer.log_every_n_steps=1", "trainer.limit_test_batches=3", "scheduler=constant"),
+    *("trainer.precision=64-true", "data.image_size=65"),
+)
+LENET = (*SHORT, "model=lenet", "model.dropout=0.5", "model.lrn=true", "data.image_size=28")
+CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "grad_norm")
+MORE = "trainer.max_epochs=2"
+
+
+def shrink() -> None:
+    """AlexNet with few hidden units: thousands of them would cost most of the time, and show nothing more."""
+    for name, design in DESIGNS.items():
+        DESIGNS[name] = design._replace(hidden=(64, 48))
+
+
+@pytest.fixture
+def small() -> Iterator[None]:
+    """The same in this process."""
+    before = dict(DESIGNS)
+    shrink()
+    yield
+    DESIGNS.update(before)
+
+
+def last(run: Outcome | Runs) -> dict[str, Any]:
+    content: dict[str, Any] = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    return content
+
+
+def assert_same(run: Outcome | Runs, one: Outcome | Runs) -> None:
+    """Scores, weights and the optimizer's state are those of one device, to the rounding of float64."""
+    for tag in CURVES:
+        mine, theirs = scalars(run.folder)[tag], scalars(one.folder)[tag]
+        assert [step for step, _ in mine] == [step for step, _ in theirs], tag
+        assert [value for _, value in mine] == pytest.approx([value for _, value in theirs], rel=1e-6), tag
+    for key in ("images", "steps", "params", "status"):
+        assert run.result[key] == one.result[key]
+    saved, expected = last(run), last(one)
+    assert saved["sums"]["train"] == pytest.approx(expected["sums"]["train"], rel=1e-6)
+    (state,), (other,) = saved["optimizer_states"], expected["optimizer_states"]
+    assert state["param_groups"] == other["param_groups"]
+    pairs = [(saved["state_dict"], expected["state_dict"])]
+    pairs += [(state["state"][number], other["state"][number]) for number in other["state"]]
+    for values, others in pairs:
+        assert list(values) == list(others)
+        for name, value in others.items():
+            assert values[name].stride() == value.stride(), name
+            close = 1e-6 * float(value.abs().max())
+            torch.testing.assert_close(values[name], value, rtol=1e-6, atol=close, msg=name)
+
+
+@pytest.mark.slow
+def test_two_devices_train_the_net_of_one(small: None, train: Train, tmp_path: Path) -> None:
+    """The paper's net, dropout and LRN on; one device and two go on from each other's checkpoint."""
+    paper = [*SHORT, "model=alexnet_2012"]
+    one = train(*paper, logs=tmp_path / "one")
+    for way in ("towers", "hybrid"):
+        run = Runs(tmp_path / way, ranks=2)
+        assert run(*paper, f"trainer={way}", before=shrink) == [0, 0], run.text
+        assert_same(run, one)
+
+    parted = Runs(tmp_path / "one", ranks=2)
+    assert parted(f"ckpt={one.folder}", MORE, "trainer.strategy=towers", "trainer.devices=2", before=shrink) == [0, 0]
+    run = Runs(tmp_path / "towers", ranks=2)
+    joined = train(f"ckpt={run.folder}", MORE, "trainer.strategy=auto", "trainer.devices=1", logs=tmp_path / "towers")
+    assert joined.status == 0, joined.err
+    assert (parted.result["world_size"], joined.result["world_size"]) == (2, 1)
+    assert_same(parted, joined)
+
+
+@pytest.mark.slow
+def test_four_devices_train_the_net_of_one(small: None, train: Train, tmp_path: Path) -> None:
+    """A net without groups, Adam, gradients that accumulate, and a last batch of one image."""
+    course = [*SHORT, "model.lrn=true", "model.dropout=0", "optimizer=adamw", "data.train_size=17"]
+    course += ["trainer.accumulate_grad_batches=2"]
+    one = train(*course)
+    for way in ("towers", "hybrid"):
+        run = Runs(tmp_path / way, ranks=4)
+        assert run(*course, f"trainer={way}", "trainer.devices=4", before=shrink) == [0] * 4, run.text
+        assert_same(run, one)
+
+
+def die() -> None:
+    """The last rank is killed when the fifth step begins."""
+    begin = Classifier.on_train_batch_start
+
+    def count(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == 4 and os.environ["RANK"] == "1":
+            os.kill(os.getpid(), signal.SIGKILL)
+        begin(self, *arguments)
+
+    Classifier.on_train_batch_start = count  # type: ignore[method-assign, assignment] # in this process alone
+
+
+@pytest.mark.slow
+def test_towers_of_which_one_was_killed_go_on_bit_for_bit(tmp_path: Path) -> None:
+    typed = [*LENET, "trainer=towers", MORE, "checkpoint.every_steps=1", "trainer.precision=32-true"]
+    straight, killed = (Runs(tmp_path / name, ranks=2) for name in ("straight", "killed"))
+    assert straight(*typed) == [0, 0], straight.text
+
+    assert killed(*typed, before=die) == [1, -signal.SIGKILL], killed.text
+    assert last(killed)["global_step"] == 4
+    assert killed(f"ckpt={killed.folder}") == [0, 0], killed.text
+
+    assert equal(weights(killed.folder), weights(straight.folder))
+    for tag in CURVES:
+        assert scalars(killed.folder)[tag] == scalars(straight.folder)[tag], tag
+
+
+@pytest.mark.slow
+def test_towers_in_a_sweep_of_which_one_was_killed_and_then_the_sweep_go_on_bit_for_bit(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as all ranks of these tests have it
+    typed = [*LENET, "trainer=towers", "checkpoint.every_steps=1", "trainer.precision=32-true"]
+    straight, swept = Runs(tmp_path / "straight", ranks=2), Runs(tmp_path / "swept")
+    assert straight(*typed) == [0, 0], straight.text
+    tower, sweep_itself = tmp_path / "tower", tmp_path / "sweep"
+    for ahead in (tower, sweep_itself):
+        ahead.touch()
+    ask = [*typed, "-m", trouble("kill", tower, job=0, rank=1), trouble("orphan", sweep_itself, at=2)]
+
+    assert swept(*ask) == [1], swept.text
+    (sweep,) = (swept.logs / "sweeps").iterdir()
+    (job,) = jobs_of(sweep)
+    assert (result_of(job)["status"], result_of(job)["reason"]) == ("failed", "rank 1 was ended by SIGKILL")
+    assert swept("-m", f"resume_sweep={sweep}") == [-signal.SIGKILL], swept.text
+    assert gone(tmp_path, 20)
+    assert result_of(job)["reason"] == "the process that led it was killed"
+    resumed = train("-m", f"resume_sweep={sweep}", logs=swept.logs)
+
+    assert (resumed.status, resumed.err) == (0, "")
+    assert (result_of(job)["status"], result_of(job)["world_size"]) == ("completed", 2)
+    assert (job / "train.log").read_text().count("resume  ") == 2
+    assert not (sweep / "earlier").exists()
+    for name in ("last", "best"):
+        assert equal(weights(job, name), weights(straight.folder, name))
+    for tag in CURVES:
+        assert scalars(job)[tag] == scalars(straight.folder)[tag], tag
+
+
+@pytest.mark.gpu
+@pytest.mark.slow
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="takes two GPUs")
+@pytest.mark.parametrize("way", ["towers", "hybrid"])
+def test_two_gpus_train_the_net_of_one(way: str, command: Train, train: Train, tmp_path: Path) -> None:
+    paper = [*SHORT, "model=alexnet_2012", "trainer.accelerator=gpu"]
+    one = train(*paper, logs=tmp_path / "one")
+
+    outcome = command(*paper, f"trainer={way}")
+
+    assert outcome.status == 0, outcome.err
+    assert_same(outcome, one)
+
+
+def part(*overrides: str, way: Any, size: int) -> Part:
+    return Part(alexnet_lit.build_net(alexnet_lit.compose(*overrides)), Group(size, 0), way)
+
+
+def test_a_tower_is_the_paper_s() -> None:
+    tower = part("model=alexnet_2012", way="towers", size=2)
+
+    shapes = [tuple(each.shape) for name, each in tower.named_parameters() if name.endswith("weight")]
+    assert shapes == [
+        *((48, 1, 11, 11), (128, 48, 5, 5), (192, 256, 3, 3), (192, 192, 3, 3), (128, 192, 3, 3)),
+        *((2048, 9216), (2048, 4096), (10, 2048)),
+    ]
+    before = [name for name, layer in tower.named_modules() if isinstance(layer, Exchange)]
+    assert before == ["features.exchange_conv3", "classifier.exchange_linear6", "classifier.exchange_linear7"]
+
+
+def test_a_hybrid_has_all_kernels_and_a_share_of_the_units() -> None:
+    hybrid = part("model=alexnet_owt", way="hybrid", size=4)
+
+    outputs = [len(each) for name, each in hybrid.named_parameters() if name.endswith("weight")]
+    assert outputs == [64, 192, 384, 256, 256, 1024, 1024, 10]
+    before = [name for name, layer in hybrid.named_modules() if isinstance(layer, Exchange)]
+    assert before == ["classifier.exchange_linear7"]
+
+
+@pytest.mark.parametrize(
+    ("layers", "reason"),
+    [
+        ([], "Linear is no row of convolutions, then of linear layers"),
+        ([nn.Conv2d(1, 3, 1)], "0 with its 3 outputs does not divide over 2 devices"),
+        ([nn.Conv2d(2, 4, 1, groups=2)], "0 with its 4 outputs does not divide over 2 devices"),
+        ([nn.Conv2d(1, 4, 1), nn.BatchNorm2d(4)], "there is no way to split 1, a BatchNorm2d"),
+    ],
+)
+def test_what_can_t_be_split_says_so(layers: list[nn.Module], reason: str) -> None:
+    net: nn.Module = nn.Linear(2, 2)
+    if layers:
+        net.features, net.classifier = nn.Sequential(*layers), nn.Sequential(nn.Linear(4, 2))
+    with pytest.raises(UserError, match=f"trainer.strategy=towers: {reason}: use trainer.strategy=auto"):
+        Part(net, Group(2, 0), "towers")

@@ -1,0 +1,196 @@
+"""The structure of the package: what imports what, and that every YAML builds."""
+
+import ast
+import graphlib
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import alexnet_lit
+from tests.conftest import REPOSITORY
+
+PACKAGE = REPOSITORY / "alexnet_lit"
+CONF = REPOSITORY / "conf"
+FILES = sorted([*PACKAGE.rglob("*.py"), REPOSITORY / "train.py"])
+
+
+def module(file: Path) -> str:
+    """`alexnet_lit.nets.lrn`; a folder's name for its __init__.py."""
+    return ".".join(file.relative_to(REPOSITORY).with_suffix("").parts).removesuffix(".__init__")
+
+
+MODULES = {module(file): file for file in FILES}
+
+# What lies beside each other in a checkout; names that begin with a dot are tools' own.
+TOP = {
+    *("alexnet_lit", "conf", "docs", "tests", "train.py", "Makefile", "pyproject.toml", "constraints.txt"),
+    *("README.md", "RESULTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"),
+}
+
+
+def room(name: str) -> str:
+    """The file or folder of alexnet_lit/ that a module is in; `alexnet_lit` for the package's own __init__."""
+    top, _, rest = name.partition(".")
+    return top if top == "train" or not rest else rest.split(".")[0]
+
+
+def imports(file: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere in it: at the top, in a function, for types only."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}:{node.lineno}: imports are written in full"
+            name = str(node.module)
+            names = [f"{name}.{alias.name}" for alias in node.names]
+            inner = [full for full in names if full in MODULES]
+            yield from inner
+            if len(inner) < len(names):
+                yield name
+
+
+@pytest.mark.skipif(not (REPOSITORY / ".git").exists(), reason="no checkout that would say what belongs to it")
+def test_nothing_else_lies_at_the_top() -> None:
+    tracked = subprocess.run(["git", "ls-files"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout
+    assert {name for name in (line.partition("/")[0] for line in tracked.splitlines()) if name[0] != "."} == TOP
+
+
+# The one step upwards, taken when it is called: Lightning gives each module a class method that loads it.
+UPWARDS = {("alexnet_lit.lit", "alexnet_lit.saved")}
+GRAPH = {
+    name: {found for found in imports(file) if found in MODULES and (name, found) not in UPWARDS}
+    for name, file in MODULES.items()
+}
+
+
+def floors() -> list[list[str]]:
+    """Files and folders of the package from the ground up: each imports only from floors below its own."""
+    rooms: dict[str, set[str]] = {}
+    for name, found in GRAPH.items():
+        rooms.setdefault(room(name), set()).update({room(each) for each in found} - {room(name)})
+    sorter = graphlib.TopologicalSorter(rooms)
+    sorter.prepare()  # raises CycleError, which shows the circle
+    height: dict[str, int] = {}
+    while sorter.is_active():
+        for here in sorter.get_ready():
+            height[here] = max((height[below] + 1 for below in rooms[here]), default=0)
+            sorter.done(here)
+    return [sorted(here for here in height if height[here] == floor) for floor in range(max(height.values()) + 1)]
+
+
+def test_files_import_in_one_direction() -> None:
+    graphlib.TopologicalSorter(GRAPH).prepare()  # raises CycleError, which shows the circle
+
+
+def test_floors() -> None:
+    assert len(floors()) <= 13, floors()
+
+
+def test_nothing_but_the_commands_imports_the_tools() -> None:
+    assert {room(name) for name, found in GRAPH.items() if any(room(each) == "tools" for each in found)} <= {
+        "tools",
+        "__main__",
+    }
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
+def test_text_is_utf_8_whatever_the_locale(file: Path) -> None:
+    """Text that is written and read, and the words of other programs: none of it hangs on where a person lives."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        owner = getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
+        given = {keyword.arg for keyword in node.keywords}
+        texts = [each.value for argument in node.args for each in ast.walk(argument) if isinstance(each, ast.Constant)]
+        is_text = name in ("read_text", "write_text", "FileHandler") or (
+            name in ("open", "fdopen")
+            and owner not in ("Image", "webbrowser")
+            and not any("b" in str(t) for t in texts)
+        )
+        where = f"{file}:{node.lineno}"
+        assert "encoding" in given or not is_text or (owner, name) == ("os", "open"), where
+        assert not given & {"text", "universal_newlines"}, where
+
+
+CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF.glob("*/**/*.yaml"))
+
+
+@pytest.mark.parametrize("choice", CHOICES)
+def test_every_choice_composes_and_builds(
+    choice: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    from alexnet_lit.prepare import prepare
+    from tests.pictures import fill
+
+    if choice in ("hydra/sweeper=search", "sweep=optuna"):
+        pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
+    data = [] if choice.startswith("data=") else ["data=sample"]
+    if choice == "data=image_folder":
+        data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
+    # On a CPU, as two devices are everywhere there.
+    config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
+    parts = prepare(config, tmp_path)
+    group = re.split("[/=]", choice)[0]
+    assert group in ("experiment", "idea", "sweep", "hydra") or group in config
+    assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
+    assert not list(tmp_path.iterdir()), "building writes nothing"
+
+
+def test_every_group_has_a_choice() -> None:
+    groups = {re.split("[/=]", choice)[0] for choice in CHOICES}
+    assert groups == {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+
+
+QUICK = {
+    "import alexnet_lit": ["-c", "import alexnet_lit"],
+    "--help": ["train.py", "--help"],
+    "predict --help": ["-m", "alexnet_lit", "predict", "--help"],
+    "--cfg job": ["train.py", "--cfg", "job"],
+    "summary --help": ["-m", "alexnet_lit", "summary", "--help"],
+    "a mistake": ["train.py", "model.lnr=true", "--cfg", "job"],
+}
+
+
+def _python(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=REPOSITORY, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+@pytest.mark.parametrize("arguments", QUICK.values(), ids=QUICK)
+def test_an_answer_needs_no_torch(arguments: list[str]) -> None:
+    done = _python("-X", "importtime", *arguments)
+    times = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
+    imported = {line.split("|")[-1].strip().split(".")[0] for line in times}
+    assert "site" in imported
+    assert imported & {"torch", "lightning", "matplotlib"} == set()
+
+
+@pytest.mark.parametrize("arguments", list(QUICK.values())[:4], ids=list(QUICK)[:4])
+def test_an_answer_comes_without_noise(arguments: list[str]) -> None:
+    done = _python(*arguments)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_each_group_and_its_choices() -> None:
+    lines = _python("train.py", "--help").stdout.splitlines()
+    for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra", "hydra/sweeper"}:
+        choices = sorted(choice.partition("=")[2] for choice in CHOICES if choice.startswith(f"{group}="))
+        assert f"{group}: {', '.join(choices)}" in lines
+
+
+def test_help_names_keys_that_there_are() -> None:
+    text = _python("train.py", "--help").stdout
+    lines = text.partition("== Keys")[2].partition("\n\n")[0].splitlines()[1:]
+    keys = []
+    for first, *others in (line.partition("  ")[0].split(", ") for line in lines):
+        group = first.rpartition(".")[0]
+        keys += [first, *(f"{group}{other}" if other.startswith(".") else other for other in others)]
+    assert len(keys) > 10
+    alexnet_lit.compose(*(f"{key}=1" for key in keys))  # which refuses what isn't there
+    assert len(text.splitlines()) <= 45, "a screen"
