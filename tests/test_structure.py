@@ -5,7 +5,9 @@ import graphlib
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -86,8 +88,49 @@ def test_files_import_in_one_direction() -> None:
     graphlib.TopologicalSorter(GRAPH).prepare()  # raises CycleError, which shows the circle
 
 
-def test_floors() -> None:
-    assert len(floors()) <= 13, floors()
+@dataclass(frozen=True)
+class Size:
+    """A size of the project beside the most that it may be."""
+
+    what: str
+    value: int
+    most: int
+
+
+def _lines(files: Iterable[Path]) -> int:
+    return sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+
+
+def imported_by_a_run(logs: Path) -> list[Path]:
+    """The package's modules that a run has imported by its end."""
+    code = (
+        "import sys; from alexnet_lit.app import main; status = main()\n"
+        "names = [name for name in sys.modules if name.partition('.')[0] == 'alexnet_lit']\n"
+        "print(*(sys.modules[name].__file__ for name in names), sep='\\n', file=sys.stderr); sys.exit(status)"
+    )
+    arguments = ("data=sample", "trainer.fast_dev_run=true", "trainer.accelerator=cpu", f"paths.logs={logs}")
+    done = _python("-c", code, *arguments)
+    assert done.returncode == 0, done.stderr
+    return [Path(line) for line in done.stderr.splitlines() if line.endswith(".py")]
+
+
+def sizes(logs: Path) -> list[Size]:
+    """What keeps the project small. `python -m tests.test_structure` prints it."""
+    package, run = [*PACKAGE.rglob("*.py")], imported_by_a_run(logs)
+    return [
+        Size("lines of Python in alexnet_lit/", _lines(package), 15_700),
+        Size("files in alexnet_lit/", len(package), 170),
+        Size("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 31),
+        Size("modules that a run imports", len(run), 120),
+        Size("their lines", _lines(run), 11_400),
+        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 14_700),
+        Size("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
+        Size("floors", len(floors()), 13),
+    ]
+
+
+def test_sizes(tmp_path: Path) -> None:
+    assert [size for size in sizes(tmp_path) if size.value > size.most] == []
 
 
 def test_nothing_but_the_commands_imports_the_tools() -> None:
@@ -194,3 +237,11 @@ def test_help_names_keys_that_there_are() -> None:
     assert len(keys) > 10
     alexnet_lit.compose(*(f"{key}=1" for key in keys))  # which refuses what isn't there
     assert len(text.splitlines()) <= 45, "a screen"
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory() as folder:
+        for size in sizes(Path(folder)):
+            print(f"{size.what:36} {size.value:7,}  at most {size.most:7,}")
+    for number, floor in enumerate(floors(), 1):
+        print(f"floor {number:2}  {', '.join(floor)}")
