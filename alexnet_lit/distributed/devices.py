@@ -1,4 +1,4 @@
-"""Which device a run trains on, how many there are, and how precisely they calculate."""
+"""The devices of a run: their kind and number, and the machines they are on."""
 
 import os
 
@@ -7,7 +7,7 @@ import torch
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, check_choice
 
-# CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
+# CPU processes that may run on fewer cores, so that several ranks can be tried on any machine.
 CPU_PROCESSES = 4
 
 
@@ -17,9 +17,9 @@ def cores() -> int:
 
 
 def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) -> tuple[int | str, int]:
-    """Devices of this machine, and machines, as whatever started the processes has them; `auto` and 1 stand for that.
+    """Devices of this machine and number of machines: the launcher's, if there is one.
 
-    Raises: UserError for other numbers, and for machines on which nothing has started a process.
+    Raises: UserError for numbers that contradict the launcher, and for several machines without one.
     """
     if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
@@ -45,9 +45,9 @@ def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) ->
 
 
 def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
-    """The kind of device ("cuda", "mps" or "cpu") and how many of them: what `auto` stands for.
+    """The kind of device ("cuda", "mps" or "cpu") and their number, with `auto` resolved.
 
-    Raises: UserError if the machine has no such device, or fewer than asked for.
+    Raises: UserError if the machine has no such device, or fewer of them.
     """
     kinds = {"auto": _best(), "gpu": _best(), "cuda": "cuda", "mps": "mps", "cpu": "cpu"}
     if accelerator not in kinds:
@@ -59,7 +59,7 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
         "cpu": max(cores(), CPU_PROCESSES),
     }
     if there["cuda"] == 1 and rank_environment().launcher == "srun":
-        there["cuda"] = rank_environment().local_ranks  # each of them may see its own alone
+        there["cuda"] = rank_environment().local_ranks  # each task may see its own GPU only
     if there[kind] == 0 or (accelerator == "gpu" and kind == "cpu"):
         raise UserError(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
     if isinstance(devices, str) and devices.isdigit():
@@ -77,7 +77,7 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
 
 
 def pick(name: str) -> str:
-    """The kind of device that `--device` names. Raises: UserError for a name or a device that there is not."""
+    """The kind of device that `--device` names. Raises: UserError for another name, or a device that is missing."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device=cuda: this machine has none: use --device cpu, or auto")
@@ -91,7 +91,7 @@ def _best() -> str:
 
 
 def describe(kind: str, count: int, nodes: int = 1) -> str:
-    """The devices in words, as `2 x NVIDIA H100` or `cpu, 2 cores`."""
+    """The devices as text: `2 x NVIDIA H100`, or `cpu, 2 cores`."""
     machines = f" on {nodes} machines" if nodes > 1 else ""
     if kind == "cuda":
         return f"{count} x {torch.cuda.get_device_name()}{machines}" if count > 1 else torch.cuda.get_device_name()

@@ -32,7 +32,7 @@ def test_torchrun() -> None:
     assert (place.rank, place.ranks, place.local_rank, place.local_ranks, place.nodes) == (5, 8, 1, 4, 2)
     assert (place.launcher, place.address, place.port, place.is_leader) == ("torchrun", "node1", 29500, False)
     assert RankEnvironment.of({**TORCHRUN, "RANK": "0"}).is_leader
-    assert not RankEnvironment.of({**TORCHRUN, "RANK": "0", "ALEXNET_LIT_LED": "1"}).is_leader, (
+    assert not RankEnvironment.of({**TORCHRUN, "RANK": "0", "ALEXNET_LIT_CHILD": "1"}).is_leader, (
         "this package's own launch"
     )
 

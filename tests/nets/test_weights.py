@@ -15,8 +15,9 @@ from torch import Tensor
 
 import alexnet_lit
 from alexnet_lit.errors import UserError
-from alexnet_lit.nets import AlexNet, copy_weights, weights
+from alexnet_lit.nets import AlexNet, weights
 from alexnet_lit.nets.alexnet import DESIGNS
+from alexnet_lit.nets.weights import copy_weights
 from tests.data.test_fashion_mnist import Mirror
 from tests.nets.test_alexnet import COURSE
 

@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weig
 @pytest.fixture(autouse=True)
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same tolerances on every CPU."""
-    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: False)
+    monkeypatch.setattr("alexnet_lit.optim.muon.bf16_units", lambda: "")
 
 
 def net() -> nn.Sequential:
@@ -70,7 +70,7 @@ def test_with_units_for_bfloat16_it_is_as_rough_as_published(
 ) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     exact = orthogonal(matrix)
-    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: True)
+    monkeypatch.setattr("alexnet_lit.optim.muon.bf16_units", lambda: "AMX")
     rough = orthogonal(matrix)
     assert rough.dtype == torch.float32
     assert 1e-3 < (rough - exact).norm() / exact.norm() < 3e-2

@@ -11,8 +11,7 @@ import torch
 from torch import nn
 
 import alexnet_lit
-from alexnet_lit.distributed.towers.exchange import Exchange, Group
-from alexnet_lit.distributed.towers.part import Part
+from alexnet_lit.distributed.towers.parts import Exchange, Group, Part
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from alexnet_lit.nets.alexnet import DESIGNS
