@@ -7,7 +7,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, validate_call
@@ -161,8 +161,9 @@ class ConvNet(nn.Module):
         # Comparing plain numbers adds nothing to a compiled or exported graph.
         if images.ndim != 4 or images.shape[1] != self._image_shape[0] or min(images.shape[2:]) < self._smallest:
             raise self._misfit(images)
-        cast = images.dtype in _CAST and torch.is_autocast_enabled(images.device.type)
-        if images.dtype != self._dtype and not cast:
+        if images.dtype != self._dtype and not (
+            images.dtype in _CAST and torch.is_autocast_enabled(images.device.type)
+        ):
             raise self._misfit(images)
         x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's AlexNet at 224 px
         if x.shape[1] != self._units:
@@ -188,50 +189,18 @@ class AlexNet(ConvNet):
     Parameters at 224 px: course 46,764,746 (1 channel, 10 classes); paper, in two groups, 60,965,224 and owt 61,100,840
     (3 channels, 1000 classes). Departure from the paper: the first linear layer follows the image size.
 
-    weights: trained weights for the design owt, "imagenet" or a file, see `load_weights`. Other arguments: see ConvNet.
+    weights: trained weights for the design owt, "imagenet" or a file, see `load_weights`. switches: see ConvNet.
     Raises: as ConvNet, and ValueError if weights can't be read or don't fit.
     """
 
     @validate_call(config=ConfigDict(strict=True))
     def __init__(
-        self,
-        *,
-        design: Literal["course", "paper", "half", "owt"],
-        in_channels: Count,
-        num_classes: Classes,
-        image_size: Count,
-        activation: Activation,
-        lrn: bool,
-        lrn_size: Count,
-        lrn_alpha: NotNegative,
-        lrn_beta: NotNegative,
-        lrn_k: Positive,
-        lrn_reduction: Literal["mean", "sum"],
-        overlapping_pool: bool,
-        dropout: Probability,
-        init: Init,
-        weights: str | None,
-        compile: Compile,
+        self, *, design: Literal["course", "paper", "half", "owt"], weights: str | None, **switches: Any
     ) -> None:
         if weights is not None and design != "owt":
             raise ValueError(f"weights={weights}: there are none for design={design}: use model=alexnet_owt")
         self.design = DESIGNS[design]
-        super().__init__(
-            in_channels=in_channels,
-            num_classes=num_classes,
-            image_size=image_size,
-            activation=activation,
-            lrn=lrn,
-            lrn_size=lrn_size,
-            lrn_alpha=lrn_alpha,
-            lrn_beta=lrn_beta,
-            lrn_k=lrn_k,
-            lrn_reduction=lrn_reduction,
-            overlapping_pool=overlapping_pool,
-            dropout=dropout,
-            init=init,
-            compile=compile,
-        )
+        super().__init__(**switches)
         if weights is not None:
             load_weights(self, weights)
 
