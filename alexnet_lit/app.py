@@ -48,7 +48,7 @@ def _rank(place: RankEnvironment) -> int:
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what it warns of at the end of another rank, that one tells
     status = 1
     try:
-        from alexnet_lit.distributed.rank_group import join
+        from alexnet_lit.distributed.launch import join
         from alexnet_lit.run import run_as_rank
 
         rank_group = join()

@@ -48,7 +48,7 @@ def of_sweep(config: DictConfig, folder: Path) -> Result:
     """
     if rank_environment().ranks == 1:
         return _of_sweep(config, folder)
-    from alexnet_lit.distributed.rank_group import join
+    from alexnet_lit.distributed.launch import join
     from alexnet_lit.run import run_as_rank
 
     rank_group = join()

@@ -22,7 +22,7 @@ from alexnet_lit.continued import Restored, check_continues, keep_precision, kee
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.devices import describe
 from alexnet_lit.distributed.environment import rank_environment
-from alexnet_lit.distributed.towers.split import check_split, shares
+from alexnet_lit.distributed.strategy import check_strategy, replicas
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build, check_measured, check_root, infer_model_dims, instantiate
 from alexnet_lit.length import check_limits
@@ -77,12 +77,12 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     module, data = build(config)
     optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
     check_clipping(config, optimizer)
-    _check_pairs(data, shares(config.trainer.strategy, ranks), ranks)
+    _check_pairs(data, replicas(config.trainer.strategy, ranks), ranks)
     chosen = _callbacks(config, data)
-    check_split(
-        module.net,
+    check_strategy(
         config.trainer.strategy,
         ranks=ranks,
+        net=module.net,
         precision=config.trainer.precision,
         optimizer=optimizer,
         callbacks=chosen,

@@ -15,9 +15,7 @@ from alexnet_lit.callbacks.hparams import log_hparams
 from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import plain
 from alexnet_lit.console import close_log, log, open_log
-from alexnet_lit.distributed.launcher import launch
-from alexnet_lit.distributed.rank_group import join
-from alexnet_lit.distributed.store import Failure
+from alexnet_lit.distributed.launch import Failure, join, launch
 from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, reason_of
 from alexnet_lit.factory import infer_model_dims, read_checkpoint
 from alexnet_lit.prepare import RunObjects, message_to_ranks, prepare, prepare_data
@@ -97,7 +95,7 @@ def _telling(folder: Path) -> Iterator[None]:
                 if failure.rank == 0:
                     _write_aborted_result(folder, rank_group.place.ranks, failure)
             if failure.rank != rank_group.place.rank:
-                sys.exit(rank_group.status())
+                sys.exit(failure.status)
             error.add_note(f"(on rank {failure.rank} of {rank_group.place.ranks})")
         if not first:
             open_log(folder / "train.log", speak=False)

@@ -21,8 +21,7 @@ from alexnet_lit.config import known, plain
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.devices import devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment
-from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments
-from alexnet_lit.distributed.towers.split import shares
+from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments, replicas
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build_net, check_arguments, infer_model_dims, instantiate, without_weights
 from alexnet_lit.length import epoch_batches, limited_batches
@@ -178,7 +177,7 @@ def _devices(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
     kind, trainer.devices = resolve_devices(trainer.accelerator, devices)
     trainer.accelerator = kind
     ranks = place.ranks if place.launcher else trainer.devices
-    parts = shares(trainer.strategy, ranks)
+    parts = replicas(trainer.strategy, ranks)
     if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
         over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         raise UserError(

@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, open_dict
 
 from alexnet_lit.callbacks.speed import wait_for_device
-from alexnet_lit.distributed.launcher import launch
+from alexnet_lit.distributed.launch import launch
 from alexnet_lit.errors import UserError, exits_raised
 from alexnet_lit.prepare import RunObjects, message_to_ranks
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from alexnet_lit import compose
-from alexnet_lit.distributed.towers.split import check_split
+from alexnet_lit.distributed.strategy import check_strategy
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build
 from alexnet_lit.prepare import prepare
@@ -23,7 +23,7 @@ TYPED = [
     (["model.lnr=true"], "model.lnr: there is no such key: did you mean model.lrn"),
     (["lr=0.1"], "lr: there is no such key: did you mean optimizer.lr"),
     (["modle.lrn=true"], "modle.lrn: there is no such key: did you mean model.lrn"),
-    (["+model.width=2"], "model.width: there is no such key: did you mean"),
+    (["+model.width=2"], "model.width: there is no such key"),
     (["+seeds=1"], "seeds: there is no such key: did you mean seed"),
     (["+trainer.epochs=1"], "trainer.epochs: there is no such key"),
     (["+optimizer.lrate=1"], "optimizer.lrate: there is no such key"),
@@ -168,7 +168,10 @@ TYPED = [
     (["model.lrn_beta=-0.75"], "model.lrn_beta=-0.75: should be greater than or equal to 0"),
     (["model.lrn_k=0"], "model.lrn_k=0: should be greater than 0"),
     (["model.lrn_k=inf"], "model.lrn_k=inf: should be a finite number"),
-    (["model=lenet", "data.image_size=28", "model.init=caffe"], "model.init=caffe: should be 'xavier' or 'kaiming'"),
+    (
+        ["model=lenet", "data.image_size=28", "model.init=caffe"],
+        "model: init=caffe: is for five convolutions and three linear layers: use xavier or kaiming",
+    ),
     (["model.num_classes=5"], "model.num_classes=5: the data has 10 classes"),
     (["model.in_channels=3"], "model.in_channels=3: the data has 1 channel"),
     (
@@ -390,7 +393,7 @@ def test_towers_leave_out_no_steps_of_their_own() -> None:
     line = "trainer.strategy=towers: with trainer.precision=16-mixed each part would leave out steps of its own"
     net, one = nn.Linear(1, 1), nn.Parameter(torch.zeros(1))
     with pytest.raises(UserError, match=line):
-        check_split(net, "towers", ranks=2, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[])
+        check_strategy("towers", ranks=2, net=net, precision="16-mixed", optimizer=torch.optim.SGD([one]), callbacks=[])
 
 
 @pytest.mark.parametrize(("typed", "refused"), [("optimizer=adamw", True), ("optimizer=muon", False)])

@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.distributed.launcher import Ended
-from alexnet_lit.distributed.store import Failure
+from alexnet_lit.distributed.launch import Ended, Failure
 from alexnet_lit.lit import Classifier
 from alexnet_lit.resume import finished
 from alexnet_lit.sweep.jobs import read_job

@@ -30,8 +30,6 @@ class MovingAverage(Callback):
     waits for the device each step to ask whether it is the first.
     """
 
-    whole_net = True  # a device that holds a part of the net has nothing that a checkpoint could take
-
     @validate_call(config=ConfigDict(strict=True))
     def __init__(
         self,

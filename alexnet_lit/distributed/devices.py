@@ -1,4 +1,4 @@
-"""Which device a run trains on, how many there are, and how precisely they calculate."""
+"""The devices of a run: their kind and number, and the machines they are on."""
 
 import os
 
@@ -7,7 +7,7 @@ import torch
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, check_choice
 
-# CPU processes that are let run where there are fewer cores, so that several ranks can be tried on any machine.
+# CPU processes that may run on fewer cores, so that several ranks can be tried on any machine.
 CPU_PROCESSES = 4
 
 
@@ -17,67 +17,59 @@ def cores() -> int:
 
 
 def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) -> tuple[int | str, int]:
-    """Devices of this machine, and machines, as whatever started the processes has them; `auto` and 1 stand for that.
+    """Devices of this machine and number of machines: the launcher's, if there is one.
 
-    Raises: UserError for other numbers, and for machines on which nothing has started a process.
+    Raises: UserError for numbers that contradict the launcher, and for several machines without one.
     """
     if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
-    if not place.launcher and nodes > 1:
+    started, here, there = place.launcher, place.local_ranks, place.nodes
+    if not started and nodes > 1:
         raise UserError(
             f"trainer.num_nodes={nodes}: a process can't start others on another machine: type on each of them "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
             "train.py ..., where HOST is one of them, or start with srun"
         )
-    if not place.launcher:
+    if not started:
         return devices, nodes
-    if str(devices) not in ("1", "-1", "auto", str(place.local_ranks)):
-        raise UserError(
-            f"trainer.devices={devices}: {place.launcher} started {place.local_ranks} on this machine: "
-            f"use trainer.devices={place.local_ranks}, or auto"
-        )
-    if nodes not in (1, place.nodes):
-        raise UserError(
-            f"trainer.num_nodes={nodes}: {place.launcher} started processes on {place.nodes}: "
-            f"use trainer.num_nodes={place.nodes}"
-        )
-    return place.local_ranks, place.nodes
+    if str(devices) not in ("1", "-1", "auto", str(here)):
+        instead = f"use trainer.devices={here}, or auto"
+        raise UserError(f"trainer.devices={devices}: {started} started {here} on this machine: {instead}")
+    if nodes not in (1, there):
+        instead = f"use trainer.num_nodes={there}"
+        raise UserError(f"trainer.num_nodes={nodes}: {started} started processes on {there}: {instead}")
+    return here, there
 
 
 def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
-    """The kind of device ("cuda", "mps" or "cpu") and how many of them: what `auto` stands for.
+    """The kind of device ("cuda", "mps" or "cpu") and their number, with `auto` resolved.
 
-    Raises: UserError if the machine has no such device, or fewer than asked for.
+    Raises: UserError if the machine has no such device, or fewer of them.
     """
     kinds = {"auto": _best(), "gpu": _best(), "cuda": "cuda", "mps": "mps", "cpu": "cpu"}
     if accelerator not in kinds:
         raise UserError(f"trainer.accelerator={accelerator}: use one of {', '.join(kinds)}")
-    kind = kinds[accelerator]
-    there = {
-        "cuda": torch.cuda.device_count(),
-        "mps": int(torch.backends.mps.is_available()),
-        "cpu": max(cores(), CPU_PROCESSES),
-    }
-    if there["cuda"] == 1 and rank_environment().launcher == "srun":
-        there["cuda"] = rank_environment().local_ranks  # each of them may see its own alone
-    if there[kind] == 0 or (accelerator == "gpu" and kind == "cpu"):
-        raise UserError(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
-    if isinstance(devices, str) and devices.isdigit():
-        devices = int(devices)
-    if devices == "auto" or devices == -1:
-        count = 1 if kind == "cpu" else there[kind]
-    elif isinstance(devices, int) and not isinstance(devices, bool) and devices > 0:
-        count = devices
+    kind, place = kinds[accelerator], rank_environment()
+    if kind == "cpu":
+        most = 0 if accelerator == "gpu" else max(cores(), CPU_PROCESSES)
     else:
+        most = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
+    if kind == "cuda" and most == 1 and place.launcher == "srun":
+        most = place.local_ranks  # each task may see its own GPU only
+    if most == 0:
+        raise UserError(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
+    if devices in ("auto", -1, "-1"):
+        return kind, 1 if kind == "cpu" else most
+    if isinstance(devices, bool) or not str(devices).isdigit() or int(devices) < 1:
         raise UserError(f"trainer.devices={devices}: use a number of devices from 1, or auto")
-    if count > there[kind]:
-        has = f"{cores()} CPU cores, for {there[kind]} processes" if kind == "cpu" else f"{there[kind]} {kind}"
-        raise UserError(f"trainer.devices={count}: this machine has {has} at most: use trainer.devices={there[kind]}")
-    return kind, count
+    if int(devices) > most:
+        has = f"{cores()} CPU cores, for {most} processes" if kind == "cpu" else f"{most} {kind}"
+        raise UserError(f"trainer.devices={devices}: this machine has {has} at most: use trainer.devices={most}")
+    return kind, int(devices)
 
 
 def pick(name: str) -> str:
-    """The kind of device that `--device` names. Raises: UserError for a name or a device that there is not."""
+    """The kind of device that `--device` names. Raises: UserError for another name, or a device that is missing."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device=cuda: this machine has none: use --device cpu, or auto")
@@ -91,7 +83,7 @@ def _best() -> str:
 
 
 def describe(kind: str, count: int, nodes: int = 1) -> str:
-    """The devices in words, as `2 x NVIDIA H100` or `cpu, 2 cores`."""
+    """The devices as text: `2 x NVIDIA H100`, or `cpu, 2 cores`."""
     machines = f" on {nodes} machines" if nodes > 1 else ""
     if kind == "cuda":
         return f"{count} x {torch.cuda.get_device_name()}{machines}" if count > 1 else torch.cuda.get_device_name()

@@ -1,4 +1,4 @@
-"""Local response normalisation, the layer that AlexNet is remembered for."""
+"""Local response normalisation (Krizhevsky et al. 2012, section 3.3)."""
 
 import functools
 from importlib import import_module
@@ -17,21 +17,17 @@ from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
 class LocalResponseNorm(nn.Module):
     """Divide each activation by a power of the squares of its neighbours in the channel dimension.
 
-    b[c] = a[c] / (k + alpha * R(a^2 over the `size` channels around c)) ^ beta, where R is the `reduction`.
+    b[c] = a[c] / (k + alpha * R(a^2 over the `size` channels around c)) ^ beta, where R is the `reduction`; the paper
+    has k=2, size=5, alpha=1e-4, beta=0.75. relu: of the positive part of the input, in the same pass over memory.
 
-    Trap: the formula printed in the paper sums the squares (`reduction="sum"`); the code that was released with it,
-    Caffe and torch divide the sum by `size` (`reduction="mean"`). At the same alpha the two differ by that factor.
-    The window is torch's: for an even `size` it reaches one channel further down than up, and channels beyond the
-    ends count as zero while the divisor stays `size`.
+    Trap: the paper's printed formula sums the squares (`reduction="sum"`); the code released with it, Caffe and torch
+    divide the sum by `size` (`reduction="mean"`). At the same alpha the two differ by that factor.
+    The window is torch's: an even `size` reaches one channel further down than up, and channels beyond the ends count
+    as zero while the divisor stays `size`.
 
     Half-precision inputs are squared in float32, as 256 squared is beyond float16; the result has the input's dtype
-    and memory format. The gradient is taken in closed form, in less than half the time of torch's layer, and without
-    atomic additions.
-
-    Source: Krizhevsky et al. 2012, section 3.3 (k=2, size=5, alpha=1e-4, beta=0.75).
-
-    relu: take the positive part of the input first, in the same pass over memory: the values and gradients of a ReLU
-    before this layer, without its time.
+    and memory format. The gradient is computed in closed form, in less than half the time of torch's layer, and
+    without atomic additions.
 
     Shape: (B, C, H, W) -> (B, C, H, W).
     """
@@ -58,23 +54,23 @@ class LocalResponseNorm(nn.Module):
         """Normalise across channels: (B, C, H, W) -> (B, C, H, W)."""
         alpha = self.alpha / self.size if self.reduction == "mean" else self.alpha
         if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
-            # Whoever compiles or exports fuses plain operations and derives them itself.
+            # Compilers and exporters fuse and differentiate plain operations themselves.
             return lrn_plain.forward(x, self.size, alpha, self.beta, self.k, self.relu)
         out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
         return out
 
     def extra_repr(self) -> str:
-        """What `print(net)` shows between the brackets."""
+        """The arguments, for `print(net)`."""
         relu = ", relu=True" if self.relu else ""
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, reduction={self.reduction}{relu}"
 
 
 class Normalise(torch.autograd.Function):
-    """The layer and its gradient in closed form, by `kernel`: a module that has both as functions.
+    """The layer and its gradient in closed form; `kernel` is a module with `forward` and `backward`.
 
-    b = a s^-beta with s = k + alpha W a^2, where W sums over the window. Hence, with g the gradient of b, the gradient
-    of a is  g s^-beta - 2 alpha beta a W'(g a s^(-beta - 1)),  where W' sums over the mirrored window. Between the two
-    passes only `a` is kept: to compute s again takes less time than to read it from memory.
+    b = a s^-beta with s = k + alpha W a^2, where W sums over the window. With g the gradient of b, that of a is
+    g s^-beta - 2 alpha beta a W'(g a s^(-beta - 1)), where W' sums over the mirrored window. Only `a` is kept between
+    the passes: computing s again is faster than reading it from memory.
     """
 
     @staticmethod
@@ -88,17 +84,17 @@ class Normalise(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        """Give the gradient of `x`, and none of the settings."""
+        """The gradient of `x`; kernel and settings have none."""
         (x,) = ctx.saved_tensors
         return ctx.kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None, None
 
 
 def implementation(x: Tensor) -> ModuleType:
-    """The fastest of the kernels that are at hand for `x`."""
-    compiled = _gpu() if x.device.type == "cuda" else lrn_cpu
+    """The fastest kernel for `x` on this machine: lrn_gpu (Triton), lrn_cpu (C) or lrn_plain."""
+    compiled = _triton_kernel() if x.device.type == "cuda" else lrn_cpu
     return compiled if compiled is not None and compiled.available(x) else lrn_plain
 
 
 @functools.cache
-def _gpu() -> ModuleType | None:
+def _triton_kernel() -> ModuleType | None:
     return import_module("alexnet_lit.nets.kernels.lrn_gpu") if find_spec("triton") is not None else None

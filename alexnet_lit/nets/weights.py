@@ -1,4 +1,4 @@
-"""Weights that others have trained, in place of those that a net draws."""
+"""Weights trained elsewhere, in place of those that a net draws."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,11 +12,10 @@ _FITS = "use a state dict of torchvision's alexnet"
 
 
 def load_weights(net: nn.Module, weights: str) -> None:
-    """Fill `net`, an AlexNet of the design owt, with the weights that `weights` names, in place.
+    """Load trained weights into `net`, an AlexNet of the design owt, in place.
 
-    "imagenet": torchvision's, trained on ImageNet; 244 MB that are downloaded once, into torch.hub's folder. Anything
-    else is a file with a state dict of torchvision's alexnet. See `copy_weights` for what they need not agree in.
-    Raises: ValueError if the weights can't be had or don't fit.
+    weights: "imagenet" for torchvision's (244 MB, downloaded once into torch.hub's folder), or a file with a state dict
+    of torchvision's alexnet. Raises: ValueError if they can't be read or don't fit.
     """
     try:
         copy_weights(net, _read(weights))
@@ -27,14 +26,14 @@ def load_weights(net: nn.Module, weights: str) -> None:
 def copy_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     """Copy a state dict of torchvision's alexnet into `net`, in place. Parameters are matched by order and shape.
 
-    The last layer keeps its own weights where the state dict has another number of classes. A net of one channel takes
-    the sum over the weights of three, as a grey picture has three equal colours.
-    Raises: ValueError that names what does not fit; `net` is as it was then.
+    The last layer keeps its own weights if the state dict has another number of classes. A net of one channel gets the
+    sum of the weights of three, as a grey picture has three equal colours.
+    Raises: ValueError that names what does not fit; `net` is then unchanged.
     """
     names, mine = zip(*net.named_parameters(), strict=True)
+    if len(state) != len(mine):
+        raise ValueError(f"{len(state)} tensors for the net's {len(mine)} parameters: {_FITS}")
     theirs = list(state.values())
-    if len(theirs) != len(mine):
-        raise ValueError(f"{len(theirs)} tensors for the net's {len(mine)} parameters: {_FITS}")
     shapes = [tuple(parameter.shape) for parameter in mine]
     classes = tuple(theirs[-1].shape[:1])
     shapes[-2:] = [(*classes, *shapes[-2][1:]), classes]
@@ -43,24 +42,23 @@ def copy_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
     for name, shape, (other, tensor) in zip(names, shapes, state.items(), strict=True):
         if tuple(tensor.shape) != shape:
             raise ValueError(f"{other} {tuple(tensor.shape)} does not fit the net's {name} {shape}: {_FITS}")
-    fresh = () if classes == mine[-1].shape else mine[-2:]
+    copied = len(mine) if classes == mine[-1].shape else len(mine) - 2
     with torch.no_grad():
-        for parameter, tensor in zip(mine[: len(mine) - len(fresh)], theirs, strict=False):
+        for parameter, tensor in zip(mine[:copied], theirs[:copied], strict=True):
             parameter.copy_(tensor if tensor.shape == parameter.shape else tensor.sum(1, keepdim=True))
 
 
 def _read(weights: str) -> dict[str, Tensor]:
-    """The state dict that is behind "imagenet" or in a file, on the CPU. Nothing in it is executed."""
     try:
         if weights == "imagenet":
             state = torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", check_hash=True, weights_only=True)
         else:
             state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error class of its own: network, OS, pickle, zip, runtime errors come out
-        failed, way_out = "can't be read", _FITS
+        failed, instead = "can't be read", _FITS
         if weights == "imagenet":
-            failed, way_out = "can't be fetched", f"download {IMAGENET} elsewhere and say model.weights=<file>"
-        raise ValueError(f"{failed} ({' '.join(str(error).split())[:200]}): {way_out}") from error
+            failed, instead = "can't be fetched", f"download {IMAGENET} elsewhere and say model.weights=<file>"
+        raise ValueError(f"{failed} ({' '.join(str(error).split())[:200]}): {instead}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"holds no state dict: {_FITS}")
     return state

@@ -1,4 +1,4 @@
-"""Muon: momentum that is made an orthogonal matrix before each step: no direction is learnt faster than another."""
+"""Muon: SGD with momentum whose steps are orthogonalised, so that no direction is learnt faster than another."""
 
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -8,7 +8,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from alexnet_lit.nets.kernels.native import has_bf16_units
+from alexnet_lit.nets.kernels.native import bf16_units
 
 _TURNS = 5  # of the iteration
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 takes 0..1 near 1 within so many turns
@@ -17,20 +17,18 @@ Share = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Muon(AdamW):
-    """Muon for the kernels of convolutions, AdamW for all else, at one learning rate.
+    """Muon for convolution kernels and AdamW for all other parameters, at one learning rate.
 
-    A kernel is taken as a matrix (out, height * width * in). Its step is the orthogonal matrix next to Nesterov's
-    momentum, times 0.2 * sqrt(the longer side), which is as large as a step of AdamW is (Liu et al. 2025).
-    momentum: of kernels; betas, eps: of the rest. linear: take hidden linear layers as kernels too; their matrices are
+    A kernel is taken as a matrix (out, height * width * in). Its step is the orthogonal matrix nearest to Nesterov's
+    momentum, times 0.2 * sqrt(the longer side), about the size of a step of AdamW (Liu et al. 2025).
+    momentum: of kernels; betas, eps: of the rest. linear: hidden linear layers count as kernels too; their matrices are
     so large that a step takes many times as long, on a GPU too.
 
-    torch's Muon takes matrices alone. The parameters are to come layer by layer: the last matrix, whose rows belong to
-    the classes, is AdamW's.
+    Parameters have to come in layer order: the last matrix, whose rows are the classes, is AdamW's. torch's Muon takes
+    two-dimensional parameters only.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     Raises: ValueError for a learning rate or betas out of range.
     """
-
-    whole_matrices = True  # a device that holds a part of each would not do
 
     @validate_call(config=ConfigDict(arbitrary_types_allowed=True))
     def __init__(
@@ -50,13 +48,13 @@ class Muon(AdamW):
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
         self.momentum = momentum
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
-        # A fused AdamW takes the factor of a gradient scaler out within its step, and skips the step where gradients
-        # overflowed. Kernels move outside of it: so the scaler is to do both before.
+        # A fused AdamW unscales gradients and skips overflows within its step. Kernels move outside of that step, so
+        # the gradient scaler has to do both before it.
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """Move all parameters. Returns what `closure`, if given, returns."""
+        """Update all parameters. Returns the loss of `closure`, if given."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -66,7 +64,7 @@ class Muon(AdamW):
         for kernel, gradient in zip(self.kernels, gradients, strict=True):
             if gradient is not None:
                 self._move(kernel, gradient, group["lr"], group["weight_decay"])
-            kernel.grad = None  # AdamW passes it over
+            kernel.grad = None  # so that AdamW skips it
         super().step()
         for kernel, gradient in zip(self.kernels, gradients, strict=True):
             kernel.grad = gradient
@@ -75,11 +73,11 @@ class Muon(AdamW):
     def _move(self, kernel: nn.Parameter, gradient: Tensor, lr: float, weight_decay: float) -> None:
         state = self.state[kernel]
         if not state:
-            state["step"] = torch.zeros(())  # AdamW asks all states for it
+            state["step"] = torch.zeros(())  # AdamW expects it in every state
             state["momentum"] = torch.zeros_like(kernel)
         momentum: Tensor = state["momentum"]
         momentum.lerp_(gradient, 1 - self.momentum)
-        # Channels last, as convolutions lie in memory: the order of columns is all the same to the iteration.
+        # Channels last, as kernels lie in memory; the order of columns makes no difference to the iteration.
         direction = gradient.lerp(momentum, self.momentum).movedim(1, -1)  # (out, in, h, w) -> (out, h, w, in)
         matrix = direction.flatten(1)
         kernel.mul_(1 - lr * weight_decay)
@@ -88,15 +86,15 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """The orthogonal matrix next to a matrix (M, N), roughly: singular values from 0.7 to 1.2 instead of 1.
+    """Nearly the orthogonal matrix nearest to a matrix (M, N): its singular values are 0.7 to 1.2 instead of 1.
 
-    By Newton and Schulz's iteration, of matrix products alone. In bfloat16, as published, where there are units for it:
-    singular values are that rough anyway. Elsewhere in float32, and from squares where these are much smaller.
+    By a Newton-Schulz iteration. In bfloat16, as published, on a GPU and on CPUs with AMX (by vector instructions alone
+    a product in bfloat16 takes 1.7 times as long as in float32); elsewhere in float32.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
     x = x / (x.norm() + 1e-7)  # no singular value above 1
-    if matrix.is_cuda or has_bf16_units():
+    if matrix.is_cuda or bf16_units() == "AMX":
         x = _iterate(x.bfloat16())
     else:
         x = x.to(torch.promote_types(x.dtype, torch.float32))
@@ -113,10 +111,10 @@ def _iterate(x: Tensor) -> Tensor:
 
 
 def _iterate_squares(x: Tensor) -> Tensor:
-    """The same on x x^T alone: each turn multiplies x by a polynomial of it, and these multiply among themselves.
+    """The same from x x^T: each turn multiplies x by a polynomial of that, and the polynomials are multiplied first.
 
-    Two products of the long side instead of ten: for AlexNet's kernels 0.4 of the time. Squares of small singular
-    values drown in bfloat16, and then grow without bound; in float32 what comes out is right to 2e-4.
+    Two products with the long side instead of ten: 0.4 of the time for AlexNet's kernels. Exact to 2e-4 in float32; in
+    bfloat16 the squares of small singular values are lost, and then grow without bound.
     """
     a, b, c = _COEFFICIENTS
     square, product = x @ x.mT, None

@@ -1,25 +1,28 @@
-"""Learning-rate schedules: how one comes from the config, and the one that torch's library lacks."""
+"""Learning-rate schedules and gradient clipping: what goes with an optimizer's step."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Literal
 
+from lightning import LightningModule
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from pydantic import ConfigDict, Field, validate_call
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_value_, clip_grads_with_norm_, get_total_norm
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 Fraction = Annotated[float, Field(ge=0, le=1)]
 
 
+@dataclass(frozen=True)
 class Schedule:
-    """A schedule before its optimizer is there: how it is made, when it steps, and the score that it looks at."""
+    """A schedule before its optimizer exists: its factory, how often it steps, and the score that it monitors."""
 
-    def __init__(
-        self, factory: Callable[[Optimizer], LRScheduler], *, interval: Literal["step", "epoch"], monitor: str | None
-    ) -> None:
-        self.factory = factory
-        self.interval = interval
-        self.monitor = monitor
+    factory: Callable[[Optimizer], LRScheduler]
+    interval: Literal["step", "epoch"]
+    monitor: str | None
 
 
 @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
@@ -31,11 +34,11 @@ def one_cycle(
     start: Fraction,
     end: Fraction,
 ) -> LambdaLR:
-    """Rise in a straight line to the optimizer's rate over the first `warmup` of the run, then fall in one to the end.
+    """Rise linearly to the optimizer's rate over the first `warmup` of the run, then fall linearly to its end.
 
-    start, end: fractions of the optimizer's rate before the first and in the last step. The rate is a function of the
-    step and the length of the run alone: it works for runs of one step, and a resumed run may be made longer.
-    torch's OneCycleLR divides by zero where warm-up is a single step, and refuses to go on past its end.
+    start, end: fractions of the optimizer's rate before the first and in the last step. The rate depends on the step
+    and the length of the run alone, so a resumed run may be made longer. torch's OneCycleLR divides by zero where
+    warm-up is a single step, and raises beyond its end.
     Source: Smith and Topin 2018, with straight lines as in their figure 1 and without cycling momentum.
     """
     return LambdaLR(optimizer, partial(_factor, total_steps=total_steps, warmup=warmup, start=start, end=end))
@@ -48,3 +51,29 @@ def _factor(step: int, *, total_steps: int, warmup: float, start: float, end: fl
         return start + (1 - start) * (step + 1) / rising
     falling = max(1, total_steps - rising - 1)
     return 1 + (end - 1) * min(1.0, (step - rising) / falling)
+
+
+def clip(module: LightningModule, optimizer: Optimizer, most: float | None, algorithm: str | None) -> Tensor | None:
+    """Clip gradients by their norm or by value. Returns the norm before, which waits for no device.
+
+    Clips for fused optimizers too, which Lightning refuses under any mixed precision. With a gradient scaler its factor
+    would still be in their gradients: that case is Lightning's, and returns None.
+    """
+    trainer = module.trainer
+    plugin = trainer.precision_plugin
+    if getattr(plugin, "scaler", None) and getattr(optimizer, "_step_supports_amp_scaling", False):
+        module.clip_gradients(optimizer, most, algorithm)
+        return None
+    parameters = [each for each in plugin.main_params(optimizer) if each.grad is not None]
+    # A strategy that shards parameters has the norm over all shards.
+    norm: Tensor = getattr(trainer.strategy, "total_norm", total_norm)(parameters)
+    if most and algorithm == GradClipAlgorithmType.VALUE:
+        clip_grad_value_(parameters, most)
+    elif most and not (norm.device.type == "cpu" and norm + 1e-6 <= most):
+        clip_grads_with_norm_(parameters, most, norm)  # on a GPU by a factor of 1 where they are short
+    return norm
+
+
+def total_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """The norm of all gradients together."""
+    return get_total_norm([each.grad for each in parameters if each.grad is not None])

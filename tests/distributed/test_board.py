@@ -9,7 +9,7 @@ import pytest
 from alexnet_lit.callbacks.board.allowance import Allowance
 from alexnet_lit.callbacks.board.drawing import Answers, Pictures
 from tests.callbacks.board.test_callback import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
-from tests.distributed.towers.test_split import shrink
+from tests.distributed.towers.test_strategy import shrink
 from tests.processes import LENET, Runs, rank_group
 
 pytestmark = pytest.mark.slow

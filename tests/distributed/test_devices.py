@@ -28,14 +28,10 @@ def test_refuses_what_is_no_number_of_devices(devices: int) -> None:
         resolve_devices("cpu", devices)
 
 
-def test_alone_a_run_has_what_was_asked_for() -> None:
-    assert devices_and_nodes(RankEnvironment(), 2, 1) == (2, 1)
-    assert devices_and_nodes(RankEnvironment(), "auto", 1) == ("auto", 1)
-
-
 @pytest.mark.parametrize("asked", [(1, 1), ("auto", 2), (-1, 2), (4, 2), ("4", 1)])
 def test_a_run_follows_what_started_it(asked: tuple[int | str, int]) -> None:
     assert devices_and_nodes(TWICE_FOUR, *asked) == (4, 2)
+    assert devices_and_nodes(RankEnvironment(), "auto", 1) == ("auto", 1), "without a launcher, what was asked for"
 
 
 @pytest.mark.parametrize(
@@ -64,17 +60,12 @@ def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(os, "isatty", lambda _: False)
 
     assert resolve_devices("gpu", 2) == ("cuda", 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "isatty", lambda _: True)
+        assert rank_environment().ranks == 1, "an interactive shell of srun is no rank"
     assert arguments(RankEnvironment.of({}), **own)["devices"] == [0]
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert arguments(RankEnvironment(rank=1, ranks=2, local_rank=1, local_ranks=2), **own)["devices"] == [1]
-
-
-def test_in_a_shell_of_srun_a_run_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    monkeypatch.setenv("SLURM_PROCID", "0")
-    for terminal, ranks in ((False, 2), (True, 1)):
-        monkeypatch.setattr(os, "isatty", lambda _, terminal=terminal: terminal)
-        assert rank_environment().ranks == ranks
 
 
 def test_devices_in_words() -> None:

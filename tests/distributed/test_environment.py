@@ -5,26 +5,21 @@ import pytest
 from alexnet_lit.distributed.environment import RankEnvironment
 
 
-def told(variables: str) -> dict[str, str]:
+def variables(text: str) -> dict[str, str]:
     """NAME=value NAME=value ..."""
-    return {name: value for name, _, value in (each.partition("=") for each in variables.split())}
+    return {name: value for name, _, value in (each.partition("=") for each in text.split())}
 
 
-TORCHRUN = told(
+TORCHRUN = variables(
     "RANK=5 WORLD_SIZE=8 LOCAL_RANK=1 LOCAL_WORLD_SIZE=4 GROUP_WORLD_SIZE=2 MASTER_ADDR=node1 MASTER_PORT=29500"
 )
 # As Slurm 22.05 sets it; a script of sbatch has no variable of a step.
-SRUN = told(
+SRUN = variables(
     "SLURM_JOB_ID=4711 SLURM_STEP_ID=2 SLURM_NTASKS=7 SLURM_STEP_NUM_TASKS=7 SLURM_STEP_NUM_NODES=3 "
     "SLURM_STEP_TASKS_PER_NODE=3(x2),1 SLURM_STEP_NODELIST=gpu[07-08,11] "
     "SLURM_PROCID=4 SLURM_LOCALID=1 SLURM_NODEID=1"
 )
-BATCH_SCRIPT = told("SLURM_JOB_ID=4711 SLURM_NTASKS=7 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0")
-
-
-def test_a_process_that_nobody_started_stands_alone() -> None:
-    place = RankEnvironment.of({})
-    assert (place.rank, place.ranks, place.launcher, place.is_leader) == (0, 1, "", True)
+BATCH_SCRIPT = variables("SLURM_JOB_ID=4711 SLURM_NTASKS=7 SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0")
 
 
 def test_torchrun() -> None:
@@ -32,7 +27,7 @@ def test_torchrun() -> None:
     assert (place.rank, place.ranks, place.local_rank, place.local_ranks, place.nodes) == (5, 8, 1, 4, 2)
     assert (place.launcher, place.address, place.port, place.is_leader) == ("torchrun", "node1", 29500, False)
     assert RankEnvironment.of({**TORCHRUN, "RANK": "0"}).is_leader
-    assert not RankEnvironment.of({**TORCHRUN, "RANK": "0", "ALEXNET_LIT_LED": "1"}).is_leader, (
+    assert not RankEnvironment.of({**TORCHRUN, "RANK": "0", "ALEXNET_LIT_CHILD": "1"}).is_leader, (
         "this package's own launch"
     )
 
@@ -67,7 +62,7 @@ def test_torchrun_within_a_job_of_slurm_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "variables", [BATCH_SCRIPT, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}], ids=["script of sbatch", "srun of one task"]
+    "env", [BATCH_SCRIPT, {**SRUN, "SLURM_STEP_NUM_TASKS": "1"}], ids=["script of sbatch", "srun of one task"]
 )
-def test_an_ordinary_run_within_a_job_of_slurm(variables: dict[str, str]) -> None:
-    assert RankEnvironment.of(variables) == RankEnvironment()
+def test_an_ordinary_run_within_a_job_of_slurm(env: dict[str, str]) -> None:
+    assert RankEnvironment.of(env) == RankEnvironment.of({}) == RankEnvironment()

@@ -1,6 +1,5 @@
 """Nets outside torch's eager mode: as ONNX, as exported programs, compiled, and under deterministic algorithms."""
 
-import math
 import os
 import shutil
 from collections import Counter
@@ -15,15 +14,13 @@ from torch import Tensor, nn
 
 import alexnet_lit
 from alexnet_lit.nets import LocalResponseNorm
-from tests.conftest import REPOSITORY, SMALL, Train
 from tests.nets.test_alexnet import real_images
 
-NETS = sorted(file.stem for file in (REPOSITORY / "conf" / "model").glob("*.yaml"))
+NETS = ["alexnet", "alexnet_2012", "alexnet_owt", "lenet"]
 SIZE = 67  # px: enough for every net
 needs_a_compiler = pytest.mark.skipif(
     shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler here, which inductor calls for CPUs"
 )
-FORMATS = [torch.contiguous_format, torch.channels_last]
 DYNAMIC = ({0: torch.export.Dim("batch")},)
 
 
@@ -63,9 +60,8 @@ def restore_determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "switches"),
     [
-        *(pytest.param(name, ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow) for name in NETS),
+        *(pytest.param(name, ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow) for name in NETS[:-1]),
         ("lenet", ["lrn=true", "lrn_reduction=sum"]),
-        ("lenet", ["lrn=false"]),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
@@ -133,10 +129,9 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
 
 
 @pytest.mark.parametrize(
-    ("switch", "told"),
-    [("false", []), ("true", [None]), ("reduce-overhead", ["reduce-overhead"]), ("max-autotune", ["max-autotune"])],
+    ("switch", "passed"), [("false", []), ("true", [None]), ("reduce-overhead", ["reduce-overhead"])]
 )
-def test_the_compiler_is_told_the_mode(switch: str, told: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_mode_is_torch_compiles(switch: str, passed: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
     modes: list[str | None] = []
 
     def compiler(forward: Callable[[Tensor], Tensor], *, mode: str | None) -> Callable[[Tensor], Tensor]:
@@ -145,12 +140,17 @@ def test_the_compiler_is_told_the_mode(switch: str, told: list[str | None], monk
 
     monkeypatch.setattr(torch, "compile", compiler)
     build("lenet", f"compile={switch}")
-    assert modes == told
+    assert modes == passed
 
 
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize("backend", ["aot_eager", pytest.param("inductor", marks=[pytest.mark.slow, needs_a_compiler])])
-@pytest.mark.parametrize("memory_format", FORMATS)
+@pytest.mark.parametrize(
+    ("backend", "memory_format"),
+    [
+        ("aot_eager", torch.contiguous_format),
+        pytest.param("inductor", torch.channels_last, marks=[pytest.mark.slow, needs_a_compiler]),
+    ],
+)
 def test_the_layer_is_compiled_as_one_graph(backend: str, memory_format: torch.memory_format) -> None:
     layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
     x = torch.randn(2, 24, 9, 9).contiguous(memory_format=memory_format)
@@ -163,8 +163,9 @@ def test_the_layer_is_compiled_as_one_graph(backend: str, memory_format: torch.m
 
 
 @pytest.mark.usefixtures("restore_determinism")
-@pytest.mark.parametrize("memory_format", FORMATS)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize(
+    ("dtype", "memory_format"), [(torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)]
+)
 def test_the_layer_is_the_same_under_deterministic_algorithms(
     dtype: torch.dtype, memory_format: torch.memory_format
 ) -> None:
@@ -175,14 +176,3 @@ def test_the_layer_is_the_same_under_deterministic_algorithms(
     torch.use_deterministic_algorithms(True)  # from here on, torch.empty returns NaN
 
     torch.testing.assert_close(results(layer, layer, x), before, rtol=0, atol=0)
-
-
-@pytest.mark.slow
-@pytest.mark.usefixtures("restore_determinism")
-def test_a_deterministic_run_with_normalisation_completes(train: Train) -> None:
-    limits = [f"trainer.limit_{split}_batches=2" for split in ("train", "val", "test")]
-    outcome = train(*SMALL, "model.lrn=true", "trainer.deterministic=true", "trainer.max_epochs=1", *limits)
-
-    assert torch.are_deterministic_algorithms_enabled()
-    assert (outcome.status, outcome.err, outcome.result["status"]) == (0, "", "completed")
-    assert all(math.isfinite(outcome.result[key]) for key in ("train/loss", "val/loss", "test/loss"))

@@ -20,7 +20,7 @@ SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weig
 @pytest.fixture(autouse=True)
 def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same tolerances on every CPU."""
-    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: False)
+    monkeypatch.setattr("alexnet_lit.optim.muon.bf16_units", lambda: "")
 
 
 def net() -> nn.Sequential:
@@ -41,7 +41,7 @@ def train(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer], steps:
             optimizer.step()
 
 
-@pytest.mark.parametrize("shape", [(8, 27), (27, 8), (96, 121), (384, 2304)])
+@pytest.mark.parametrize("shape", [(27, 8), (96, 121), (64, 800)])
 def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     left, _, right = torch.linalg.svd(matrix, full_matrices=False)
@@ -50,7 +50,7 @@ def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, 
     assert 0.6 < values.diag().min() < values.diag().max() < 1.25
 
 
-@pytest.mark.parametrize("shape", [(8, 10), (27, 8), (64, 800)])
+@pytest.mark.parametrize("shape", [(27, 8), (64, 800)])
 def test_without_full_rank_it_is_the_iteration_in_float64(shape: tuple[int, int]) -> None:
     """However small the singular values: from as large as can be to less than the smallest digit."""
     generator = torch.Generator().manual_seed(0)
@@ -70,15 +70,10 @@ def test_with_units_for_bfloat16_it_is_as_rough_as_published(
 ) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
     exact = orthogonal(matrix)
-    monkeypatch.setattr("alexnet_lit.optim.muon.has_bf16_units", lambda: True)
+    monkeypatch.setattr("alexnet_lit.optim.muon.bf16_units", lambda: "AMX")
     rough = orthogonal(matrix)
     assert rough.dtype == torch.float32
     assert 1e-3 < (rough - exact).norm() / exact.norm() < 3e-2
-
-
-def test_weights_in_bfloat16_do_not_make_it_diverge() -> None:
-    matrix = torch.ones(64, 800).bfloat16()  # of rank 1
-    assert orthogonal(matrix).float().norm().item() == pytest.approx(1, abs=0.4)
 
 
 @pytest.mark.parametrize("linear", [False, True])
@@ -131,7 +126,7 @@ def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
         assert torch.equal(mine, other)
 
 
-def test_gradients_and_the_closures_answer_are_still_there_after_a_step() -> None:
+def test_gradients_and_the_closures_loss_are_still_there_after_a_step() -> None:
     module = net()
     optimizer = Muon(module.parameters(), momentum=0.95, linear=False, **SETTINGS)
 
@@ -142,16 +137,6 @@ def test_gradients_and_the_closures_answer_are_still_there_after_a_step() -> Non
 
     assert optimizer.step(closure).item() > 0
     assert all(parameter.grad is not None for parameter in module.parameters())
-
-
-def test_of_alexnet_it_takes_the_convolutions() -> None:
-    module, _ = alexnet_lit.build(alexnet_lit.compose("data=sample", "data.image_size=67", "optimizer=muon"))
-    optimizer = module.optimizer(module.net.parameters())
-    assert isinstance(optimizer, Muon)
-    assert [tuple(kernel.shape) for kernel in optimizer.kernels] == [
-        tuple(weight.shape) for name, weight in module.net.named_parameters() if "conv" in name and weight.ndim == 4
-    ]
-    assert len(optimizer.kernels) == 5
 
 
 @pytest.mark.parametrize("fused", [True, False])

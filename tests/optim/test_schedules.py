@@ -31,8 +31,7 @@ def test_rises_to_the_rate_and_falls_to_the_end_in_straight_lines() -> None:
     assert steps == pytest.approx([steps[0]] * len(steps))
 
 
-@pytest.mark.parametrize("total_steps", [1, 2, 3, 9, 10, 11, 100])
-@pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 1.0])
+@pytest.mark.parametrize(("total_steps", "warmup"), [(1, 0.1), (2, 0.5), (3, 0.0), (10, 0.1), (11, 1.0)])
 def test_runs_of_any_length_stay_between_end_and_rate(total_steps: int, warmup: float) -> None:
     seen = rates(total_steps, steps=2 * total_steps, warmup=warmup)
     assert all(0.02 - 1e-9 <= rate <= 2 + 1e-9 for rate in seen)
@@ -47,11 +46,8 @@ def build(*overrides: str) -> Classifier:
 @pytest.mark.parametrize(
     ("overrides", "steps"),
     [
-        (["trainer.max_epochs=3"], 60),
-        (["trainer.max_epochs=3", "trainer.limit_train_batches=7"], 21),
         (["trainer.max_epochs=3", "trainer.limit_train_batches=0.5"], 30),
         (["trainer.max_epochs=3", "trainer.accumulate_grad_batches=3"], 21),
-        (["trainer.max_epochs=3", "trainer.max_steps=50"], 50),
         (["trainer.max_epochs=-1", "trainer.max_steps=500"], 500),
     ],
 )
@@ -67,9 +63,10 @@ def test_the_length_of_a_run_is_known_before_data_is_read(overrides: list[str], 
     assert seen[steps - 2] > seen[steps - 1] == seen[steps] == pytest.approx(0.02 * 1e-4)
 
 
-@pytest.mark.parametrize("name", ["constant", "plateau", "step", "one_cycle"])
-@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
-def test_every_schedule_goes_with_every_optimizer(name: str, optimizer: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "optimizer"), [("constant", "sgd"), ("plateau", "adamw"), ("step", "sgd"), ("one_cycle", "adamw")]
+)
+def test_every_schedule_lasts_as_long_as_the_run(name: str, optimizer: str) -> None:
     monitored = ["scheduler.monitor=train/loss"] if name == "plateau" else []
     module = build(
         f"scheduler={name}", f"optimizer={optimizer}", "optimizer.lr=0.5", "trainer.max_epochs=5", *monitored

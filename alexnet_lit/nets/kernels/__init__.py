@@ -1,1 +1,1 @@
-"""Compiled and strided operations, each beside a plain version."""
+"""Kernels in C and Triton, each beside a plain version, and a strided convolution for tensor cores."""

@@ -1,4 +1,4 @@
-"""Local response normalisation by lrn.c, compiled where a C compiler with OpenMP is at hand."""
+"""Local response normalisation in C: lrn.c, compiled where there is a C compiler with OpenMP."""
 
 import ctypes
 import functools
@@ -10,8 +10,8 @@ from torch import Tensor
 
 from alexnet_lit.nets.kernels.native import REALS, library, pointers, sizes
 
-# Numbers of a tile, for which there are three buffers. Channels last they fit into a first-level cache; channels first
-# into a second-level one, as rows have to be long, and of whole vectors, which leave nothing to be done one by one.
+# Numbers in a tile, of which there are three buffers. Channels last, they fit into a first-level cache; channels first,
+# into a second-level one, as rows have to be long and a multiple of a vector.
 _LAST, _FIRST, _VECTOR = 1 << 12, 1 << 14, 32
 
 logger = logging.getLogger("alexnet_lit")
@@ -24,7 +24,7 @@ def available(x: Tensor) -> bool:
 
 def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the dtype and memory format of `x`."""
-    x = _dense(x)
+    x = x if _channels_last(x) else x.contiguous()
     out = torch.empty_like(x)
     _call("forward", (x, out), size, alpha, beta, k, relu)
     return out
@@ -32,16 +32,12 @@ def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: boo
 
 def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
-    x = _dense(x)
+    x = x if _channels_last(x) else x.contiguous()
     out = torch.empty_like(x)
     if gradient.stride() != x.stride():  # not in a net whose layers keep the memory format
         gradient = torch.empty_like(x).copy_(gradient)
     _call("backward", (x, gradient, out), size, alpha, beta, k, relu)
     return out
-
-
-def _dense(x: Tensor) -> Tensor:
-    return x if _channels_last(x) else x.contiguous()
 
 
 def _channels_last(x: Tensor) -> bool:

@@ -1,8 +1,7 @@
-"""Local response normalisation on a GPU: one Triton kernel each way. Triton comes with torch where there are GPUs that
-it knows; this file is imported where a tensor lies on one.
+"""Local response normalisation in Triton: one kernel each way. Imported only for tensors on a GPU.
 
 A lane of the grid computes a run of neighbouring channels of one pixel. Their windows overlap, so it loads the run and
-what the windows reach beyond it once, keeps that in registers (a tuple: Triton unrolls its loops) and sums from there.
+the channels that its windows reach beyond it once, into registers (a tuple, as Triton unrolls its loops).
 """
 
 import functools
@@ -61,8 +60,8 @@ def _step(x: Tensor) -> int:
 
 @functools.cache
 def _works(device: torch.device) -> bool:
-    """Whether Triton compiles and runs here: it asks for a recent GPU, its driver and a C compiler."""
-    x = torch.ones(1, _RUN, 1, 1, device=device)  # whole runs ask most of Triton
+    """Whether Triton compiles and runs here: it needs a recent GPU, its driver and a C compiler."""
+    x = torch.ones(1, _RUN, 1, 1, device=device)
     try:
         backward(x, forward(x, 5, 1e-4, 0.75, 2.0, True), 5, 1e-4, 0.75, 2.0, True)
     except Exception as error:  # Triton, the compiler that it calls and the driver have no error class in common
@@ -111,7 +110,7 @@ def _derive(x, gradient, out, lanes, step, channels, alpha, k, beta: constexpr, 
 
 @triton.jit
 def _place(lanes, step, channels, run: constexpr, width: constexpr, wide: constexpr, block: constexpr):
-    """Of each lane the offset of its first number, that number's channel, and whether there is such a lane."""
+    """The offset of each lane's first number, its channel, and a mask of the lanes that exist."""
     program = tl.program_id(0).to(tl.int64) if wide else tl.program_id(0)
     lane = program * block + tl.arange(0, block)[:, None]
     runs = tl.cdiv(channels, run)
@@ -124,7 +123,7 @@ def _place(lanes, step, channels, run: constexpr, width: constexpr, wide: conste
 @triton.jit
 def _load(x, place, step, channels, below: constexpr, above: constexpr, relu: constexpr,
     run: constexpr, width: constexpr):  # fmt: skip
-    """The run and so many channels below and above it, each (N, 1) in float32; their positive part leaves NaN be."""
+    """The run and so many channels below and above it, each (N, 1) in float32; NaN stays NaN under relu."""
     at, channel, inside = place
     values = ()
     for n in tl.static_range(-below // width * width, run + above, width):

@@ -1,4 +1,4 @@
-"""Local response normalisation in torch's own operations: for every device and dtype, and for compilers to fuse."""
+"""Local response normalisation in torch's operations: for any device and dtype, and for compilers to fuse."""
 
 import torch
 import torch.nn.functional as F
@@ -33,7 +33,7 @@ def _scale(x: Tensor, size: int, alpha: float, k: float) -> Tensor:
 
 
 def _window_sum(x: Tensor, *, below: int, above: int) -> Tensor:
-    """Each channel plus so many below and above it; beyond the ends there is nothing to add."""
+    """Each channel plus so many below and above it; channels beyond the ends are zero."""
     channels = x.shape[1]
     padded = F.pad(x, [0, 0] * (x.ndim - 2) + [below, above])
     total = padded.narrow(1, 0, channels).clone()
@@ -43,7 +43,7 @@ def _window_sum(x: Tensor, *, below: int, above: int) -> Tensor:
 
 
 def _power(scale: Tensor, exponent: float) -> Tensor:
-    """Positive numbers to a power; the paper's -0.75 by two square roots, several times faster than `pow`."""
+    """Raise to a power; the paper's -0.75 by two square roots, several times faster than `pow`."""
     if exponent == -0.75:
         root = scale.rsqrt()
         return root * root.sqrt()

@@ -1,4 +1,4 @@
-"""A convolution that strides over its input: on a GPU the same sums in an order that its matrix units like."""
+"""A strided convolution that a GPU computes on blocks of pixels."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -7,10 +7,10 @@ from torch import Tensor, nn
 class StridedConv2d(nn.Conv2d):
     """nn.Conv2d whose windows are `stride` pixels apart, in one group and without dilation.
 
-    Matrix units take channels by the eight, and an image has one or three. So on a GPU each block of stride x stride
-    pixels becomes the channels of one pixel, and the windows are then next to each other: AlexNet's 11x11 with stride 4
-    over 1 channel is a 3x3 with stride 1 over 16 channels, as the twelfth row and column of a window weigh nothing. On
-    an H100 that takes a third off all kernels of a training step. A CPU is faster with the layer as it is.
+    Tensor cores take channels in multiples of eight, and an image has one or three. So on a GPU each block of
+    stride x stride pixels becomes the channels of one pixel: AlexNet's 11x11 with stride 4 over 1 channel is a 3x3 with
+    stride 1 over 16 channels, with zero weights in the twelfth row and column. On an H100 that takes a third off all
+    kernels of a training step. A CPU is faster with the layer as it is.
 
     Weights and their gradients are those of nn.Conv2d. Shape: (B, C, H, W) -> (B, out_channels, H', W').
     """
@@ -20,7 +20,7 @@ class StridedConv2d(nn.Conv2d):
         return self.by_blocks(x) if x.is_cuda else super().forward(x)
 
     def by_blocks(self, x: Tensor) -> Tensor:
-        """The same by blocks of pixels, on any device."""
+        """Convolve by blocks of pixels, on any device: the same sums in another order."""
         sides, paddings = [], []
         for size, kernel, stride, padding in zip(
             x.shape[-2:], self.kernel_size, self.stride, self.padding, strict=True

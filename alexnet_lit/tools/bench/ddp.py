@@ -15,7 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from alexnet_lit.config import compose
 from alexnet_lit.distributed.devices import cores
-from alexnet_lit.distributed.store import hold
+from alexnet_lit.distributed.launch import open_store
 from alexnet_lit.distributed.strategy import DDP, HOOKS
 from alexnet_lit.factory import build
 from alexnet_lit.tools.bench.timing import Report, conditions, ratios, spread, wait
@@ -59,7 +59,7 @@ class _Workers:
     """Processes that wait, without using a core, until they are told to take a step."""
 
     def __init__(self, ranks: int, batch: int, device: str) -> None:
-        self.store = hold()
+        self.store = open_store()
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])
         pipes = [context.Pipe() for _ in range(ranks)]

@@ -20,8 +20,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.strategy import DDP
-from alexnet_lit.distributed.towers.exchange import Group
-from alexnet_lit.distributed.towers.part import Part
+from alexnet_lit.distributed.towers.parts import Group, Part
 from alexnet_lit.tools.bench.step import our_step
 from alexnet_lit.tools.bench.timing import Report, alternate, conditions, ratios, spread
 

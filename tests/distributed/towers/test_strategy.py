@@ -11,15 +11,12 @@ import torch
 from torch import nn
 
 import alexnet_lit
-from alexnet_lit.distributed.towers.exchange import Exchange, Group
-from alexnet_lit.distributed.towers.part import Part
+from alexnet_lit.distributed.towers.parts import Exchange, Group, Part
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from alexnet_lit.nets.alexnet import DESIGNS
 from tests.conftest import Outcome, Train
-from tests.distributed.test_launcher import gone
 from tests.processes import Runs
-from tests.sweep.tiny import jobs_of, result_of, trouble
 from tests.test_run import equal, scalars, weights
 
 # At 65 px the last map is one pixel. The last batch of an epoch has 5 images, and so has that of validation.
@@ -131,38 +128,6 @@ def test_towers_of_which_one_was_killed_go_on_bit_for_bit(tmp_path: Path) -> Non
     assert equal(weights(killed.folder), weights(straight.folder))
     for tag in CURVES:
         assert scalars(killed.folder)[tag] == scalars(straight.folder)[tag], tag
-
-
-@pytest.mark.slow
-def test_towers_in_a_sweep_of_which_one_was_killed_and_then_the_sweep_go_on_bit_for_bit(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as all ranks of these tests have it
-    typed = [*LENET, "trainer=towers", "checkpoint.every_steps=1", "trainer.precision=32-true"]
-    straight, swept = Runs(tmp_path / "straight", ranks=2), Runs(tmp_path / "swept")
-    assert straight(*typed) == [0, 0], straight.text
-    tower, sweep_itself = tmp_path / "tower", tmp_path / "sweep"
-    for ahead in (tower, sweep_itself):
-        ahead.touch()
-    ask = [*typed, "-m", trouble("kill", tower, job=0, rank=1), trouble("orphan", sweep_itself, at=2)]
-
-    assert swept(*ask) == [1], swept.text
-    (sweep,) = (swept.logs / "sweeps").iterdir()
-    (job,) = jobs_of(sweep)
-    assert (result_of(job)["status"], result_of(job)["reason"]) == ("failed", "rank 1 was ended by SIGKILL")
-    assert swept("-m", f"resume_sweep={sweep}") == [-signal.SIGKILL], swept.text
-    assert gone(tmp_path, 20)
-    assert result_of(job)["reason"] == "the process that led it was killed"
-    resumed = train("-m", f"resume_sweep={sweep}", logs=swept.logs)
-
-    assert (resumed.status, resumed.err) == (0, "")
-    assert (result_of(job)["status"], result_of(job)["world_size"]) == ("completed", 2)
-    assert (job / "train.log").read_text().count("resume  ") == 2
-    assert not (sweep / "earlier").exists()
-    for name in ("last", "best"):
-        assert equal(weights(job, name), weights(straight.folder, name))
-    for tag in CURVES:
-        assert scalars(job)[tag] == scalars(straight.folder)[tag], tag
 
 
 @pytest.mark.gpu

@@ -1,0 +1,351 @@
+"""The ranks of a run: start them, coordinate them over a TCPStore, and end them together.
+
+Not torch's elastic agent: it kills ranks 30 s after a signal, however long they take to finish a step and save, and its
+ranks outlive it when it is killed. Not Lightning's launcher: it runs the parent's command line again in each rank, and
+under a Hydra sweep that line means the whole sweep. Here a rank receives the one run's config and folder through the
+store; its environment variables are torchrun's.
+"""
+
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, NoReturn, Self
+
+import torch
+import torch.distributed as dist
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined] # its types don't say so
+
+from alexnet_lit.distributed.devices import cores
+from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
+from alexnet_lit.errors import Exited, UserError, reason_of
+from alexnet_lit.terminal import hangup
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # and SIGHUP: handed on to the ranks
+# Seconds.
+_START = 300  # until all ranks should have started
+_POLL = 1.0  # between a rank's looks at whether another has failed
+_NEWS = 3.0  # that a rank which lost its connection waits to learn why
+_GRACE = 4.0  # for a rank to end by itself once another has failed
+_LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
+_LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The rank that failed first, and why in one line.
+
+    mistake: a user's. killed: the rank was killed or lost. teller: the rank that reports it; None for the launcher.
+    """
+
+    rank: int
+    reason: str
+    mistake: bool = False
+    killed: bool = False
+    teller: int | None = None
+
+    @property
+    def status(self) -> int:
+        """The exit status of the ranks that end because of it."""
+        return 2 if self.mistake else 1
+
+    @classmethod
+    def of(cls, rank: int, error: BaseException) -> Self:
+        """The failure that an exception on a rank is."""
+        text, mistake = reason_of(error), isinstance(error, UserError)
+        prefix = "" if mistake else f"rank {rank} " if isinstance(error, Exited) else f"rank {rank}: "
+        return cls(rank, prefix + text, mistake=mistake, teller=rank)
+
+    @classmethod
+    def lost(cls, rank: int, teller: int) -> Self:
+        """A rank that is no longer there."""
+        return cls(rank, f"rank {rank} was lost: killed, or ended without a word", killed=True, teller=teller)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a launch ended. asked: to stop, by a signal."""
+
+    failure: Failure | None = None
+    asked: bool = False
+
+
+class RankGroup:
+    """Coordinates the ranks of a run over a TCPStore: broadcast the config, barrier, abort.
+
+    The store belongs to what started the ranks (torchrun, or `launch`), else to rank 0. A thread polls it for failures:
+    once a rank has failed, or the store is gone, this rank ends too, whatever it waits for.
+    """
+
+    def __init__(self, place: RankEnvironment) -> None:
+        self.place = place
+        # Called before this rank exits because another failed.
+        self.on_abort: Callable[[Failure], object] = lambda failure: None
+        store = _connect(place)
+        self._store = _namespace(store)
+        self._store.set(f"here/{place.rank}", "")
+        self._sent = place.is_child
+        self._over = threading.Event()
+        # A connection serves one thread at a time, and the main thread may wait on its own.
+        self._watcher = threading.Thread(target=self._watch, args=(_namespace(store.clone()),), daemon=True)
+        self._watcher.start()
+
+    def broadcast(self, job: dict[str, Any]) -> None:
+        """Send a job from rank 0 to all ranks, as JSON."""
+        self._sent = True
+        self._store.set("job", json.dumps(job))
+
+    def receive(self) -> dict[str, Any]:
+        """The job that rank 0 sends. Raises: SystemExit with rank 0's status if it has ended without one."""
+        self._wait(["job"])
+        job: dict[str, Any] = json.loads(self._store.get("job"))
+        if "status" in job:
+            self._end(job["status"])
+        return job
+
+    def barrier(self, mistake: UserError | None = None) -> None:
+        """Wait until every rank is ready for the job; `mistake` is why this one is not.
+
+        Raises: UserError on rank 0, SystemExit on the others, if any of them is not.
+        """
+        place, ranks = self.place, range(self.place.ranks)
+        where = f"on {socket.gethostname()}: " if place.nodes > 1 else ""
+        self._store.set(f"ready/{place.rank}", f"{where}{mistake}" if mistake else "")
+        if place.rank == 0:
+            try:
+                self._store.wait([f"here/{rank}" for rank in ranks], timedelta(seconds=_START))
+            except dist.DistStoreError as error:
+                missing = ", ".join(str(rank) for rank in ranks if not self._store.check([f"here/{rank}"]))
+                raise UserError(
+                    f"{place.endpoint}: rank {missing} of {len(ranks)} has not come: start all of them"
+                ) from error
+        keys = [f"ready/{rank}" for rank in ranks]
+        self._wait(keys)
+        mistakes = [text for key in keys if (text := self._store.get(key).decode())]
+        if mistakes and place.rank == 0:
+            raise UserError(mistakes[0])
+        if mistakes:
+            self._end(2)
+
+    def fail(self, error: BaseException) -> Failure:
+        """Make all ranks end. Returns what failed first, of which `error` may be a consequence. Can be called again."""
+        mine = Failure.of(self.place.rank, error)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to all ranks once one has ended
+        try:
+            if isinstance(error, dist.DistError) or "gloo" in str(error):
+                mine = self._find_lost_rank() or mine  # a lost connection is a consequence
+            first = _first_failure(self._store, mine) or mine
+        except dist.DistError:
+            first = self._store_owner_lost()
+            self.on_abort(first)
+        self._over.set()
+        return first
+
+    def leave(self, status: int) -> None:
+        """End this rank: the others wait until rank 0 has written everything; the store's owner goes last."""
+        failed = self._over.is_set()
+        if not failed and dist.is_initialized():
+            dist.destroy_process_group()
+        try:
+            if self.place.rank > 0:
+                if not failed:
+                    self._store.wait(["over"], timedelta(seconds=60))
+                self._store.set(f"left/{self.place.rank}", "")
+            else:
+                self._store.set("left/0", "")
+                if not self._sent:
+                    self.broadcast({"status": status})
+                self._store.set("over", "")
+                others = [f"left/{rank}" for rank in range(1, self.place.ranks)]
+                self._store.wait(others, timedelta(seconds=0 if _launcher_holds_store() else _GRACE + 2 * _POLL))
+        except dist.DistError:
+            pass  # the other ranks, or the store's owner, have gone already
+        self._over.set()
+        self._watcher.join()
+
+    def _end(self, status: int) -> NoReturn:
+        self._over.set()
+        sys.exit(status)
+
+    def _wait(self, keys: list[str]) -> None:
+        try:
+            self._store.wait(keys, _LONG)
+        except dist.DistError:
+            self._end(1)
+
+    def _store_owner_lost(self) -> Failure:
+        if _launcher_holds_store():
+            return Failure(0, "the process that led it was killed", killed=True)
+        return Failure.lost(0, self.place.rank)
+
+    def _find_lost_rank(self) -> Failure | None:
+        """The failure that another rank or the launcher reports within `_NEWS`; else a rank that no longer polls."""
+        before, deadline = self._polls(), time.monotonic() + _NEWS
+        while time.monotonic() < deadline:
+            if failure := _first_failure(self._store):
+                return failure
+            time.sleep(0.1)
+        lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.place.rank]
+        return Failure.lost(lost[0], self.place.rank) if lost else None
+
+    def _polls(self) -> list[int]:
+        return [self._store.add(f"polls/{rank}", 0) for rank in range(self.place.ranks)]
+
+    def _watch(self, store: Store) -> None:
+        failure, grace = None, _GRACE
+        while not failure and not self._over.wait(_POLL):
+            try:
+                store.add(f"polls/{self.place.rank}", 1)
+                failure = _first_failure(store)
+            except dist.DistError:
+                failure, grace = self._store_owner_lost(), 0.0
+        if failure and not self._over.wait(grace):
+            # The main thread waits for a rank that will never answer.
+            try:
+                self.on_abort(failure)
+            finally:
+                os._exit(failure.status)
+
+
+@functools.cache
+def join() -> RankGroup | None:
+    """This process's rank group; None for a process without other ranks. Raises: UserError if they can't be found."""
+    place = rank_environment()
+    if place.ranks == 1:
+        return None
+    if "OMP_NUM_THREADS" not in os.environ:
+        threads = os.environ.get("SLURM_CPUS_PER_TASK") if place.launcher == "srun" else None
+        torch.set_num_threads(int(threads or max(1, cores() // place.local_ranks)))
+    return RankGroup(place)
+
+
+def open_store() -> TCPStore:
+    """A store for ranks that this process starts. It goes with this process."""
+    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
+
+
+def _connect(place: RankEnvironment) -> TCPStore:
+    """The store of this run, which rank 0 opens unless the launcher has. Raises: UserError."""
+
+    def store(is_master: bool) -> TCPStore:
+        # Multi-tenant: torch.distributed opens a store at the same endpoint when training starts.
+        return TCPStore(
+            place.address,
+            place.port,
+            is_master=is_master,
+            wait_for_workers=False,
+            multi_tenant=is_master,
+            timeout=_LONG,
+        )
+
+    if place.rank == 0 and not _launcher_holds_store():
+        try:
+            return store(is_master=True)
+        except dist.DistError as error:
+            reason = "is in use" if "EADDRINUSE" in str(error) else f"can't be opened ({error})"
+            raise UserError(f"{place.endpoint}: {reason}: set MASTER_PORT to another one for all processes") from error
+    deadline = time.monotonic() + _START
+    while True:
+        try:
+            socket.create_connection((place.address, place.port), timeout=10).close()  # TCPStore would log a failure
+            return store(is_master=False)
+        except (OSError, dist.DistError) as error:
+            if time.monotonic() > deadline:
+                raise UserError(
+                    f"{place.endpoint}: rank {place.rank} finds rank 0 not there ({error}): "
+                    "start all of them, where they can reach each other"
+                ) from error
+            time.sleep(0.2)
+
+
+def _launcher_holds_store() -> bool:
+    return os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _namespace(store: Store) -> Store:
+    """This package's keys in the store, which restarts by torchrun share with the attempts before."""
+    return PrefixStore(f"alexnet_lit/{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+
+
+def _first_failure(store: Store, failure: Failure | None = None) -> Failure | None:
+    """The failure in the store; `failure` becomes it if there is none yet. Raises: DistError if the store is gone."""
+    if failure is not None:
+        store.compare_set("failed", "", json.dumps(asdict(failure)))
+    return Failure(**json.loads(store.get("failed"))) if store.check(["failed"]) else None
+
+
+def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
+    """Run `job` in `ranks` processes and wait for all of them. `name` is what `ps` shows beside them.
+
+    A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM,
+    SIGHUP, SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
+    """
+    tcp = open_store()
+    store = _namespace(tcp)
+    store.set("job", json.dumps(job))
+    command = [sys.executable, "-m", "alexnet_lit.app", name]
+    with _received_signals() as received:
+        processes = [
+            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=0) for rank in range(ranks)
+        ]
+        try:
+            _supervise(processes, received, store)
+        finally:
+            for process in processes:
+                process.kill()
+                process.wait()
+    return Ended(_first_failure(store), bool(received))
+
+
+def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], store: Store) -> None:
+    """Hand each signal on once, until all ranks have ended or have had their time to."""
+    handed_on, deadline, running = 0, float("inf"), True
+    while running and time.monotonic() < deadline:
+        for number in received[handed_on:]:
+            handed_on += 1
+            for rank, process in enumerate(processes):  # one that is still starting has nothing to save
+                process.send_signal(number if store.check([f"here/{rank}"]) else signal.SIGTERM)
+        statuses = [process.poll() for process in processes]
+        running = None in statuses
+        for rank, status in enumerate(statuses):
+            if status is not None and not store.check([f"left/{rank}"]):  # ended without reporting why
+                how = f"was ended by {signal.Signals(-status).name}" if status < 0 else f"exited with status {status}"
+                _first_failure(store, Failure(rank, f"rank {rank} {how}", killed=status < 0))
+        if any(statuses) or sum(number in (signal.SIGINT, signal.SIGTERM) for number in received) > 1:
+            deadline = min(deadline, time.monotonic() + _LAUNCHER_GRACE)
+        time.sleep(0.1 if running else 0)
+
+
+def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+    """A rank's environment variables: torchrun's, its share of the cores, and a path to this package."""
+    package = str(Path(__file__).resolve().parents[2])
+    numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
+    place = {key: str(value) for key, value in numbers.items()}
+    place |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
+    threads = {"OMP_NUM_THREADS": str(max(1, cores() // ranks))}
+    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**threads, **os.environ, "PYTHONPATH": paths, **place}
+
+
+@contextmanager
+def _received_signals() -> Iterator[list[int]]:
+    """Collect signals in a list, in order, in place of their usual effect. Only the main thread can."""
+    received: list[int] = []
+    main = threading.current_thread() is threading.main_thread()
+    numbers = (*SIGNALS, *hangup()) if main else ()
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

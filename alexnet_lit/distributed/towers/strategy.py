@@ -1,0 +1,201 @@
+"""Lightning's strategy for a net that several devices hold together: the paper's two towers, and the hybrid of 2014."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.strategies import DDPStrategy
+from lightning.pytorch.trainer.states import TrainerFn
+from lightning.pytorch.utilities.model_helpers import is_overridden
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
+from torch.nn.utils import get_total_norm
+from torch.optim import Adafactor, Optimizer
+from torch.optim import Muon as TorchMuon
+from torchmetrics import Metric
+
+from alexnet_lit.distributed.towers.parts import Group, Part, Way, refusal
+from alexnet_lit.errors import UserError
+from alexnet_lit.optim import Muon
+
+TOWERS = 2
+_WHOLE_MATRICES = (Muon, TorchMuon, Adafactor)  # optimizers that do not treat each weight by itself
+
+
+class Split(DDPStrategy):
+    """Replace `module.net` by a `Part` of it on each device while the trainer is at work.
+
+    towers: each two devices hold a net together, and DistributedDataParallel averages the gradients of such pairs.
+    hybrid: all devices hold one net together.
+
+    The run equals that of one device: the same random numbers, gradients clipped by their norm over all parts, each
+    image counted once. Outside of fit and test `module.net` is the whole net, and a checkpoint has the weights and
+    optimizer state of one device. (After an exception the other parts can't be gathered, and the net stays on the meta
+    device, without weights.) The optimizer has to treat each weight by itself, as SGD and Adam do.
+
+    DTensors gather, sum norms and put weights together. Not Lightning's ModelParallelStrategy: it wants weights that
+    are DTensors, and torch splits no convolution by its channels.
+    """
+
+    def __init__(self, *, way: Way, **options: Any) -> None:
+        super().__init__(**options)
+        self.way = way
+        self._meshes: dict[str, DeviceMesh] = {}  # part: the other parts of this net; replica: this part of other nets
+        self._net: nn.Module | None = None  # the whole net, on the meta device
+        self._wholes: dict[Tensor, nn.Parameter] = {}  # its parameter for each one of the part
+        self._failed = False
+
+    @staticmethod
+    def replicas(way: str, ranks: int) -> int:
+        """The number of nets that so many ranks hold."""
+        return ranks // TOWERS or 1 if way == "towers" else 1
+
+    @staticmethod
+    def check(
+        way: Any,
+        *,
+        ranks: int,
+        net: nn.Module,
+        precision: str | int,
+        optimizer: Optimizer,
+        callbacks: Iterable[Callback],
+    ) -> None:
+        """Raises: UserError if ranks can't hold the net together, or not with such an optimizer or callback."""
+        if ranks == 1 or (way == "towers" and ranks % TOWERS):
+            needed = "an even number of devices" if way == "towers" else "two devices or more"
+            instead = f"use trainer.devices={TOWERS} (on a CPU, trainer.accelerator=cpu), or trainer.strategy=auto"
+            raise UserError(f"trainer.devices={ranks}: trainer.strategy={way} needs {needed}: {instead}")
+        if precision == "16-mixed":
+            reason = f"with trainer.precision={precision} each part would leave out steps of its own"
+            raise refusal(way, reason, "trainer.precision=32-true")
+        if isinstance(optimizer, _WHOLE_MATRICES):
+            name = type(optimizer).__name__
+            raise refusal(way, f"{name} has to see whole matrices of weights", "optimizer=adamw or sgd")
+        for callback in callbacks:
+            if is_overridden("on_save_checkpoint", callback, Callback):  # it may write weights, and would see a part
+                raise refusal(way, f"{type(callback).__name__} has to see the whole net", "callbacks=default")
+        if net._compiled_call_impl is not None:
+            raise refusal(way, "does not compile parts, as model.compile asks for", "model.compile=false")
+        Part(net, Group(size=ranks // Split.replicas(way, ranks), part=0), way)
+
+    @property
+    def distributed_sampler_kwargs(self) -> dict[str, Any]:
+        """Which share of a batch this rank takes: the same for all parts of a net."""
+        nets = self.replicas(self.way, self.world_size)
+        return {"num_replicas": nets, "rank": self.global_rank * nets // self.world_size}
+
+    def setup_environment(self) -> None:
+        """Group the devices."""
+        super().setup_environment()
+        if not self._meshes:
+            nets = self.replicas(self.way, self.world_size)
+            shape, names = (nets, self.world_size // nets), ("replica", "part")
+            mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
+            self._meshes = {name: mesh[name] for name in names}
+
+    def setup(self, trainer: Trainer) -> None:
+        """Take this device's part; in a fit `configure_ddp` has to do so earlier."""
+        self._failed = False
+        super().setup(trainer)
+        if trainer.state.fn != TrainerFn.FITTING:
+            self._take_part()
+
+    def configure_ddp(self) -> None:
+        """Take this device's part before the optimizer is built, and average gradients if there are replicas."""
+        self._take_part()
+        if self._meshes["replica"].size() > 1:
+            self._ddp_kwargs["process_group"] = self._meshes["replica"].get_group()
+            super().configure_ddp()
+
+    def total_norm(self, parameters: list[nn.Parameter]) -> Tensor:
+        """The norm of the gradients of all parts, where `parameters` are this part's."""
+        norm = get_total_norm([self._distributed(each.grad, each) for each in parameters if each.grad is not None])
+        assert isinstance(norm, DTensor)
+        return norm.full_tensor()
+
+    def lightning_module_state_dict(self) -> dict[str, Any]:
+        """The module's state on one device."""
+        return super().lightning_module_state_dict() | {f"net.{key}": value for key, value in self._weights().items()}
+
+    def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
+        """The optimizer's state on one device. Raises: UserError if it has tensors of other shapes than the weights."""
+        return self._convert(super().optimizer_state(optimizer), optimizer, self._gathered)
+
+    def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
+        """Load this part of the state of one device."""
+        pairs = zip(checkpoint["optimizer_states"], self.optimizers, strict=True)
+        states = [self._convert(state, optimizer, self._own) for state, optimizer in pairs]
+        super().load_optimizer_state_dict({"optimizer_states": states})
+
+    def on_exception(self, exception: BaseException) -> None:
+        """Use no collectives from here on: other devices may be gone."""
+        self._failed = True
+        super().on_exception(exception)
+
+    def teardown(self) -> None:
+        """Put the net together again."""
+        net = self._net
+        if net is not None and not self._failed:
+            net.load_state_dict(self._weights(), assign=True)
+            self._module.net = net
+        super().teardown()
+        if net is not None:
+            self._module.net = net
+        self._net, self._wholes = None, {}
+
+    @property
+    def _module(self) -> Any:
+        return self.lightning_module
+
+    def _take_part(self) -> None:
+        mesh = self._meshes["part"]
+        part = Part(self._module.net, Group(mesh.size(), mesh.get_local_rank(), mesh), self.way)
+        self._net = net = self._module.net.to("meta")
+        self._module.net = part
+        wholes = dict(net.named_parameters())
+        self._wholes = {parameter: wholes[name] for name, parameter in part.named_parameters()}
+        for metric in self._module.modules():
+            if isinstance(metric, Metric):
+                metric.process_group = self._meshes["replica"].get_group()
+
+    def _weights(self) -> dict[str, Tensor]:
+        """The whole net's weights, while there are parts."""
+        parameters = self._module.net.named_parameters() if self._wholes else ()
+        return {name: self._gathered(parameter, parameter) for name, parameter in parameters}
+
+    def _distributed(self, value: Tensor, parameter: Tensor) -> DTensor:
+        """A parameter of the part, its gradient or its momentum as a DTensor of all parts."""
+        dim = self._dim(parameter)
+        return DTensor.from_local(value, self._meshes["part"], [Replicate() if dim is None else Shard(dim)])
+
+    def _dim(self, parameter: Tensor) -> int | None:
+        """The dimension in which a parameter is split; None if each device has all of it."""
+        sizes = zip(parameter.shape, self._wholes[parameter].shape, strict=True)
+        return next((dim for dim, (own, whole) in enumerate(sizes) if own != whole), None)
+
+    def _gathered(self, value: Tensor, parameter: Tensor) -> Tensor:
+        if value.shape != parameter.shape:
+            raise refusal(self.way, f"the optimizer's state {tuple(value.shape)} has no number for each weight")
+        # In the memory format of one device: fused optimizers need the same for weights and momentum.
+        whole = torch.empty_like(self._wholes[parameter], dtype=value.dtype, device=value.device)
+        return whole.copy_(self._distributed(value.detach(), parameter).full_tensor())
+
+    def _own(self, value: Tensor, parameter: Tensor) -> Tensor:
+        dim, mesh = self._dim(parameter), self._meshes["part"]
+        return value if dim is None else value.chunk(mesh.size(), dim)[mesh.get_local_rank()].clone()
+
+    def _convert(
+        self, state: dict[str, Any], optimizer: Optimizer, convert: Callable[[Tensor, Tensor], Tensor]
+    ) -> dict[str, Any]:
+        """Convert all tensors of an optimizer's state but scalars, which count steps."""
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        converted = {
+            number: {
+                key: convert(value, parameters[number]) if isinstance(value, Tensor) and value.ndim else value
+                for key, value in values.items()
+            }
+            for number, values in state["state"].items()
+        }
+        return {**state, "state": converted}

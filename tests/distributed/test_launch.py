@@ -1,0 +1,330 @@
+"""The ranks of a run: one of them speaks, none outlives another's failure, and nothing is left when the run ends."""
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+import pytest
+
+from alexnet_lit.data import Sample
+from alexnet_lit.errors import UserError
+from alexnet_lit.lit import Classifier
+from tests.conftest import REPOSITORY
+from tests.distributed.failing import failing
+from tests.distributed.test_environment import variables
+from tests.processes import LENET, Runs, free_port, rank_group
+from tests.test_run import scalars
+
+pytestmark = pytest.mark.slow
+
+SHORT = (*LENET, "trainer.max_epochs=1", "trainer.limit_train_batches=6")
+LONG = (*LENET, "trainer.max_epochs=500", "callbacks.progress.line_seconds=0.5")
+STEP = 3  # at which something goes wrong
+
+
+def srun(rank: int, ranks: int, port: int) -> Mapping[str, str]:
+    """What a real Slurm sets in the tasks of a step on one machine."""
+    step = (
+        f"SLURM_JOB_ID={port} SLURM_STEP_ID=0 SLURM_NTASKS={ranks} SLURM_STEP_NUM_TASKS={ranks} SLURM_STEP_NUM_NODES=1"
+    )
+    nodes = f"SLURM_STEP_TASKS_PER_NODE={ranks} SLURM_STEP_NODELIST=localhost SLURM_JOB_NAME=bash"
+    return variables(f"{step} {nodes} SLURM_PROCID={rank} SLURM_LOCALID={rank} SLURM_NODEID=0")
+
+
+def machines(rank: int, ranks: int, port: int) -> Mapping[str, str]:
+    """A machine a rank."""
+    return {**rank_group(rank, ranks, port), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": str(ranks)}
+
+
+def _at_a_step(acts: dict[int, Callable[[], object]]) -> None:
+    """What each rank does when a certain step begins."""
+    begin = Classifier.on_train_batch_start
+    act = acts.get(int(os.environ["RANK"]), int)
+
+    def begin_or_act(self: Classifier, *arguments: Any) -> None:
+        if self.global_step == STEP:
+            act()
+        begin(self, *arguments)
+
+    Classifier.on_train_batch_start = begin_or_act  # type: ignore[method-assign, assignment] # in this process alone
+
+
+def _boom() -> NoReturn:
+    raise ZeroDivisionError("boom")
+
+
+def _disk_full() -> NoReturn:
+    raise UserError("last.ckpt: cannot be written (No space left on device): make room there")
+
+
+def rank_1_fails_and_rank_0_waits_for_ever() -> None:
+    _at_a_step({0: lambda: time.sleep(1000), 1: _boom})
+
+
+def rank_0_fails() -> None:
+    _at_a_step({0: _boom})
+
+
+def rank_0_has_no_disk() -> None:
+    _at_a_step({0: _disk_full})
+
+
+def rank_0_is_killed() -> None:
+    _at_a_step({0: lambda: os.kill(os.getpid(), signal.SIGKILL)})
+
+
+def rank_1_has_no_images() -> None:
+    def missing(self: Sample) -> NoReturn:
+        raise UserError("the images: not on this machine: download them")
+
+    if os.environ["RANK"] == "1":
+        Sample.prepare_data = missing  # type: ignore[method-assign, assignment] # in this process alone
+
+
+def test_tasks_of_srun_are_one_run_that_sigusr1_stops_and_that_goes_on(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2, environment=srun)
+    processes = run.start_until("epoch 1/500  ", *LONG)
+
+    for process in processes:  # Slurm sends it to each task
+        os.kill(process.pid or 0, signal.SIGUSR1)
+
+    assert run.wait(processes) == [130, 130]
+    assert "Traceback" not in run.text
+    stopped = run.result
+    assert (stopped["status"], stopped["world_size"]) == ("interrupted", 2)
+    assert run.text.count("features.conv1") == run.text.count("SIGUSR1: finishing") == 1
+    files = sorted(path.name for path in run.folder.iterdir())
+    assert len([name for name in files if name.startswith("events.out.")]) == 1
+
+    assert run(f"ckpt={run.folder}", f"trainer.max_steps={stopped['steps'] + 3}") == [0, 0], run.text
+    assert (run.result["status"], run.result["steps"]) == ("completed", stopped["steps"] + 3)
+    assert [number for number, _ in scalars(run.folder)["train/loss"]] == list(range(1, run.result["steps"] + 1))
+
+
+def test_what_needs_no_training_is_answered_once(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+    for typed, status, line in (
+        (["model.lnr=true"], 2, "error: model.lnr: there is no such key: did you mean model.lrn?"),
+        (["trainer.devices=3"], 2, "error: trainer.devices=3: torchrun started 2 on this machine: use"),
+        (["-m", "seed=1,2"], 2, "error: -m: a sweep starts the processes of each run by itself: start it without"),
+        (["--cfg=job"], 0, "seed: 0"),
+    ):
+        run.output.write_text("")
+        assert run(*typed, *SHORT) == [status] * 2, run.text
+        lines = run.text.splitlines()
+        assert lines[0].startswith(line)
+        assert len(lines) == 1 or "--cfg" in typed[0]
+        assert sum(text.startswith(line) for text in lines) == 1
+        assert not list(tmp_path.glob("logs/*/*"))
+
+
+def test_images_that_another_machine_lacks_are_told_once(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2, environment=machines)
+
+    assert run(*SHORT, before=rank_1_has_no_images) == [2, 2]
+
+    errors = [line for line in run.text.splitlines() if line.startswith("error")]
+    assert errors == [f"error: on {socket.gethostname()}: the images: not on this machine: download them"]
+    assert "Traceback" not in run.text
+    assert "2 processes on 2 machines" in run.text
+    assert not list((tmp_path / "logs" / "runs").iterdir())
+
+
+@pytest.mark.parametrize(("before", "rank"), [(rank_1_fails_and_rank_0_waits_for_ever, 1), (rank_0_fails, 0)])
+def test_a_rank_that_fails_tells_why_and_takes_the_others_down(
+    before: Callable[[], None], rank: int, tmp_path: Path
+) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+    processes = run.start_until("boom", *SHORT, before=before)
+    began = time.monotonic()
+
+    assert run.wait(processes) == [1, 1]
+
+    assert time.monotonic() - began < 20
+    assert run.text.count("ZeroDivisionError: boom") == run.text.count("Traceback") == 1
+    assert f"(on rank {rank} of 2)" in run.text
+    assert (run.folder / "train.log").read_text().count("ZeroDivisionError: boom") == 1
+    assert (run.result["status"], run.result["reason"]) == ("failed", f"rank {rank}: ZeroDivisionError: boom")
+
+
+def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> None:
+    """What started it knows its status, as torchrun, and tells it."""
+    run = Runs(tmp_path / "logs", ranks=2)
+
+    assert run(*SHORT, *failing("_exit")) == [1, 3]
+
+    reason = "rank 1 was lost: killed, or ended without a word"
+    assert (run.result["status"], run.result["reason"], run.result["killed"]) == ("failed", reason, True)
+    assert f"\nfailed: {reason}\n" in run.text
+    assert "Traceback" not in run.text, "what the other rank lost is no news"
+
+
+def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+    processes = run.start(*SHORT, before=rank_0_is_killed)
+    processes[0].join(100)
+    began = time.monotonic()
+
+    assert run.wait(processes) == [-signal.SIGKILL, 1], "with rank 0 the store goes"
+
+    assert time.monotonic() - began < 20
+
+
+def test_a_users_mistake_on_one_rank_is_told_once(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+
+    assert run(*SHORT, before=rank_0_has_no_disk) == [2, 2]
+
+    assert [line for line in run.text.splitlines() if "error" in line or "Error" in line] == [
+        "error: last.ckpt: cannot be written (No space left on device): make room there"
+    ]
+
+
+# trainer.devices=2, without torchrun: this package's launcher.
+
+LAUNCHED = (*LONG, "trainer.devices=2")
+
+
+def ranks_of(folder: Path) -> list[int]:
+    """Processes of the runs in this folder that are alive."""
+    listing = subprocess.run(["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [int(line.split()[0]) for line in listing.splitlines() if f"alexnet_lit.app {folder}" in line]
+
+
+def gone(folder: Path, seconds: float) -> bool:
+    """Whether all of them end within that time."""
+    deadline = time.monotonic() + seconds
+    while ranks_of(folder) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not ranks_of(folder)
+
+
+def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs")
+    (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
+
+    os.kill(process.pid or 0, signal.SIGINT)
+
+    assert run.wait([process]) == [130]
+    assert gone(tmp_path, 0)
+    assert (run.result["status"], run.result["world_size"]) == ("interrupted", 2)
+    assert run.result["reason"] == "SIGINT"
+    assert f"train.py ckpt={run.folder}" in run.text
+    assert "Traceback" not in run.text
+    assert "death signal" not in run.text
+
+
+def test_a_rank_that_is_killed_takes_the_run_down(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs")
+    processes = run.start_until("epoch 1/500  ", *LAUNCHED)
+    began = time.monotonic()
+
+    os.kill(ranks_of(tmp_path)[-1], signal.SIGKILL)
+
+    assert run.wait(processes) == [1]
+    assert time.monotonic() - began < 20
+    assert gone(tmp_path, 0)
+    assert run.result["status"] == "failed"
+    assert "failed: rank 1 was ended by SIGKILL\n" in run.text
+    assert "failed: rank 1 was ended by SIGKILL\n" in (run.folder / "train.log").read_text()
+    assert "Traceback" not in run.text, "what the other rank lost is no news"
+
+
+def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs")
+    (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
+    assert len(ranks_of(tmp_path)) == 2
+
+    os.kill(process.pid or 0, signal.SIGKILL)
+
+    assert gone(tmp_path, 20)
+    assert run.wait([process]) == [-signal.SIGKILL]
+    assert run.result["reason"] == "the process that led it was killed"
+
+
+def test_a_sweep_names_the_rank_that_failed_first_and_why(tmp_path: Path) -> None:
+    """Whatever the others lose by that. The job after it runs."""
+    run = Runs(tmp_path / "logs")
+    how = [argument.replace("=raise", "=raise,exit,_exit") for argument in failing("raise")]
+
+    assert run("-m", *LENET, "trainer.devices=2", "trainer.max_epochs=1", *how) == [1]
+
+    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
+    reasons = ["rank 1: ZeroDivisionError: boom", *["rank 1 exited with status 3"] * 2]
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    for job, reason, traceback in zip(jobs, reasons, (True, True, False), strict=True):
+        result = json.loads((job / "result.json").read_text())
+        assert (result["status"], result["reason"]) == ("failed", reason)
+        assert "killed" not in result, "to go on from last.ckpt would end in the same way"
+        log = (job / "train.log").read_text()
+        assert log.count("Traceback") == traceback
+        assert log.rstrip().endswith(f"failed: {reason}")
+        assert f"{job}: {reason}\n" in run.text, "below the closing table"
+        assert f"| {reason} |" in (sweep / "summary.md").read_text()
+    with (sweep / "summary.csv").open() as file:
+        assert [row["reason"] for row in csv.DictReader(file)] == reasons
+    assert run.text.count("Traceback") == 2
+
+
+# torchrun: `train.py` and `-m alexnet_lit train` are its programs alike.
+
+
+def torchrun(cwd: Path, *arguments: str) -> "subprocess.Popen[str]":
+    cwd.mkdir(exist_ok=True)
+    return subprocess.Popen(
+        [sys.executable, "-m", "torch.distributed.run", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)},
+    )
+
+
+def test_two_machines_of_torchrun_are_one_run(tmp_path: Path) -> None:
+    meeting = ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=1")
+    typed = [str(REPOSITORY / "train.py"), *SHORT, "trainer.num_nodes=2", f"paths.logs={tmp_path / 'logs'}"]
+    machine = ("--nnodes=2", "--nproc-per-node=1", "--local-addr=127.0.0.1", *meeting)
+
+    agents = [torchrun(tmp_path / "else", *machine, *typed) for _ in range(2)]
+    texts = [agent.communicate(timeout=200) for agent in agents]
+
+    assert [agent.returncode for agent in agents] == [0, 0], texts
+    assert [err for _, err in texts] == ["", ""]
+    spoken, silent = sorted((out for out, _ in texts), key=len, reverse=True)
+    assert silent == ""
+    assert spoken.count("features.conv1") == spoken.count("test accuracy") == 1
+    assert "cpu, 2 processes on 2 machines" in spoken
+    (folder,) = (tmp_path / "logs" / "runs").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["world_size"]) == ("completed", 2)
+    assert (result["images"], result["steps"]) == (6 * 32, 6), "a batch is split over all ranks"
+    assert len(list(folder.glob("events.out.*"))) == 1
+    assert not list((tmp_path / "else").iterdir())
+
+
+def test_torchrun_stopped_by_sigterm_saves(tmp_path: Path) -> None:
+    typed = ["-m", "alexnet_lit", "train", *LONG, f"paths.logs={tmp_path / 'logs'}"]
+    agent = torchrun(tmp_path / "else", "--standalone", "--nproc-per-node=2", *typed)
+    assert agent.stdout is not None
+    next(line for line in agent.stdout if "epoch 1/500  " in line)
+
+    began = time.monotonic()
+    agent.send_signal(signal.SIGTERM)
+    out, _ = agent.communicate(timeout=60)
+
+    assert time.monotonic() - began < 20
+    assert agent.returncode != 0
+    assert "SIGTERM: finishing this step, then saving" in out
+    (folder,) = (tmp_path / "logs" / "runs").iterdir()
+    result = json.loads((folder / "result.json").read_text())
+    assert (result["status"], result["world_size"]) == ("interrupted", 2)
+    assert (folder / "checkpoints" / "last.ckpt").is_file()
