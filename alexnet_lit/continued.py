@@ -9,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.data.folder import changed_classes
+from alexnet_lit.data import changed_classes
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier

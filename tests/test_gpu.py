@@ -46,7 +46,7 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
         if number == 3:  # by then each kernel is compiled and each matrix made
             torch.cuda.set_sync_debug_mode("error")
         there = batch._replace(
-            **{name: getattr(batch, name).cuda(non_blocking=True) for name in ("images", "labels", "draws")}
+            **{name: getattr(batch, name).cuda(non_blocking=True) for name in ("images", "labels", "random_values")}
         )
         loss = module.training_step(data.on_after_batch_transfer(there, 0), number)
         optimizer.zero_grad()

@@ -1,29 +1,26 @@
 """Where images come from, and how a batch of them becomes what the net sees."""
 
-from alexnet_lit.data.augment import Augment
-from alexnet_lit.data.batches import Batch, Batches, Order, rank_and_world_size
+from alexnet_lit.data.augment import Augment, TestTimeAugmentation
+from alexnet_lit.data.datamodule import ImageData
 from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
-from alexnet_lit.data.image_folder import ImageFolder
-from alexnet_lit.data.module import ImageData
-from alexnet_lit.data.picture import square
-from alexnet_lit.data.pixels import Preprocess
-from alexnet_lit.data.rows import MappedImages
-from alexnet_lit.data.views import TestTimeAugmentation
+from alexnet_lit.data.image_folder import ImageFolder, changed_classes
+from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, MappedImages, rank_and_world_size
+from alexnet_lit.data.transforms import Preprocess
 
 __all__ = [
     "CLASSES",
     "Augment",
     "Batch",
-    "Batches",
+    "BatchLoader",
+    "EpochSampler",
     "FashionMNIST",
     "ImageData",
     "ImageFolder",
     "MappedImages",
-    "Order",
     "Preprocess",
     "Sample",
     "TestTimeAugmentation",
+    "changed_classes",
     "fetch",
     "rank_and_world_size",
-    "square",
 ]

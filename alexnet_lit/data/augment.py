@@ -1,38 +1,40 @@
-"""What may happen to a training image before the net sees it. Never to a validation or test image."""
+"""Random changes of training images (Augment, and MixUp and CutMix in Mix), and averages over views at the test."""
 
-from collections.abc import Iterator
-from typing import Annotated
+import math
+from collections.abc import Callable, Iterator
+from typing import Annotated, Literal
 
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
-from alexnet_lit.data.boxes import inside, whole
-from alexnet_lit.data.mix import Mix
-from alexnet_lit.data.pixels import Preprocess
+from alexnet_lit.data.loader import Batch
+from alexnet_lit.data.transforms import Preprocess
 from alexnet_lit.errors import UserError
 
 # Zhong et al. 2020, "Random erasing data augmentation", section 4: share of the image's area, and height / width.
 ERASED_AREA = (0.02, 0.4)
 ERASED_ASPECT = (0.3, 1 / 0.3)
 
+Averaging = Literal["none", "mirror", "ten_crop"]
+
 
 class Augment:
-    """Random changes of a whole batch on the device, in the order of the arguments.
+    """Random changes of a whole batch of training images on the device, in the order of the arguments.
 
-    What happens to an image depends on its draws alone, which are a function of (seed, epoch, image): the same on any
+    They follow from the image's random values alone, which are a function of (seed, epoch, image): the same on any
     number of devices, in any batch, and after a resume.
 
-    mirror: turn an image left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1).
-    crop: side of a random square of the enlarged image that is seen, as a share of it; 1 sees the whole. 0.875 is the
-    paper's 224 of 256 px (section 4.1): an image is enlarged to image_size / crop px, and image_size of them are seen.
+    mirror: flip left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1).
+    crop: side of a random crop as a share of the enlarged image; 1 keeps the whole. 0.875 is the paper's 224 of 256 px
+    (section 4.1): an image is enlarged to image_size / crop px, and image_size of them are kept.
     translate: shift by up to this share of image_size in each direction, by whole px, black coming in.
     color: standard deviation of the normal number by which each axis of color_axes is multiplied and added to all
-    pixels (section 4.1: 0.1); 0 leaves colours alone. color_axes: the principal axes of the training images' colours, a
-    row an axis and a column a channel, each as long as the standard deviation along it, for values 0..1.
+    pixels (section 4.1: 0.1); 0 is off. color_axes: the principal axes of the training images' colours, a row an axis
+    and a column a channel, each as long as the standard deviation along it, for values 0..1.
     erase: probability that a random rectangle becomes the mean of the training images (Zhong et al. 2020: 0.5). Where
     the paper draws height / width anew until the rectangle fits, it is drawn from what fits.
-    mixup, cutmix: see Mix, which comes last and is called by itself, as it asks for the labels too.
+    mixup, cutmix: see Mix, which comes last and is called by itself, as it needs the labels too.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -59,62 +61,171 @@ class Augment:
         self.mix = Mix(mixup=mixup, cutmix=cutmix)
 
     @property
-    def draws(self) -> int:
-        """Uniform numbers that it takes for each image, those of `mix` behind its own."""
+    def num_random_values(self) -> int:
+        """Uniform numbers for each image, those of `mix` last."""
         pairs = (self.crop < 1) + (self.translate > 0)
         own = self.mirror + 2 * pairs + len(self.color_axes) * (self.color > 0) + 5 * (self.erase > 0)
-        return own + self.mix.draws
+        return own + self.mix.num_random_values
 
     def enlarged(self, image_size: int) -> int:
         """The px that an image is enlarged to, so that a crop of it has `image_size`."""
         return round(image_size / self.crop)
 
-    def __call__(self, images: Tensor, draws: Tensor, pixels: Preprocess) -> Tensor:
-        """Change images uint8 (B, ..., H, W) by draws (B, D) in [0, 1), normalise and enlarge them by `pixels`.
+    def __call__(self, images: Tensor, random_values: Tensor, pixels: Preprocess) -> Tensor:
+        """Change images uint8 (B, ..., H, W) by random_values (B, D) in [0, 1), normalise and resize them by `pixels`.
 
-        Without draws they are normalised and enlarged only. -> float (B, C, S, S). `pixels` enlarges to `enlarged()`.
+        With D = 0 they are normalised and resized only. -> float (B, C, S, S). `pixels` resizes to `enlarged()`.
         """
-        if not draws.shape[1]:
+        if not random_values.shape[1]:
             out: Tensor = pixels(images)
             return out
-        chances = iter(draws.float().unbind(1))  # each switch takes its columns (B,)
-        if self.mirror:  # of the small image, which is exact and costs less than choosing a matrix for each
-            turned = (next(chances) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
-            images = torch.where(turned, images.flip(-1), images)
+        values = iter(random_values.float().unbind(1))  # each switch takes its columns (B,)
+        if self.mirror:  # of the small image, which is exact and costs less than a matrix for each image
+            flipped = (next(values) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
+            images = torch.where(flipped, images.flip(-1), images)
         out = pixels(
             images,
-            corners=self._corners(chances, pixels.image_size, pixels.enlarged - pixels.image_size),
-            color=self._color(chances) if self.color else None,
+            corners=self._corners(values, pixels.image_size, pixels.enlarged - pixels.image_size),
+            color=self._color(values) if self.color else None,
         )
-        return self._erase(out, chances) if self.erase else out
+        return self._erase(out, values) if self.erase else out
 
-    def _corners(self, chances: Iterator[Tensor], size: int, margin: int) -> Tensor | None:
-        """Top and left px of what is seen of each enlarged image: (B, 2), or None where all is seen."""
+    def _corners(self, values: Iterator[Tensor], size: int, margin: int) -> Tensor | None:
+        """Top and left px of the window of each enlarged image: (B, 2), or None where all is seen."""
         furthest = round(self.translate * size)
         corners = []
         if self.crop < 1:
-            corners.append(torch.stack([whole(next(chances), margin) for _ in range(2)], 1))
+            corners.append(torch.stack([_integers(next(values), margin) for _ in range(2)], 1))
         if self.translate:
-            corners.append(torch.stack([whole(next(chances), 2 * furthest) for _ in range(2)], 1) - furthest)
+            corners.append(torch.stack([_integers(next(values), 2 * furthest) for _ in range(2)], 1) - furthest)
         return torch.stack(corners).sum(0) if corners else None
 
-    def _color(self, chances: Iterator[Tensor]) -> Tensor:
+    def _color(self, values: Iterator[Tensor]) -> Tensor:
         """What is added to the colours of each image: (B, C)."""
-        smallest = 2.0**-25  # half of the least step between draws: 0 would be infinitely far from the mean
-        normal = [torch.special.ndtri(next(chances).clamp(smallest, 1 - 2 * smallest)) for _ in self.color_axes]
+        smallest = 2.0**-25  # half of the least step between values: 0 would be infinitely far from the mean
+        normal = [torch.special.ndtri(next(values).clamp(smallest, 1 - 2 * smallest)) for _ in self.color_axes]
         axes = self.color_axes.to(normal[0].device, non_blocking=True)
         return torch.stack([self.color * number for number in normal], 1) @ axes  # (B, axes) @ (axes, C)
 
-    def _erase(self, images: Tensor, chances: Iterator[Tensor]) -> Tensor:
+    def _erase(self, images: Tensor, values: Iterator[Tensor]) -> Tensor:
         """Put the mean, which is 0 once normalised, into a rectangle of some of the images, in place."""
         size = images.shape[-1]
-        taken = next(chances) < self.erase
-        area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * next(chances)
+        erased = next(values) < self.erase
+        area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * next(values)
         least, most = area.clamp(min=ERASED_ASPECT[0]), (1 / area).clamp(max=ERASED_ASPECT[1])
-        aspect = least + (most - least) * next(chances)
+        aspect = least + (most - least) * next(values)
         heights, widths = (
             (side * size).round().clamp(max=size) for side in ((area * aspect).sqrt(), (area / aspect).sqrt())
         )
-        rows, columns = ((whole(next(chances), size - length), length) for length in (heights, widths))
-        box = inside((rows[0], rows[0] + rows[1]), (columns[0], columns[0] + columns[1]), size)
-        return images.masked_fill_((box & taken[:, None, None])[:, None], 0)
+        top, left = (_integers(next(values), size - length) for length in (heights, widths))
+        mask = _rectangles((top, top + heights), (left, left + widths), size)
+        return images.masked_fill_((mask & erased[:, None, None])[:, None], 0)
+
+
+class Mix:
+    """MixUp, CutMix, or one of them by a chance of 1/2: puts a share of its neighbour into each image of a batch.
+
+    Rows 2i and 2i + 1 of a global batch are neighbours, and a loader with `together` keeps them on one rank: which
+    images meet is a function of seed and epoch, and how they mix, of the random values of each image, as in Augment. An
+    odd last image stays as it is.
+
+    mixup, cutmix: alpha of the Beta(alpha, alpha) that the share which an image keeps is drawn from; 0 is off. MixUp
+    adds the images up by their shares (Zhang et al. 2018, "mixup", section 2). CutMix puts in a rectangle of the
+    neighbour, cut off at the edges; shares are those of the areas (Yun et al. 2019, "CutMix", section 3.1).
+    """
+
+    def __init__(self, *, mixup: float, cutmix: float) -> None:
+        self.mixup = mixup
+        self.cutmix = cutmix
+        self.betas = tuple(alpha for alpha in (mixup, cutmix) if alpha > 0)  # of the numbers behind the uniform ones
+        self.num_random_values = 2 * (cutmix > 0) + (len(self.betas) > 1)  # uniform ones
+        self.together = 2 if self.betas else 1
+
+    def __call__(self, batch: Batch) -> Batch:
+        """Mix images (B, C, S, S), in place, by the last columns of random_values: uniform ones, then `betas`.
+
+        A batch without random values comes back as it is, and so does any where nothing is switched on.
+        """
+        if not self.betas or not batch.random_values.shape[1]:
+            return batch
+        images, labels = batch.images, batch.labels
+        columns = self.num_random_values + len(self.betas)
+        values = iter(batch.random_values[:, -columns:].float().unbind(1))
+        weights, shares = self._neighbours_part(values, images.shape[-1])
+        neighbour = torch.arange(len(labels), device=labels.device).bitwise_xor(1).clamp(max=len(labels) - 1)
+        images.lerp_(images[neighbour], weights[:, None].to(images.dtype))
+        others = labels[neighbour]
+        own_is_larger = shares < 0.5
+        return batch._replace(
+            labels=torch.where(own_is_larger, labels, others),
+            mixed_in=(torch.where(own_is_larger, others, labels), torch.minimum(shares, 1 - shares)),
+        )
+
+    def _neighbours_part(self, values: Iterator[Tensor], size: int) -> tuple[Tensor, Tensor]:
+        """Weight of the neighbour in each pixel, (B, size, size) or (B, 1, 1), and its share of the image, (B,)."""
+        centre = [_integers(next(values), size - 1) for _ in range(2)] if self.cutmix else []
+        by_mixup = next(values) < 0.5 if len(self.betas) > 1 else None
+        parts = []
+        if self.mixup:
+            share = 1 - next(values)
+            parts.append((share[:, None, None], share))
+        if self.cutmix:
+            half = (0.5 * size * (1 - next(values)).sqrt()).long()
+            rows, columns = (((middle - half).clamp(min=0), (middle + half).clamp(max=size)) for middle in centre)
+            area = (rows[1] - rows[0]) * (columns[1] - columns[0])
+            parts.append((_rectangles(rows, columns, size).float(), area / size**2))
+        if by_mixup is None:
+            return parts[0]
+        (faded, faded_share), (cut, cut_share) = parts
+        return torch.where(by_mixup[:, None, None], faded, cut), torch.where(by_mixup, faded_share, cut_share)
+
+
+def _integers(values: Tensor, most: Tensor | int) -> Tensor:
+    """Whole numbers 0..most, each as likely as the others, from values in [0, 1): (B,) int64."""
+    return (values * (most + 1)).floor().clamp(max=most).long()
+
+
+def _rectangles(rows: tuple[Tensor, Tensor], columns: tuple[Tensor, Tensor], size: int) -> Tensor:
+    """Masks (B, size, size) of a rectangle in each image. A pair is the first px and the one behind the last."""
+    px = torch.arange(size, device=rows[0].device)
+    down, across = ((px >= first[:, None]) & (px < end[:, None]) for first, end in (rows, columns))  # (B, size)
+    return down[:, :, None] & across[:, None]
+
+
+class TestTimeAugmentation:
+    """Averages a net's probabilities over views of each image.
+
+    tta: "none" is the image alone, "mirror" the image and its mirror image, "ten_crop" the four corners and the centre
+    of the whole image, `enlarged` px large, and their mirror images (Krizhevsky et al. 2012, section 4.1).
+    """
+
+    __test__ = False  # pytest would collect it by its name
+
+    def __init__(self, *, tta: Averaging, image_size: int, enlarged: int) -> None:
+        self.tta = tta
+        self.image_size = image_size
+        self.whole = tta == "ten_crop"  # it takes whole images, not their middle alone
+        self.size = enlarged if self.whole else image_size  # px of the images that it takes
+
+    @property
+    def count(self) -> int:
+        """Views of an image."""
+        return {"none": 1, "mirror": 2, "ten_crop": 10}[self.tta]
+
+    def __call__(self, images: Tensor) -> Iterator[Tensor]:
+        """The views (B, C, image_size, image_size) of images (B, C, size, size), one after the other."""
+        most = self.size - self.image_size
+        middle = round(most / 2)
+        corners = [(0, 0), (0, most), (most, 0), (most, most), (middle, middle)] if self.whole else [(0, 0)]
+        for top, left in corners:
+            view = images[..., top : top + self.image_size, left : left + self.image_size]
+            yield view
+            if self.tta != "none":
+                yield view.flip(-1)
+
+    def logits(self, net: Callable[[Tensor], Tensor], images: Tensor) -> Tensor:
+        """Logits (B, classes) of images (B, C, size, size) whose softmax is the mean of the views' probabilities."""
+        if self.tta == "none":
+            return net(images)
+        logs = torch.stack([net(view).float().log_softmax(1) for view in self(images)])  # (views, B, classes)
+        return logs.logsumexp(0) - math.log(len(logs))

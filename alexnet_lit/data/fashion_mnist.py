@@ -1,44 +1,28 @@
-"""Fashion-MNIST, whole and as the sample that comes with the package: found on this machine or downloaded, and checked.
+"""Fashion-MNIST, whole and as the sample in the package: found on this machine or downloaded, and checked.
 
-Distributors compress the files differently, so what counts is the sha256 of the decompressed content. A file that has
-it needs no further look: its magic number, sizes and labels are right.
+Distributors compress the files differently, so what counts is the sha256 of the decompressed content.
 """
 
-import errno
 import functools
 import gzip
 import hashlib
 import logging
-import os
-import socket
-import sys
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 import torch
 from pydantic import ConfigDict, validate_call
 from torch import Tensor
 
-from alexnet_lit.data.module import ImageData, Pair, Split
-from alexnet_lit.data.writing import alone, writing
+from alexnet_lit.data.datamodule import ImageData, Pair, Split
+from alexnet_lit.data.lock import locked, writing
 from alexnet_lit.errors import UserError
 
-CLASSES = (
-    "T-shirt/top",
-    "Trouser",
-    "Pullover",
-    "Dress",
-    "Coat",
-    "Sandal",
-    "Shirt",
-    "Sneaker",
-    "Bag",
-    "Ankle boot",
-)
+CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 # The file's name without .gz -> sha256 of what it holds.
 FASHION_MNIST = {
     "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
@@ -54,24 +38,19 @@ SAMPLE = {
 }
 SAMPLE_DIR = Path(__file__).parent / "sample"
 TIMEOUT_S = 10.0  # of a mirror, without a byte
-LARGEST = 1 << 28  # bytes; the largest file has 47 MB, and no file, however made, may fill the memory
-
-_DISK = {errno.EACCES, errno.EDQUOT, errno.ENOSPC, errno.EROFS}  # what an error in writing a file says, not a mirror
-_GZIP = b"\x1f\x8b"
-_TORCHVISION = Path("FashionMNIST", "raw")  # where torchvision puts the files, below the folder that it is given
 
 logger = logging.getLogger("alexnet_lit")
 
 
 class LabelledImages(NamedTuple):
-    """Images and what they show: `images` (N, 28, 28) uint8, `labels` (N,) int64."""
+    """images: uint8 (N, 28, 28). labels: int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
 
 class DataSet(NamedTuple):
-    """What training may see and what only the test may."""
+    """Training and test images."""
 
     train: LabelledImages
     test: LabelledImages
@@ -155,63 +134,51 @@ def fetch(
 
     In a folder the files lie directly or, as torchvision leaves them, in FashionMNIST/raw, raw or gz. `dir` is written
     only when something is downloaded.
-    Raises: UserError for a file in `dir` that is not right and has no right copy beside it (that folder was chosen; a
-    wrong file elsewhere is passed over with a warning), and where a file is nowhere to be had.
+    Raises: UserError for a wrong file in `dir` without a right copy beside it (elsewhere it is passed over with a
+    warning), and where a file is nowhere to be had.
     """
     home = dir.expanduser().absolute()
     if home.exists() and not home.is_dir():
         raise UserError(f"data.dir={dir} is a file: name the folder that holds the four files, or is to hold them")
-    places = list(dict.fromkeys([home, *(Path(place).expanduser().absolute() for place in search)]))  # each once
-    found = {name: _find(name, sha256, places) for name, sha256 in expected.items()}
+    folders = list(dict.fromkeys([home, *(Path(place).expanduser().absolute() for place in search)]))  # each once
+    found = {name: _find(name, sha256, folders) for name, sha256 in expected.items()}
     missing = [name for name, path in found.items() if path is None]
     if missing:
         try:
             _download(missing, home, mirrors, expected)
         except ConnectionError as error:
             raise UserError(
-                f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, places))}) "
+                f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, folders))}) "
                 f"and can't be downloaded ({error}): copy the four files, gz or raw, into data.dir={home}, or "
                 "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or train offline with data=sample"
             ) from error
     return {name: path or home / f"{name}.gz" for name, path in found.items()}
 
 
-def _find(name: str, sha256: str, places: Sequence[Path]) -> Path | None:
-    """The first right copy of a file. Raises: UserError for a wrong one in the first place, `data.dir`, if none
-    is right there.
-    """
-    for place in places:
-        wrong, right = [], None
-        for path in _copies(name, place):
-            if fault := _fault(path, name, sha256):
-                wrong.append(f"{path} {fault}")
-            else:
-                right = path
-                break
-        if wrong and place == places[0] and right is None:
+def _find(name: str, sha256: str, folders: Sequence[Path]) -> Path | None:
+    """The first right copy of a file. Raises: UserError if the first folder, `data.dir`, has wrong copies only."""
+    for folder in folders:
+        # Raw before gz, because it spares the decompression.
+        places = [folder / below / file for below in ("", "FashionMNIST/raw") for file in (name, f"{name}.gz")]
+        faults = {path: _fault(path, name, sha256) for path in places if path.exists()}
+        right = [path for path, fault in faults.items() if not fault]
+        wrong = [f"{path} {fault}" for path, fault in faults.items() if fault]
+        if wrong and not right and folder == folders[0]:
             raise UserError(
                 f"{wrong[0]}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
             )
-        for words in wrong:
-            logger.warning("passed over: %s", words)
-        if right is not None:
-            return right
+        for text in wrong:
+            logger.warning("passed over: %s", text)
+        if right:
+            return right[0]
     return None
-
-
-def _copies(name: str, place: Path) -> Iterator[Path]:
-    """The files in a folder that bear this name. Raw before gz, because it spares the decompression."""
-    for folder in (place, place / _TORCHVISION):
-        for file in (name, f"{name}.gz"):
-            if os.path.lexists(folder / file):  # a link to nowhere too: it is named, not replaced
-                yield folder / file
 
 
 def _fault(path: Path, name: str, sha256: str) -> str:
     """What is wrong with a file, in words; "" if its content is as published."""
+    if not path.is_file():  # asked before opening: a named pipe would wait for ever
+        return "is no regular file"
     try:
-        if not path.is_file():  # asked before opening: a named pipe would wait for ever
-            return "is no regular file" if path.exists() else "is a link to nowhere"
         _, digest = _content(path)
     except (OSError, EOFError, zlib.error) as error:
         return f"can't be read ({getattr(error, 'strerror', None) or error})"
@@ -219,23 +186,21 @@ def _fault(path: Path, name: str, sha256: str) -> str:
 
 
 def _content(path: Path) -> tuple[bytes, str]:
-    """What a file holds, decompressed, and its sha256."""
+    """What a file holds, decompressed, and its sha256. A file that has changed is read anew."""
     info = path.stat()
     return _read(path, (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
 
 
 @functools.lru_cache(maxsize=4)  # one data set: 55 MB, read once for fetching, loading and the jobs of a sweep
 def _read(path: Path, stamp: tuple[int, ...]) -> tuple[bytes, str]:
-    """`stamp` is for the cache: a file that has changed is read anew. The first bytes say whether it is gzip."""
-    with path.open("rb") as raw:
-        packed = raw.read(len(_GZIP)) == _GZIP
-        raw.seek(0)
-        content = (gzip.GzipFile(fileobj=raw) if packed else raw).read(LARGEST)
+    content = path.read_bytes()
+    if content.startswith(b"\x1f\x8b"):  # gzip
+        content = gzip.decompress(content)
     return content, hashlib.sha256(content).hexdigest()
 
 
-def _download(names: Sequence[str], into: Path, mirrors: Sequence[str], expected: Mapping[str, str]) -> None:
-    """Bring `<name>.gz` into a folder, each from the first of `mirrors` (base addresses) that has it right.
+def _download(names: Sequence[str], folder: Path, mirrors: Sequence[str], expected: Mapping[str, str]) -> None:
+    """Bring `<name>.gz` into a folder from `mirrors` (base addresses); each takes over where the one before failed.
 
     Of several processes one downloads and the others wait. A file appears under its name once it is whole and right.
     Raises: ConnectionError with the reasons where no mirror helps; UserError for a mirror that is no address and a
@@ -244,48 +209,35 @@ def _download(names: Sequence[str], into: Path, mirrors: Sequence[str], expected
     for mirror in mirrors:
         if not mirror.startswith(("http://", "https://")):
             raise UserError(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
-    if not mirrors:
-        raise ConnectionError("data.mirrors is empty")
-    order = [mirror.rstrip("/") for mirror in mirrors]
-    with alone(into, lock=".download.lock", key="data.dir", doing="downloads"):
-        for killed in into.glob("*.gz.part*"):
-            killed.unlink(missing_ok=True)
-        for name in names:
-            if not (into / f"{name}.gz").exists():
-                best = _download_one(name, expected[name], into, order)
-                order.sort(key=lambda mirror: mirror != best)  # the one that has just worked goes first
+    reasons = []
+    with locked(folder, name=".download.lock", key="data.dir", doing="downloads"):
+        missing = [name for name in names if not (folder / f"{name}.gz").exists()]
+        for mirror in (address.rstrip("/") for address in mirrors):
+            while missing:
+                if fault := _download_file(missing[0], expected[missing[0]], folder, mirror):
+                    reasons.append(f"{mirror}: {fault}")
+                    logger.warning("%s", reasons[-1])
+                    break
+                del missing[0]
+    if missing:
+        raise ConnectionError("; ".join(reasons) or "data.mirrors is empty")
 
 
-def _download_one(name: str, sha256: str, into: Path, mirrors: Sequence[str]) -> str:
-    """Bring one file and return the mirror that had it."""
-    part, reasons = into / f"{name}.gz.part", []
-    for mirror in mirrors:
-        logger.info("downloading %s from %s", name, mirror)
-        try:
-            with _timeout():
-                torch.hub.download_url_to_file(f"{mirror}/{name}.gz", str(part), progress=sys.stderr.isatty())
-            if not (fault := _fault(part, name, sha256)):
-                with writing(into, key="data.dir"):
-                    part.replace(into / f"{name}.gz")
-                return mirror
-            reasons.append(f"{mirror}: what it sends {fault}")
-        except (OSError, HTTPException, ValueError) as error:  # ValueError: a host name that can't be one
-            if getattr(error, "errno", None) in _DISK:
-                with writing(into, key="data.dir"):
-                    raise
-            reasons.append(f"{mirror}: {getattr(error, 'reason', None) or error}")
-        finally:
-            part.unlink(missing_ok=True)
-        logger.warning("%s", reasons[-1])
-    raise ConnectionError("; ".join(reasons))
-
-
-@contextmanager
-def _timeout() -> Iterator[None]:
-    """Bound the wait for a mirror: torch.hub sets none of its own."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(TIMEOUT_S)
+def _download_file(name: str, sha256: str, folder: Path, mirror: str) -> str:
+    """Bring one file. Returns what is wrong with the mirror; "" if nothing is."""
+    logger.info("downloading %s from %s", name, mirror)
     try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+        with urlopen(
+            Request(f"{mirror}/{name}.gz", headers={"User-Agent": "alexnet_lit"}), timeout=TIMEOUT_S
+        ) as answer:
+            content = answer.read()
+    except (OSError, HTTPException, ValueError) as error:  # ValueError: a host name that can't be one
+        return str(getattr(error, "reason", None) or error)
+    part = folder / f"{name}.gz.part"
+    with writing(folder, key="data.dir"):
+        part.write_bytes(content)
+        if fault := _fault(part, name, sha256):
+            part.unlink()
+            return f"what it sends {fault}"
+        part.replace(folder / f"{name}.gz")
+    return ""

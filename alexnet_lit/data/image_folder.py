@@ -1,56 +1,75 @@
-"""A person's own pictures: train/<class>/..., with val/ and test/ if they are there."""
+"""A folder of pictures as a data set: train/<class>/..., with val/ and test/ if they are there."""
 
 import copy
 import hashlib
 import logging
 import operator
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, validate_call
+from torch import Tensor
 
 from alexnet_lit.data.augment import Augment
-from alexnet_lit.data.batches import in_turns
-from alexnet_lit.data.cache import Cache, Row, check_room
-from alexnet_lit.data.folder import (
-    PARTS,
-    Found,
-    changed,
-    check_known,
-    class_of,
-    held_out,
-    look,
-    look_again,
-    places,
-    scan,
-    several,
-)
-from alexnet_lit.data.module import ImageData, Pair, Split
-from alexnet_lit.data.pixels import Std
-from alexnet_lit.data.rows import MappedImages
+from alexnet_lit.data.datamodule import ImageData, Pair, Split
+from alexnet_lit.data.loader import MappedImages, interleave_classes
+from alexnet_lit.data.picture import KINDS, is_picture, visible, walk
+from alexnet_lit.data.picture_cache import PictureCache, Row
+from alexnet_lit.data.transforms import Std
 from alexnet_lit.errors import UserError
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
+PARTS: tuple[Split, ...] = ("train", "val", "test")
+
+_NAMED = 3  # of many things in one line
 
 logger = logging.getLogger("alexnet_lit")
+
+
+class Found(NamedTuple):
+    """What a folder holds, as the run's config and its checkpoints keep it.
+
+    classes: in the order of their names. train, val, test: numbers of pictures; 0 where a part is absent.
+    names: of each part the number of all pictures and a digest of their names.
+    held_out: without val/, of each class the interval [from, to) of `positions` that is for validation; held: how many
+    pictures that is. earlier: a run that is continued or evaluated found it, so the folder may have changed since.
+    """
+
+    classes: list[str]
+    train: int
+    val: int
+    test: int
+    names: list[str] = []  # noqa: RUF012 - a tuple's default; config keeps lists
+    held_out: list[list[float]] | None = None
+    held: int = 0
+    earlier: bool = False
+
+
+class Listing(NamedTuple):
+    """What train/, val/ or test/ holds: `names` as "<class>/<any>/<where>/<file>", by class, then by name."""
+
+    classes: list[str]
+    names: list[str]
+    others: list[str]  # files that are passed over: no picture by their name, or in no class folder
 
 
 class ImageFolder(ImageData):
     """Pictures in folders that are named after their classes, decoded once and from then on read from a cache.
 
-    A picture becomes its centre square of `cache_size` px, see `square`; the cache is a file that is mapped into
-    memory, so that it may be larger than that. Without test/ there are no test images.
+    A picture becomes its centre square of `cache_size` px; the cache is a file that is mapped into memory, see
+    PictureCache. Without test/ there are no test images.
 
-    Where val/ is there, it is for validation; else part of train/ is: of each class those that come first by a hash of
-    their names in train/ and `split_seed`, in exact proportion. Up to which place they do is in `found` and goes into
-    the checkpoint with it: from then on a picture's name alone decides, whatever else is added or removed, so that no
-    run is ever validated on a picture that it was trained on.
+    Where val/ is there, it is for validation; else part of train/ is: of each class the first by a hash of their names
+    and `split_seed`, the classes in proportion. `found` keeps up to which hash and goes into the checkpoint: from then
+    on a picture's name alone decides, whatever is added or removed, so that a run that is continued never validates on
+    a picture that it was trained on.
 
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
-    channels: 3 for RGB, 1 for grey; of three numbers in mean, std and color_axes the grey that they make is taken.
+    channels: 3 for RGB, 1 for grey, for which mean, std and color_axes of three colours are converted.
     broken: "refuse" to go on with a picture that can't be decoded, or "skip" it. found: what `look` found in dir, so
     that nothing need be there before `prepare_data`; None looks. The rest: see ImageData.
     Raises: UserError for a folder that can't be trained on.
@@ -76,20 +95,23 @@ class ImageFolder(ImageData):
         **rest: Any,
     ) -> None:
         self.dir = Path(dir).expanduser().absolute()
-        self.caches = _cache_folder(self.dir, cache)
+        self.cache_dir = self.dir / "alexnet_lit_cache"
+        if cache is not None:  # a folder of its own for each `dir`, as one place may hold many
+            digest = hashlib.sha256(os.fsencode(self.dir.resolve())).hexdigest()
+            self.cache_dir = Path(cache).expanduser().absolute() / f"{self.dir.name}_{digest[:8]}"
         self.origin = str(self.dir)
         self.broken = broken
-        # What is found has been told when it was looked for.
+        # Whoever passes `found` on has logged what there is to say.
         self._level = logging.DEBUG if found and not found.earlier else logging.INFO
         self._prepared = False
-        self._news = ""  # of a folder that has changed since the run began
-        self._splits = found is None  # else it has been decided
+        self._is_new_split = found is None
+        self._warning = ""
         names = list[str]()
         if found is None:
             found, names = look(self.dir)
         elif found.earlier:
-            found = self._look_again(found, rest["split_seed"])
-        self._take(found)
+            found, self._warning = _look_again(self.dir, found, rest["split_seed"])
+        self._use(found)
         self.classes = tuple(found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
@@ -101,8 +123,8 @@ class ImageFolder(ImageData):
         if channels == 1:
             mean, std, augment = _grey(mean), _grey(std), _grey_noise(augment)
         super().__init__(mean=mean, std=std, folds=folds, validate=validate, augment=augment, **rest)
-        if self._splits:
-            self._decide(names)
+        if self._is_new_split:
+            self._decide_split(names)
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
@@ -112,116 +134,228 @@ class ImageFolder(ImageData):
         """
         if self._prepared:  # Lightning asks again
             return
-        if self._news:
-            logger.warning(self._news)
-        listings = {part: scan(self.dir / part) for part in self._parts()}
+        if self._warning:
+            logger.warning(self._warning)
+        listings = {part: scan(self.dir, part) for part in self._parts()}
         for part, listing in listings.items():
-            check_known(self.dir, part, listing, self.classes)
-        check_room([(self._cache(part), listing.names) for part, listing in listings.items()])
-        counts: dict[Split, int] = {}
+            _check_known_classes(self.dir, part, listing, self.classes)
+        usable: dict[str, list[str]] = {"val": [], "test": []}
         for part, listing in listings.items():
             if listing.others:
                 logger.log(self._level, "passed over in %s/, no pictures of a class: %s", part, several(listing.others))
-            contents = self._cache(part).update(listing.names, again=self.broken == "refuse")
-            counts[part] = self._count(part, contents)
-            if part == "train":
-                names = [name for name, row in contents.items() if isinstance(row, int)]
-        found = self.found._replace(train=counts["train"], val=counts.get("val", 0), test=counts.get("test", 0))
-        if found.held_out is not None and not self._splits:
-            found = found._replace(held=sum(held_out(names, found, self.split_seed)))
-        self._take(found)
-        self.divide()
-        if self._splits:
-            self._decide(names)
+            usable[part] = self._usable(
+                part, self._cache(part).update(listing.names, retry_broken=self.broken == "refuse")
+            )
+        train, val, test = (len(usable[part]) for part in PARTS)
+        found = self.found._replace(train=train, val=val, test=test)
+        if found.held_out is not None and not self._is_new_split:
+            found = found._replace(held=sum(is_held_out(usable["train"], found, self.split_seed)))
+        self._use(found)
+        self.count_splits()
+        if self._is_new_split:
+            self._decide_split(usable["train"])
         self._prepared = True
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
         return {part: self._read(part) for part in self._parts()}
 
-    def split(self, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """As ImageData's; which are held out, `found` says."""
-        if self.found.held_out is None:
+    def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """As ImageData's, but by the pictures' names."""
+        if self.found.held_out is None:  # val/ is for validation
             return super().split(labels)
-        order = in_turns(labels, torch.tensor(places(self._names, self.split_seed), dtype=torch.float64).argsort())
-        held = torch.tensor(held_out(self._names, self.found, self.split_seed))[order]
+        order = interleave_classes(labels, positions(self._names, self.split_seed).argsort())
+        held = torch.tensor(is_held_out(self._names, self.found, self.split_seed))[order]
         return order[~held], order[held]
 
-    def _take(self, found: Found) -> None:
+    def _use(self, found: Found) -> None:
         self.found = found
-        _, self.train_total, self.val_total, self.test_total, *_ = found
-        self.held = found.held if found.held_out is not None and not self._splits else None
+        self.train_total, self.val_total, self.test_total = found.train, found.val, found.test
+        self.held = found.held if found.held_out is not None and not self._is_new_split else None
 
-    def _look_again(self, before: Found, split_seed: int) -> Found:
-        """What there is now, and a line about what is not as `before`."""
-        now = look_again(self.dir, before, split_seed)
-        if parts := changed(before, now):
-            outcome = "known by their names, none that were trained on are validated on"
-            if now.held_out is None and not now.val:
-                outcome = "as this run has split them by number, some that were trained on may be validated on"
-            self._news = f"data.dir={self.dir}: other pictures than the run began with, in {parts}: {outcome}"
-        return now
-
-    def _decide(self, names: list[str]) -> None:
-        """Note from which place to which the pictures of each class are for validation."""
+    def _decide_split(self, names: list[str]) -> None:
+        """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
         if self.val_total:
             return
         number = {name: label for label, name in enumerate(self.classes)}
         labels = torch.tensor([number[class_of(name)] for name in names])
-        where = torch.tensor(places(names, self.split_seed), dtype=torch.float64)
+        where = positions(names, self.split_seed)
         held = torch.zeros(len(names), dtype=torch.bool)
-        held[in_turns(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
-        bounds = [_bounds(where[labels == label], held[labels == label]) for label in range(len(self.classes))]
+        held[interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
+        bounds = [_interval(where[labels == label], held[labels == label]) for label in range(len(self.classes))]
         self.found = self.found._replace(held_out=bounds, held=int(held.sum()))
 
     def _parts(self) -> list[Split]:
-        there = zip(PARTS, self.found[1:4], strict=True)
-        return [part for part, count in there if count]
+        return [part for part in PARTS if getattr(self.found, part)]
 
-    def _cache(self, part: Split) -> Cache:
-        return Cache(self.dir / part, self.caches, size=self.source_size, channels=self.channels)
+    def _cache(self, part: Split) -> PictureCache:
+        return PictureCache(self.dir / part, self.cache_dir, size=self.source_size, channels=self.channels)
 
-    def _count(self, part: Split, contents: dict[str, Row]) -> int:
-        """How many pictures can be used. Raises: UserError if these are too few, or others are refused."""
-        broken = [f"{name} ({row})" for name, row in contents.items() if isinstance(row, str)]
-        left = {class_of(name) for name, row in contents.items() if isinstance(row, int)}
-        lost = [f"{part}/{name}/" for name in self.classes if name not in left]
-        which = f"{len(broken):,} of {len(contents):,} pictures in {part}/ can't be read: {several(broken)}"
+    def _usable(self, part: Split, rows: dict[str, Row]) -> list[str]:
+        """The pictures that could be decoded. Raises: UserError if these are too few, or others are refused."""
+        broken = [f"{name} ({row})" for name, row in rows.items() if isinstance(row, str)]
+        usable = [name for name, row in rows.items() if isinstance(row, int)]
+        which = f"{len(broken):,} of {len(rows):,} pictures in {part}/ can't be read: {several(broken)}"
         if broken and self.broken == "refuse":
             way_out = "replace or remove them, or leave them out with data.broken=skip"
             raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
+        left = {class_of(name) for name in usable}
+        lost = [f"{part}/{name}/" for name in self.classes if name not in left]
         if lost and (part == "train" or not left):
             raise UserError(f"data.dir={self.dir}: {which}: nothing is left in {several(lost)}")
         if broken:
             logger.log(self._level, "left out (data.broken=skip): %s", which)
-        return len(contents) - len(broken)
+        return usable
 
     def _read(self, part: Split) -> Pair:
         cache = self._cache(part)
-        contents = {name: row for name, row in cache.contents().items() if isinstance(row, int)}
+        rows = {name: row for name, row in cache.rows().items() if isinstance(row, int)}
         number = {name: label for label, name in enumerate(self.classes)}
-        labels = [number.get(class_of(name), -1) for name in contents]
+        labels = [number.get(class_of(name), -1) for name in rows]
         if len(labels) != getattr(self.found, part) or -1 in labels:
             raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
         if part == "train":
-            self._names = list(contents)
-        return MappedImages(cache.mapped(), torch.tensor(list(contents.values()))), torch.tensor(labels)
+            self._names = list(rows)
+        return MappedImages(cache.mapped(), torch.tensor(list(rows.values()))), torch.tensor(labels)
 
 
-def _bounds(where: torch.Tensor, held: torch.Tensor) -> list[float]:
-    """From where to where those of a class's pictures lie that are held out: neighbours, to the next one that isn't."""
+def look(dir: Path) -> tuple[Found, list[str]]:
+    """Which classes there are and how many pictures each part has; and the names of those in train/. Decodes nothing.
+
+    A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
+    Raises: UserError for a folder that can't be trained on.
+    """
+    _check_folder(dir, "")
+    if not os.path.lexists(dir / "train"):
+        there = [f"{entry.name}/" for entry in visible(dir) if entry.is_dir()]
+        instead = f", but {several(there)}" if there else ""
+        raise UserError(f"data.dir={dir}: there is no train/ in it{instead}: put a folder for each class into train/")
+    listings = {part: scan(dir, part) for part in PARTS if os.path.lexists(dir / part)}
+    _check_classes(dir, listings["train"])
+    classes = listings["train"].classes
+    for part, listing in listings.items():
+        _check_known_classes(dir, part, listing, classes)
+        if not listing.names:
+            raise UserError(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
+    names = [listings[part].names if part in listings else [] for part in PARTS]
+    train, val, test = map(len, names)
+    return Found(classes, train, val, test, [_digest(each) for each in names]), names[0]
+
+
+def _look_again(dir: Path, before: Found, split_seed: int) -> tuple[Found, str]:
+    """As `look`, at the folder of a run that found `before`, whose split stays; and a warning if it has changed."""
+    now, names = look(dir)
+    if before.val and not now.val:  # all that is in train/ was trained on
+        now = now._replace(held_out=[[0.0, 0.0]] * len(now.classes))
+    elif before.held_out is not None and now.classes == before.classes:
+        now = now._replace(held_out=before.held_out)
+        now = now._replace(held=sum(is_held_out(names, now, split_seed)))
+    counts = [
+        f"{part}/ ({one.split(':')[0]} pictures then, {other.split(':')[0]} now)"
+        for part, one, other in zip(PARTS, before.names, now.names, strict=False)
+        if one != other
+    ]
+    outcome = "known by their names, none that were trained on are validated on"
+    warning = f"data.dir={dir}: other pictures than the run began with, in {', '.join(counts)}: {outcome}"
+    return now, warning if counts else ""
+
+
+def positions(names: Sequence[str], split_seed: int) -> Tensor:
+    """A hash of each picture's name and the split's seed, as a number in [0, 1): (N,) float64."""
+    digests = (hashlib.blake2b(os.fsencode(f"{split_seed}/{name}"), digest_size=8).digest() for name in names)
+    return torch.tensor([(int.from_bytes(digest) >> 11) / 2**53 for digest in digests], dtype=torch.float64)
+
+
+def is_held_out(names: Sequence[str], found: Found, split_seed: int) -> list[bool]:
+    """Whether each picture of train/ is for validation."""
+    intervals = dict(zip(found.classes, found.held_out or (), strict=True))
+    bounds = (intervals[class_of(name)] for name in names)
+    return [low <= at < high for at, (low, high) in zip(positions(names, split_seed).tolist(), bounds, strict=True)]
+
+
+def _interval(where: Tensor, held: Tensor) -> list[float]:
+    """From where to where the positions (N,) of a class's pictures lie that are held (N,), which are neighbours."""
     order = where.argsort()
     at, chosen = [0.0, *where[order].tolist()[1:], 1.0], held[order].tolist()
     start = chosen.index(True) if any(chosen) else 0
     return [at[start], at[start + sum(chosen)]]
 
 
-def _cache_folder(dir: Path, cache: str | None) -> Path:
-    """Beside the pictures; elsewhere in a folder of its own for each `dir`, as one place may hold many."""
-    if cache is None:
-        return dir / "alexnet_lit_cache"
-    digest = hashlib.sha256(os.fsencode(dir.resolve())).hexdigest()
-    return Path(cache).expanduser().absolute() / f"{dir.name}_{digest[:8]}"
+def scan(dir: Path, part: str) -> Listing:
+    """List train/, val/ or test/. Raises: UserError if it is no folder or can't be read."""
+    _check_folder(dir, part)
+    try:
+        entries = visible(dir / part)
+        classes = [entry.name for entry in entries if entry.is_dir()]
+        others = [entry.name for entry in entries if not entry.is_dir()]
+        names: list[str] = []
+        for name in classes:
+            for file in walk(dir / part / name):
+                (names if is_picture(file) else others).append(f"{name}/{file}")
+    except OSError as error:
+        raise UserError(f"data.dir={dir}: {error.filename} can't be read ({error.strerror})") from error
+    return Listing(classes, names, others)
+
+
+def class_of(name: str) -> str:
+    """The class of a picture by its name in a listing."""
+    return name.partition("/")[0]
+
+
+def several(names: Sequence[str]) -> str:
+    """Name a few of many: "a, b, c and 7 more"."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    # A file may be called anything: what would break the line is written as Python writes it.
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
+
+
+def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    """What has become of the classes, in words: "without a and with b"; empty if they are the same."""
+    gone, new = ([each for each in one if each not in other] for one, other in ((before, now), (now, before)))
+    words = " and ".join(f"{word} {several(names)}" for word, names in (("without", gone), ("with", new)) if names)
+    return words or ("in another order" if list(before) != list(now) else "")
+
+
+def _check_folder(dir: Path, part: str) -> None:
+    folder, what = dir / part, f"{part}/ in it" if part else "it"
+    way_out = f"name the folder that has {part or 'train'}/<class>/<picture>"
+    if not folder.is_dir():
+        wrong = "is no folder" if os.path.lexists(folder) else "is not there"
+        raise UserError(f"data.dir={dir}: {what} {wrong}: {way_out}")
+    if not os.access(folder, os.R_OK | os.X_OK):
+        raise UserError(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
+
+
+def _check_classes(dir: Path, listing: Listing) -> None:
+    """Refuse a train/ that a net can't learn from. Raises: UserError."""
+    passed_over = f" (passed over: {several(listing.others)})" if listing.others else ""
+    if not listing.classes:
+        raise UserError(
+            f"data.dir={dir}: train/ has no folders in it{passed_over}: each class needs a folder of its own there"
+        )
+    if not listing.names:
+        raise UserError(f"data.dir={dir}: there is no picture in train/{passed_over}: it takes {KINDS}")
+    for name in listing.classes:
+        if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
+            raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
+    filled = {class_of(name) for name in listing.names}
+    if empty := [f"train/{name}/" for name in listing.classes if name not in filled]:
+        raise UserError(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
+    if len(listing.classes) == 1:
+        raise UserError(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
+
+
+def _check_known_classes(dir: Path, part: str, listing: Listing, classes: Sequence[str]) -> None:
+    """Refuse a class that training has not. Raises: UserError that names it."""
+    if unknown := [f"{part}/{name}/" for name in listing.classes if name not in classes]:
+        raise UserError(
+            f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {several(classes)}: both need the same"
+        )
+
+
+def _digest(names: Sequence[str]) -> str:
+    """How many there are, and what tells them from others: "120:2b67c3d5a1e09f84"."""
+    return f"{len(names)}:{hashlib.blake2b(os.fsencode(chr(0).join(names)), digest_size=8).hexdigest()}"
 
 
 def _grey(values: float | list[float]) -> float | list[float]:

@@ -1,12 +1,17 @@
-"""One picture, whatever its file holds: as a person sees it, and as the small square that a net is trained on."""
+"""Picture files: which there are in a folder, and one of them decoded to the small square that a net is trained on."""
 
 import os
 import stat
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
 
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+# torchvision's IMG_EXTENSIONS has no GIF and no JFIF.
+SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
+KINDS = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)  # in words
 
 # Who may read a file; its first bytes choose, not its name. Left to itself PIL tries everything that it knows, and for
 # one format it starts Ghostscript.
@@ -19,11 +24,36 @@ class Broken(ValueError):
 
 
 class Decoded(NamedTuple):
-    """A picture as a person sees it: upright, opaque, 8 bits; width and height as the file has them."""
+    """A picture upright, opaque and in 8 bits; width and height as the file has them."""
 
     image: Image.Image
     width: int
     height: int
+
+
+def is_picture(name: str) -> bool:
+    """Whether a file is one by its name."""
+    return name.lower().endswith(SUFFIXES)
+
+
+def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
+    """All files below a folder that are not hidden, by name. Links are followed, but not back to a folder `above`,
+    where os.walk and torchvision's make_dataset would go in circles. Raises: OSError for a folder that can't be read.
+    """
+    info = os.stat(folder)
+    here = (info.st_dev, info.st_ino)
+    if here in above:
+        return
+    for entry in visible(folder):
+        if entry.is_dir():
+            yield from (f"{entry.name}/{file}" for file in walk(folder / entry.name, above | {here}))
+        else:
+            yield entry.name
+
+
+def visible(folder: Path) -> list[os.DirEntry[str]]:
+    """What is directly in a folder and not hidden, by name."""
+    return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
 
 
 def square(source: Path | str | BytesIO, *, size: int, channels: int) -> bytes:
@@ -49,12 +79,16 @@ def pixels(image: Image.Image) -> bytes:
 def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: str) -> Decoded:
     """Read a picture from a file or from memory, in RGB (3 channels) or grey (1).
 
-    What the camera noted about its orientation is followed, 16 bits become 8, and of several frames the first is taken.
+    It is turned as its EXIF orientation says, 16 bits become 8, and of several frames the first is taken.
     least: px of each side that will be needed; a large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves so many.
     behind: the colour behind what is transparent. Raises: Broken.
     """
     try:
-        _check(source)
+        # Asked before opening: a named pipe would wait for ever.
+        if not isinstance(source, BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):
+            raise Broken("no regular file")
+        if not (source.getbuffer().nbytes if isinstance(source, BytesIO) else os.stat(source).st_size):
+            raise Broken("empty")
         with Image.open(source, formats=_FORMATS) as image:
             width = image.width
             image.draft(None, (least, least))
@@ -71,24 +105,11 @@ def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: s
         raise Broken(" ".join(why.split())[:120]) from error
 
 
-def _check(source: Path | str | BytesIO) -> None:
-    """Refuse what need not be opened. Raises: Broken."""
-    if isinstance(source, BytesIO):
-        empty = not source.getbuffer().nbytes
-    else:
-        status = os.stat(source)
-        if not stat.S_ISREG(status.st_mode):  # asked before opening: a named pipe would wait for ever
-            raise Broken("no regular file")
-        empty = not status.st_size
-    if empty:
-        raise Broken("empty")
-
-
 def _upright(image: Image.Image) -> Image.Image:
-    """Turn it as the camera was held. A note about that which can't be read is none."""
+    """Turn it as the camera was held. An orientation that can't be read is none."""
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged note raises whatever its decoder stumbles over
+    except Exception:  # damaged EXIF data raises whatever its decoder stumbles over
         return image
 
 

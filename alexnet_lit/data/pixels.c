@@ -1,4 +1,4 @@
-/* Small planes of whole values made large, each number of the result written once. Compiled with -DREAL=float or double. */
+/* Normalise and resize planes of uint8, each number of the result written once. Compiled with -DREAL=float or double. */
 #include <omp.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -14,9 +14,9 @@ typedef struct {
 
 /* images: `planes` of height x width. out: as many of size x size. A value v becomes v * scale + shift of its plane.
    scratch: `threads` buffers of (height + 1) * size + width + 1. */
-void enlarge(const uint8_t *images, real *out, const real *scale, const real *shift, const int32_t *row_places,
-             const real *row_weights, const int32_t *column_places, const real *column_weights, real *scratch,
-             size_t planes, size_t planes_of_one, size_t height, size_t width, size_t size, int threads) {
+void resize(const uint8_t *images, real *out, const real *scale, const real *shift, const int32_t *row_places,
+            const real *row_weights, const int32_t *column_places, const real *column_weights, real *scratch,
+            size_t planes, size_t planes_of_one, size_t height, size_t width, size_t size, int threads) {
   size_t buffer = (height + 1) * size + width + 1;
   _Pragma("omp parallel for num_threads(threads)") for (size_t p = 0; p < planes; p++) {
     size_t window = p / planes_of_one * 2 * size;

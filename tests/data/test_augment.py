@@ -58,7 +58,7 @@ def pictures(count: int, *shape: int) -> Tensor:
 
 
 def draws(switches: Augment, count: int) -> Tensor:
-    return torch.rand(count, switches.draws)
+    return torch.rand(count, switches.num_random_values)
 
 
 def resize(image: Tensor, size: int) -> Tensor:
@@ -116,7 +116,7 @@ def test_colour_moves_all_pixels_of_an_image_along_the_axes(crop: float) -> None
 
     out = change(switches, images, chances)
 
-    before = change(plain, images, chances[:, : plain.draws])
+    before = change(plain, images, chances[:, : plain.num_random_values])
     for one, other, chance in zip(out, before, chances.tolist(), strict=True):
         first, second = (0.1 * NormalDist().inv_cdf(share) for share in chance[-2:])
         for channel in range(3):
@@ -192,15 +192,15 @@ def test_colour_noise_has_the_standard_deviation_that_is_asked_for() -> None:
 @pytest.mark.parametrize("edge", [0.0, 1 - 2**-24, 1.0], ids=["least", "most", "rounded up to 1 in half precision"])
 def test_the_ends_of_the_draws_are_within_the_image(edge: float) -> None:
     switches = augment(**ALL)
-    out = change(switches, pictures(2), torch.full((2, switches.draws), edge))
+    out = change(switches, pictures(2), torch.full((2, switches.num_random_values), edge))
     assert out.isfinite().all()
     assert out.abs().max() < 5
 
 
 def test_a_draw_rounded_up_to_1_is_the_last_place() -> None:
     images, switches = pictures(2), augment(crop=0.875, translate=0.25)
-    last = change(switches, images, torch.full((2, switches.draws), 1 - 2**-24))
-    assert torch.equal(change(switches, images, torch.ones(2, switches.draws)), last)
+    last = change(switches, images, torch.full((2, switches.num_random_values), 1 - 2**-24))
+    assert torch.equal(change(switches, images, torch.ones(2, switches.num_random_values)), last)
 
 
 @pytest.mark.parametrize("switched", [*SWITCHES, "all"])
@@ -220,11 +220,11 @@ def test_what_happens_to_an_image_does_not_depend_on_its_batch(switched: str) ->
 
 def test_switched_off_leaves_every_bit() -> None:
     images, nothing = pictures(8), augment()
-    assert nothing.draws == 0
+    assert nothing.num_random_values == 0
     assert torch.equal(nothing(images, torch.rand(8, 0), PIXELS), PIXELS(images))
     mirror = augment(mirror=True)
     turned = torch.tensor([[0.0]] * 8)
-    assert mirror.draws == 1
+    assert mirror.num_random_values == 1
     assert torch.equal(mirror(images, turned, PIXELS), PIXELS(images.flip(-1)))
     assert torch.equal(mirror(images, 1 - turned, PIXELS), PIXELS(images))
 
@@ -241,9 +241,9 @@ EVERYTHING = [f"data.augment.{key}={value}".lower() for key, value in ALL.items(
 @pytest.mark.slow
 def test_every_switch_is_a_key_and_off_by_default_but_for_the_mirror() -> None:
     assert alexnet_lit.compose("data=sample").data.augment == alexnet_lit.compose().data.augment
-    assert data().augment.draws == 1
-    assert data(*EVERYTHING).augment.draws == 1 + 2 + 2 + 1 + 5
-    assert data("experiment=d2l", "data=sample").augment.draws == 0
+    assert data().augment.num_random_values == 1
+    assert data(*EVERYTHING).augment.num_random_values == 1 + 2 + 2 + 1 + 5
+    assert data("experiment=d2l", "data=sample").augment.num_random_values == 0
 
 
 def test_evaluation_knows_no_augmentation() -> None:
@@ -260,7 +260,7 @@ def test_an_image_is_changed_by_seed_epoch_and_image_alone() -> None:
         loader = changed.train_dataloader()
         loader.sampler.set_epoch(number)
         images = torch.cat([changed.on_after_batch_transfer(batch, 0).images for batch in loader])
-        return images[loader.sampler.positions().argsort()]
+        return images[loader.sampler.indices().argsort()]
 
     first = epoch(3, "data.batch_size=60")
     torch.testing.assert_close(first, epoch(3, "data.batch_size=7"), rtol=0, atol=1e-6)

@@ -12,8 +12,8 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 import alexnet_lit
-from alexnet_lit.data import Batch, ImageData, Order
-from alexnet_lit.data.mix import Mix
+from alexnet_lit.data import Batch, EpochSampler, ImageData
+from alexnet_lit.data.augment import Mix
 
 SIZE = 16
 MIXUP, CUTMIX = Mix(mixup=0.4, cutmix=0.0), Mix(mixup=0.0, cutmix=1.0)
@@ -26,7 +26,9 @@ def _the_same_chances_in_each_run() -> None:
 
 
 def chances(mix: Mix, count: int) -> Tensor:
-    return Order(count, seed=0, shuffle=False, draws=mix.draws, betas=mix.betas).draws()
+    return EpochSampler(
+        count, seed=0, shuffle=False, num_random_values=mix.num_random_values, betas=mix.betas
+    ).random_values()
 
 
 def batch_of(mix: Mix, count: int, *, channels: int = 1, size: int = SIZE) -> Batch:
@@ -66,7 +68,7 @@ def torchvisions_cutmix(images: Tensor, labels: Tensor, kept: float, row: float,
 
 def references(mix: Mix, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Each image and its soft label, mixed by torchvision in a batch of its pair."""
-    for number, draws in enumerate(batch.draws[:, 2:].tolist()):
+    for number, draws in enumerate(batch.random_values[:, 2:].tolist()):
         pair = slice(number // 2 * 2, number // 2 * 2 + 2)
         images, labels = batch.images[pair], batch.labels[pair]
         if mix is MIXUP or (mix is BOTH and draws[2] < 0.5):
@@ -99,16 +101,16 @@ def test_an_odd_last_image_stays_as_it_is() -> None:
 
 def test_switched_off_or_in_evaluation_a_batch_stays_as_it_is() -> None:
     off = Mix(mixup=0.0, cutmix=0.0)
-    assert (off.draws, off.betas, off.together) == (0, (), 1)
+    assert (off.num_random_values, off.betas, off.together) == (0, (), 1)
     batch = batch_of(off, 4)
     assert off(batch) is batch
-    assert BOTH(without := batch._replace(draws=torch.rand(4, 0))) is without
+    assert BOTH(without := batch._replace(random_values=torch.rand(4, 0))) is without
 
 
 @pytest.mark.parametrize("alpha", [0.2, 1.0, 4.0])
 def test_shares_come_from_a_beta_distribution(alpha: float) -> None:
-    order = Order(20_000, seed=3, shuffle=True, draws=1, betas=(alpha, 2 * alpha))
-    _, first, second = order.draws().double().unbind(1)
+    order = EpochSampler(20_000, seed=3, shuffle=True, num_random_values=1, betas=(alpha, 2 * alpha))
+    _, first, second = order.random_values().double().unbind(1)
     for shares, parameter in ((first, alpha), (second, 2 * alpha)):
         assert abs(shares.mean() - 0.5) < 0.01
         assert shares.var().item() == pytest.approx(1 / (4 * (2 * parameter + 1)), rel=0.05)
@@ -117,11 +119,14 @@ def test_shares_come_from_a_beta_distribution(alpha: float) -> None:
 
 
 def test_shares_leave_the_uniform_draws_alone() -> None:
-    plain, more = (Order(50, seed=3, shuffle=True, draws=2, betas=betas).draws() for betas in ((), (0.3,)))
+    plain, more = (
+        EpochSampler(50, seed=3, shuffle=True, num_random_values=2, betas=betas).random_values()
+        for betas in ((), (0.3,))
+    )
     assert torch.equal(more[:, :2], plain)
-    other = Order(50, seed=3, shuffle=True, draws=2, betas=(0.3,))
+    other = EpochSampler(50, seed=3, shuffle=True, num_random_values=2, betas=(0.3,))
     other.set_epoch(1)
-    assert not torch.equal(other.draws()[:, 2], more[:, 2])
+    assert not torch.equal(other.random_values()[:, 2], more[:, 2])
 
 
 def test_boxes_fall_where_torchvisions_fall() -> None:

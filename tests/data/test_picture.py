@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from alexnet_lit.data import square
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.data.picture import Broken, decode
+from alexnet_lit.data.picture import Broken, decode, square
 from tests.pictures import picture
 
 SIZE = 32

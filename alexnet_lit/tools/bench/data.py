@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from alexnet_lit.config import compose
-from alexnet_lit.data import Batches, Order
+from alexnet_lit.data import BatchLoader, EpochSampler
 from alexnet_lit.factory import build
 from alexnet_lit.tools.bench.step import our_step
 from alexnet_lit.tools.bench.timing import Report, alternate, conditions, ratios, spread, wait
@@ -103,8 +103,8 @@ def _ours(images: Tensor, labels: Tensor, batch: int, device: str, switches: tup
     """Times this pipeline: gather, augment, normalise, enlarge."""
     _, data = build(compose("data=sample", *switches))
     data.pixels.to(device)
-    order = Order(len(images), seed=0, shuffle=True, draws=data.augment.draws)
-    loader = Batches(images.to(device), labels.to(device), order, batch_size=batch)
+    sampler = EpochSampler(len(images), seed=0, shuffle=True, num_random_values=data.augment.num_random_values)
+    loader = BatchLoader(images.to(device), labels.to(device), sampler, batch_size=batch)
 
     def case() -> float:
         return seconds_a_batch((data.on_after_batch_transfer(part, 0) for part in loader), _FIRST, device)

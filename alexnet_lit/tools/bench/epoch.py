@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import compose
-from alexnet_lit.data import Batch, Batches
+from alexnet_lit.data import Batch, BatchLoader
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.prepare import RunObjects, prepare
 from alexnet_lit.tools.bench.data import Pictures, first
@@ -172,7 +172,7 @@ def _loop(parts: RunObjects) -> Callable[[], float]:
     optimizer = module.optimizer(module.net.parameters())
     autocast = parts.trainer.precision_plugin.forward_context
 
-    def batches(loader: Batches) -> Iterator[Batch]:
+    def batches(loader: BatchLoader) -> Iterator[Batch]:
         for batch in loader:
             yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)
 

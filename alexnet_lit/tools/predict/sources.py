@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from alexnet_lit.data.folder import KINDS, is_picture, walk
+from alexnet_lit.data.picture import KINDS, is_picture, walk
 from alexnet_lit.errors import UserError
 
 STDIN = "-"

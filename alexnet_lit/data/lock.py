@@ -1,4 +1,4 @@
-"""Writing into a folder of a person's: one process at a time, and one readable line where it can't be done."""
+"""Writing into a folder of data: one process at a time, and a one-line error where it can't be done."""
 
 import logging
 from collections.abc import Iterator
@@ -13,28 +13,28 @@ logger = logging.getLogger("alexnet_lit")
 
 
 @contextmanager
-def alone(folder: Path, *, lock: str, key: str, doing: str) -> Iterator[None]:
-    """Make the folder and hold its lock: of several processes one does it, and the others wait for what it leaves.
+def locked(folder: Path, *, name: str, key: str, doing: str) -> Iterator[None]:
+    """Make the folder and hold the lock file `name` in it: of several processes one works, and the others wait.
 
-    lock: the file's name. key: the config key that names the folder. doing: "downloads", for those who wait.
+    key: the config key that names the folder. doing: "downloads", for those who wait.
     """
-    guard = FileLock(folder / lock)
+    lock = FileLock(folder / name)
     with writing(folder, key=key):
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            guard.acquire(timeout=0)
+            lock.acquire(timeout=0)
         except Timeout:
             logger.info("waiting for another process, which %s into %s", doing, folder)
-            guard.acquire()
+            lock.acquire()
     try:
         yield
     finally:
-        guard.release()
+        lock.release()
 
 
 @contextmanager
 def writing(folder: Path, *, key: str) -> Iterator[None]:
-    """Turn a folder that can't be written, or a disk that is full, into a `UserError`."""
+    """Raise a UserError where the folder can't be written or its disk is full."""
     try:
         yield
     except (OSError, NotImplementedError) as error:  # NotImplementedError: a file system without locks

@@ -94,7 +94,7 @@ def test_a_sweep_over_folds_is_a_run_each(train: Train) -> None:
 def test_a_training_batch_is_mirrored_by_its_draws_and_enlarged() -> None:
     sample = data()
     batch = next(iter(sample.train_dataloader()))
-    turned = batch.draws[:, 0] < 0.5
+    turned = batch.random_values[:, 0] < 0.5
     assert 0 < turned.sum() < len(turned)
 
     out = sample.on_after_batch_transfer(batch, 0)

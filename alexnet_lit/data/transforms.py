@@ -1,5 +1,8 @@
-"""How a batch of small uint8 images becomes what the net sees: normalised and enlarged, on the device that trains."""
+"""How a batch of small uint8 images becomes what the net sees: normalised and resized, on the device that trains."""
 
+import ctypes
+import functools
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -7,24 +10,25 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-from alexnet_lit.data import pixels_cpu
+from alexnet_lit.nets.kernels.native import library, pointers, sizes
 
 Std = Annotated[float, Field(gt=0)]
+Taps = tuple[Tensor, Tensor]  # places int32 and weights, (1 or B, S, 2): the two source px that each px is made of
 
 
 class Axis(NamedTuple):
-    """How a side is enlarged: what each px of it is made of. Before the first and behind the last there is black.
+    """How a side is resized, with a black px before its first and behind its last.
 
-    matrix: (1 + enlarged + 1, source + 1), whose rows sum to 1; a px more behind the last of the source is the black.
-    places, weights: (1 + enlarged + 1, 2), the two columns of each row that may differ from 0, and what is there.
+    matrix: (1 + enlarged + 1, source + 1), whose rows sum to 1; the last column is black.
+    places, weights: (1 + enlarged + 1, 2), the two columns of each row that may differ from 0, and their values.
     """
 
     matrix: Tensor
     places: Tensor
     weights: Tensor
 
-    def taps(self, index: Tensor) -> tuple[Tensor, Tensor]:
-        """What the px at index (..., S) are made of: places and weights, (..., S, 2) each."""
+    def taps(self, index: Tensor) -> Taps:
+        """Places and weights of the px at index (..., S): (..., S, 2) each."""
         return _pick(self.places, index), _pick(self.weights, index)
 
 
@@ -38,12 +42,11 @@ def resize_matrix(source: int, enlarged: int) -> Tensor:
 
 
 class Preprocess(nn.Module):
-    """Normalise and enlarge whole batches, several times as fast as resizing image by image.
+    """Normalises and resizes whole batches, several times as fast as image by image.
 
     A pixel value v in 0..255 becomes (v / 255 - mean) / std, by one mean and std or by those of its channel. An image
-    is enlarged to `enlarged` px, of which a window of `image_size` px is seen: the middle one, as torchvision's Resize
-    and CenterCrop have it, unless it is said which. The result has the dtype and device of this module's buffers, so it
-    follows the module that holds it.
+    is resized to `enlarged` px, of which a window of `image_size` px is kept: the middle one, as in torchvision's
+    Resize and CenterCrop, unless `corners` says otherwise. The result has the dtype and device of the buffers.
 
     Shape: uint8 (B, H, W) or (B, C, H, W) -> float (B, 1 or C, image_size, image_size).
     """
@@ -83,11 +86,10 @@ class Preprocess(nn.Module):
         color: Tensor | None = None,
         whole: bool = False,
     ) -> Tensor:
-        """Normalise and enlarge: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size).
+        """Normalise and resize: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size).
 
-        corners: int64 (B, 2), top and left px of what is seen of each enlarged image, black where it lies outside;
-        without them the middle is seen, or with `whole` all of it: (B, C, enlarged, enlarged). color: (B, C), added to
-        the values 0..1 of each image.
+        corners: int64 (B, 2), top and left px of the window of each resized image, black where it lies outside; without
+        them the middle, or with `whole` all of it: (B, C, enlarged, enlarged). color: (B, C), added to the values 0..1.
         """
         if images.ndim == 3:
             images = images.unsqueeze(1)  # (B, H, W) -> (B, 1, H, W)
@@ -103,12 +105,11 @@ class Preprocess(nn.Module):
             shown = torch.arange(1, 1 + size, device=images.device)
             down, across = (corners.T[..., None] + shown).clamp_(0, self.enlarged + 1)  # (B, S) each
         height, width = (self._axis(side) for side in images.shape[-2:])
-        if pixels_cpu.available(images, ones.dtype):
-            rows, columns = height.taps(down), width.taps(across)
-            return pixels_cpu.enlarge(images, scale, shift, rows, columns)
-        # While they are small, and with the row and column of black that an Axis takes it from.
+        if has_kernel(images, ones.dtype):
+            return _resize_by_kernel(images, scale, shift, height.taps(down), width.taps(across))
+        # Normalised while they are small, with the black row and column of Axis.
         values = F.pad(images, (0, 1, 0, 1)) * scale[..., None, None] + shift[..., None, None]
-        # A product an image, so that it does not hang on the others: (B, C * (H + 1), W + 1) @ (W + 1, S).
+        # A product an image, so that its result does not depend on the others: (B, C * (H + 1), W + 1) @ (W + 1, S).
         x = values.flatten(1, 2) @ _pick(width.matrix, across).mT
         return _pick(height.matrix, down)[:, None] @ x.view(*values.shape[:-1], size)  # (S, H + 1) @ (H + 1, S)
 
@@ -128,3 +129,32 @@ class Preprocess(nn.Module):
 def _pick(table: Tensor, index: Tensor) -> Tensor:
     """Rows of a table (N, K): index (...) -> (..., K). Twice as fast as `table[index]`."""
     return table.index_select(0, index.flatten()).view(*index.shape, table.shape[1])
+
+
+def has_kernel(images: Tensor, dtype: torch.dtype) -> bool:
+    """Whether pixels.c, compiled where a C compiler with OpenMP is at hand, takes `images` to numbers of `dtype`."""
+    plain = images.device.type == "cpu" and images.dtype == torch.uint8 and not torch.compiler.is_compiling()
+    return plain and dtype in (torch.float32, torch.float64) and images.numel() > 0 and _kernel(dtype) is not None
+
+
+@functools.cache
+def _kernel(dtype: torch.dtype) -> ctypes.CDLL | None:
+    return library(Path(__file__).with_name("pixels.c"), dtype)
+
+
+def _resize_by_kernel(images: Tensor, scale: Tensor, shift: Tensor, rows: Taps, columns: Taps) -> Tensor:
+    """Interpolate between values `v * scale + shift` of images: uint8 (B, C, H, W) -> (B, C, S, S).
+
+    scale, shift: (B, C), in the dtype of the result. rows, columns: taps of the window of all images, or of each.
+    """
+    batch, channels, height, width = images.shape
+    windows, size, _ = rows[0].shape
+    out = scale.new_empty(batch, channels, size, size)
+    threads = torch.get_num_threads()
+    scratch = scale.new_empty(threads * ((height + 1) * size + width + 1))
+    inputs = [tensor.contiguous() for tensor in (images, scale, shift, *rows, *columns)]
+    numbers = sizes(batch * channels, batch * channels // windows, height, width, size)
+    kernel = _kernel(scale.dtype)
+    assert kernel is not None
+    kernel.resize(*pointers(inputs[0], out, *inputs[1:], scratch), *numbers, ctypes.c_int(threads))
+    return out

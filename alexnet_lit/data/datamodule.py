@@ -7,45 +7,60 @@ from lightning import LightningDataModule
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
-from alexnet_lit.data.augment import Augment
-from alexnet_lit.data.batches import Batch, Batches, Order, balanced_order, rank_and_world_size
-from alexnet_lit.data.folder import Found
-from alexnet_lit.data.pixels import Preprocess, Std
-from alexnet_lit.data.rows import Images, MappedImages
-from alexnet_lit.data.views import Averaging, TestTimeAugmentation
+from alexnet_lit.data.augment import Augment, Averaging, TestTimeAugmentation
+from alexnet_lit.data.loader import (
+    Batch,
+    BatchLoader,
+    EpochSampler,
+    Images,
+    MappedImages,
+    balanced_order,
+    rank_and_world_size,
+)
+from alexnet_lit.data.transforms import Preprocess, Std
 from alexnet_lit.errors import UserError
 
-Pair = tuple[Images, Tensor]
+Pair = tuple[Images, Tensor]  # images and labels
 Split = Literal["train", "val", "test"]
 
 
 class ImageData(LightningDataModule):
     """Classes of small images, grey or with channels, as uint8 in memory or in a file that is mapped into it.
 
-    The training images are split once into training and validation images: by `split_seed` alone, so the same for
-    every seed, rank and resume, with the classes in proportion. (A folder may change between two starts: there a
-    picture's name decides too, see ImageFolder.) The test images are for `test` alone, unless
-    validate="test" asks for the course's way of looking at them after each epoch.
+    A data set is a subclass with six attributes and a method, and a YAML file in conf/data that names it:
+
+        class Digits(ImageData):
+            train_total, test_total = 60_000, 10_000  # images
+            source_size, channels, classes = 28, 1, tuple("0123456789")
+            origin = "the folder digits/"
+
+            def read(self):
+                return {"train": (images, labels), "test": (test_images, test_labels)}
+
+    `prepare_data`, as Lightning has it, downloads what is missing; a subclass with arguments of its own takes them in
+    `__init__` and passes the rest on. Nothing is read before `prepare_data` or `setup`.
+
+    The training images are split once into training and validation images by `split_seed` alone, so the same for every
+    seed, rank and resume, with the classes in proportion. The test images are for `test` alone, unless validate="test"
+    asks for the course's way of looking at them after each epoch.
 
     batch_size: images in a step, over all devices. mean, std: of values 0..1, one for all channels or one for each.
     train_size: train on a subset with the classes in proportion; None takes all that the split leaves. val_size: images
     for validation, or a share of them if it is below 1. folds, fold: with folds=k, whatever val_size says, the images
     are split into k parts, and part `fold`, counted from 0, is for validation. tta: what `test` averages over, see
-    Views. seed: of the order of images and of augmentation.
-
-    Subclasses say how many images there are and read them. Nothing is read before `prepare_data` or `setup`.
+    TestTimeAugmentation. seed: of the order of images and of augmentation.
     Raises: UserError if the split asks for more images than there are.
     """
 
     train_total: int
     val_total = 0  # validation images of their own; without any they are split off from the training images
     test_total: int  # 0 where there are none
-    source_size: int
+    source_size: int  # px of a side
     channels: int
     classes: tuple[str, ...]
     origin: str  # where the images come from, in words
-    found: Found | None = None  # what a folder holds, for a data set whose classes and numbers follow from one
-    held: int | None = None  # images that are held out, where that has been decided before
+    found: Any = None  # a NamedTuple of facts about the data that checkpoints keep; the config's data.found
+    held: int | None = None  # number of validation images, where `split` is a subclass's and decides by itself
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(
@@ -72,23 +87,23 @@ class ImageData(LightningDataModule):
                 f"data.tta=ten_crop: data.augment.crop={augment.crop:g} leaves no margin around a crop: "
                 "use data.augment.crop=0.875, or data.tta=mirror"
             )
-        if tta != "none" and validate == "test":
+        if validate == "test" and tta != "none":
             raise UserError(
                 f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.validate=val, "
                 "or data.tta=none"
             )
-        if augment.color and augment.color_axes.shape[1] != self.channels:
-            raise _channels("augment.color_axes", augment.color_axes.tolist(), self.channels, " an axis")
-        for key, values in (("mean", mean), ("std", std)):
-            if isinstance(values, list) and len(values) != self.channels:
-                raise _channels(key, values, self.channels, "")
-        if folds and validate == "test":
+        if validate == "test" and folds:
             raise UserError(
                 f"data.folds={folds}: data.validate=test would never look at the fold: use data.validate=val, "
                 "or data.folds=0"
             )
+        if augment.color and augment.color_axes.shape[1] != self.channels:
+            raise _wrong_channels("augment.color_axes", augment.color_axes.tolist(), self.channels, " an axis")
+        for key, values in (("mean", mean), ("std", std)):
+            if isinstance(values, list) and len(values) != self.channels:
+                raise _wrong_channels(key, values, self.channels, "")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
-        self.divide()
+        self.count_splits()
         self.batch_size = batch_size
         self.split_seed = split_seed
         self.validate = validate
@@ -101,8 +116,8 @@ class ImageData(LightningDataModule):
         self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages of one that is mapped
         self._copies: dict[Split, Pair] = {}  # on the device that trains
 
-    def divide(self) -> None:
-        """Say how many images each part of the split has, by how many there are. Raises: UserError if that can't be."""
+    def count_splits(self) -> None:
+        """Set `sizes`, the images of each split, by how many there are. Raises: UserError if that can't be."""
         self.held_out, why = range(self.held or 0), "val/" if self.val_total else "validation"
         if not self.val_total and self.held is None:
             self.held_out, why = _held_out(self.train_total, self.val_size, folds=self.folds, fold=self.fold)
@@ -119,7 +134,7 @@ class ImageData(LightningDataModule):
         }
 
     def read(self) -> dict[Split, Pair]:
-        """Images uint8 (N, H, W) or (N, C, H, W) with labels int64 (N,), checked: train, and what else there is."""
+        """Images uint8 (N, H, W) or (N, C, H, W) with labels int64 (N,): "train", and "val" and "test" if there are."""
         raise NotImplementedError  # a subclass's task
 
     def setup(self, stage: str) -> None:
@@ -132,41 +147,45 @@ class ImageData(LightningDataModule):
         self.images = {"val": _take(parts["train"], val), **parts, "train": _take(parts["train"], train)}
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Indices of the images (N,) that may be trained on, in an order of which any start is balanced, and of those
-        that are held out.
-        """
+        """Split the indices of labels (N,) into training and validation. Any first part of the former is balanced."""
         order = balanced_order(labels, self.split_seed)
         start, stop = self.held_out.start, self.held_out.stop
         return torch.cat([order[:start], order[stop:]]), order[start:stop]
 
-    def train_dataloader(self) -> Batches:
-        """Batches of training images in an order of their own each epoch, augmented."""
-        mix = self.augment.mix
+    def train_dataloader(self) -> BatchLoader:
+        """Batches of training images in a new order each epoch, augmented."""
         images = self._on_device("train")
-        # The same images again and again are the point of overfit_batches.
-        shuffle = not getattr(self.trainer, "overfit_batches", 0)
-        order = Order(len(images[0]), seed=self.seed, shuffle=shuffle, draws=self.augment.draws, betas=mix.betas)
-        return self._batches(images, order, together=mix.together)
+        sampler = EpochSampler(
+            len(images[0]),
+            seed=self.seed,
+            # The same images again and again are the point of overfit_batches.
+            shuffle=not getattr(self.trainer, "overfit_batches", 0),
+            num_random_values=self.augment.num_random_values,
+            betas=self.augment.mix.betas,
+        )
+        return self._loader(images, sampler, together=self.augment.mix.together)
 
-    def val_dataloader(self) -> Batches:
+    def val_dataloader(self) -> BatchLoader:
         """What is looked at after each epoch: validation images, or the test images where `validate` says so."""
         return self._in_order(self.validate)
 
-    def test_dataloader(self) -> Batches:
+    def test_dataloader(self) -> BatchLoader:
         """The test images, each once, in the order of the file."""
         return self._in_order("test")
 
-    def _in_order(self, split: Split) -> Batches:
+    def _in_order(self, split: Split) -> BatchLoader:
         images = self._on_device(split)
-        return self._batches(images, Order(len(images[0]), seed=self.seed, shuffle=False, draws=0))
+        return self._loader(images, EpochSampler(len(images[0]), seed=self.seed, shuffle=False, num_random_values=0))
 
-    def _batches(self, images: Pair, order: Order, together: int = 1) -> Batches:
+    def _loader(self, images: Pair, sampler: EpochSampler, together: int = 1) -> BatchLoader:
         rank, world_size = rank_and_world_size(self.trainer)
-        return Batches(*images, order, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size)
+        return BatchLoader(
+            *images, sampler, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size
+        )
 
     def _on_device(self, split: Split) -> Pair:
         """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
-        if not self.images:  # a Trainer has done so before it asks
+        if not self.images:  # no Trainer has done so
             self.prepare_data()
             self.setup("fit")
         device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
@@ -178,23 +197,23 @@ class ImageData(LightningDataModule):
         return self._copies[split]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: augment, normalise, enlarge, mix. uint8 (B, ..., H, W) -> float (B, C, S, S) of image_size px.
+        """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S) of image_size px.
 
-        For `test` it is as large as `views` want it.
+        For `test` it is as large as `views` take it.
         """
         if self.trainer is not None and self.trainer.testing:
             return batch._replace(images=self.pixels(batch.images, whole=self.views.whole))
-        images = self.augment(batch.images, batch.draws, self.pixels)
+        images = self.augment(batch.images, batch.random_values, self.pixels)
         return self.augment.mix(batch._replace(images=images))
 
 
 def _take(pair: Pair, index: Tensor) -> Pair:
-    """Some of the images, with their labels; those of a mapped file are still not read."""
+    """Some of the images, with their labels; those of a mapped file are not read."""
     images, labels = pair
     return images.take(index) if isinstance(images, MappedImages) else images[index], labels[index]
 
 
-def _channels(key: str, values: object, channels: int, each: str) -> UserError:
+def _wrong_channels(key: str, values: object, channels: int, each: str) -> UserError:
     plural = "s" if channels > 1 else ""
     return UserError(
         f"data.{key}={values}: the images have {channels} channel{plural}: use {channels} number{plural}{each}"
@@ -202,18 +221,18 @@ def _channels(key: str, values: object, channels: int, each: str) -> UserError:
 
 
 def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[range, str]:
-    """Which places of the balanced order are for validation, and the key that says so. Any run of places is balanced.
+    """Which places of the balanced order are for validation, and the key that says so.
 
     Raises: UserError if there is no such fold, or if nothing is left to train on.
     """
     if folds == 0 and fold > 0:
         raise UserError(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
-    count = max(1, round(val_size * total)) if isinstance(val_size, float) else val_size
-    if folds == 0 and count >= total:
-        raise UserError(
-            f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
-        )
     if folds == 0:
+        count = max(1, round(val_size * total)) if isinstance(val_size, float) else val_size
+        if count >= total:
+            raise UserError(
+                f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
+            )
         return range(count), f"data.val_size={val_size}"
     if folds == 1 or folds > total:
         raise UserError(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")

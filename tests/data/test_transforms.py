@@ -9,7 +9,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
-from alexnet_lit.data import Preprocess, pixels_cpu
+from alexnet_lit.data import Preprocess
+from alexnet_lit.data import transforms as module
 from alexnet_lit.data.fashion_mnist import load_sample
 from tests.threads import same_with_any
 
@@ -101,12 +102,12 @@ def test_an_image_does_not_depend_on_its_batch_to_the_last_bit(dtype: torch.dtyp
 def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A machine without a compiler."""
     monkeypatch.setenv("CC", "false")
-    pixels_cpu._kernels.cache_clear()
+    module._kernel.cache_clear()
     yield
-    pixels_cpu._kernels.cache_clear()
+    module._kernel.cache_clear()
 
 
-@pytest.mark.skipif(not pixels_cpu.available(torch.ones(1).byte(), torch.float32), reason="no C compiler with OpenMP")
+@pytest.mark.skipif(not module.has_kernel(torch.ones(1).byte(), torch.float32), reason="no C compiler with OpenMP")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(7, 28, 28), (7, 3, 40, 21), (1, 1, 1, 1), (7, 3, 300, 200)], ids=str)
 def test_the_compiled_kernel_equals_products(

@@ -1,0 +1,204 @@
+"""The order of images and how batches of them are gathered: no worker processes, no copies of single images."""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from lightning import Trainer
+from torch import Tensor
+
+_CHUNK = 1024  # images that `MappedImages.to` moves at a time
+
+
+class Batch(NamedTuple):
+    """What a loader yields and a step receives: this rank's part of a global batch.
+
+    images: uint8 (B, H, W) or (B, C, H, W) from the loader, float (B, C, S, S) once they are on the device.
+    labels: int64 (B,). Of a mixed image, the class with the larger share.
+    random_values: float32 (B, D) in [0, 1], which decide the augmentation of each image; D is 0 in evaluation.
+    total: images in this step over all ranks; B on a single one.
+    mixed_in: where images are mixed, the other class int64 (B,) and its share (B,), at most 1/2.
+    """
+
+    images: Tensor
+    labels: Tensor
+    random_values: Tensor
+    total: int
+    mixed_in: tuple[Tensor, Tensor] | None = None
+
+
+class MappedImages:
+    """Some rows of a tensor that may map a file: a batch is read when it is asked for, the whole is never in memory.
+
+    images: uint8 (rows, C, H, W). rows: int64 (N,), where each of the N images is.
+    """
+
+    def __init__(self, images: Tensor, rows: Tensor) -> None:
+        self.images = images
+        self.rows = rows
+        self._pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Tensor) -> Tensor:
+        """Read the images at index (B,): (B, C, H, W)."""
+        batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=self._pinned)
+        # Several times as fast as images[...] where each image is this large.
+        return torch.index_select(self.images, 0, self.rows[index], out=batch)
+
+    def index_select(self, dim: int, index: Tensor) -> Tensor:
+        """As a tensor's."""
+        assert dim == 0
+        return self[index]
+
+    def take(self, index: Tensor) -> "MappedImages":
+        """Choose those at index (M,), without reading them."""
+        return MappedImages(self.images, self.rows[index])
+
+    @property
+    def device(self) -> torch.device:
+        """Where batches are."""
+        return self.images.device
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all of them take in memory."""
+        return len(self) * self.images[:1].nbytes
+
+    def to(self, device: torch.device) -> Tensor:
+        """Read all of them, to the device: (N, C, H, W)."""
+        return torch.cat([self[part].to(device) for part in torch.arange(len(self)).split(_CHUNK)])
+
+
+Images = Tensor | MappedImages
+
+
+def generator(seed: int, stream: int) -> torch.Generator:
+    """A CPU generator for one purpose: the same on every machine and rank, whatever else draws numbers."""
+    return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 1) % 2**63)
+
+
+def balanced_order(labels: Tensor, seed: int) -> Tensor:
+    """A random order of all indices (N,) of which every slice has the classes in proportion."""
+    return interleave_classes(labels, torch.randperm(len(labels), generator=generator(seed, 0)))
+
+
+def interleave_classes(labels: Tensor, order: Tensor) -> Tensor:
+    """Rearrange `order`, indices (N,) of labels, so that every slice has the classes in proportion.
+
+    Each class keeps its order. Classes of the same size take turns.
+    """
+    classes = labels[order]
+    counts = torch.bincount(classes)
+    by_class = classes.argsort(stable=True)
+    turn = torch.empty(len(labels), dtype=torch.float64)
+    turn[by_class] = torch.cat([(torch.arange(count).double() + 0.5) / count for count in counts.tolist()])
+    return order[turn.argsort(stable=True)]
+
+
+class EpochSampler:
+    """The order of an epoch's images and their random values: a function of (seed, epoch) alone.
+
+    num_random_values: uniform numbers for each image. betas: each adds a number from Beta(alpha, alpha).
+    """
+
+    def __init__(
+        self, size: int, *, seed: int, shuffle: bool, num_random_values: int, betas: Sequence[float] = ()
+    ) -> None:
+        self.size = size
+        self.seed = seed
+        self.shuffle = shuffle
+        self.num_random_values = num_random_values
+        self.betas = betas
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch. Lightning calls it."""
+        self.epoch = epoch
+
+    def indices(self) -> Tensor:
+        """The images of this epoch in their order: (N,)."""
+        if not self.shuffle:
+            return torch.arange(self.size)
+        return torch.randperm(self.size, generator=generator(self.seed, 2 * self.epoch + 1))
+
+    def random_values(self) -> Tensor:
+        """The numbers for this epoch, a row an image whatever its place, those of `betas` last: (N, D)."""
+        source = generator(self.seed, 2 * self.epoch + 2)
+        uniform = torch.rand(self.size, self.num_random_values, generator=source)
+        if not self.betas:
+            return uniform
+        # torch draws from a Beta by its global generator alone.
+        shares = np.random.default_rng(source.initial_seed()).beta(self.betas, self.betas, (self.size, len(self.betas)))
+        return torch.cat([uniform, torch.from_numpy(shares).float()], 1)
+
+
+def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
+    """Which share of each batch this process takes, and of how many. Ranks that hold parts of one net take the same."""
+    kwargs = trainer.distributed_sampler_kwargs if trainer is not None else None
+    return (kwargs["rank"], kwargs["num_replicas"]) if kwargs is not None else (0, 1)
+
+
+class BatchLoader:
+    """Iterates over a set of images in batches that are split over ranks, each image exactly once.
+
+    `batch_size` counts images over all ranks. An epoch has the same number of batches on each rank; the last may be
+    smaller, and then `Batch.total` tells a step how to weigh its part. `together`: so many neighbours of a batch stay
+    on one rank. After `load_state_dict` iteration continues in the middle of an epoch. Batches are on the device that
+    the images are on.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        labels: Tensor,
+        sampler: EpochSampler,
+        *,
+        batch_size: int,
+        together: int = 1,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        assert len(images) == len(labels) == sampler.size
+        self.images = images
+        self.labels = labels
+        self.sampler = sampler  # Lightning calls its set_epoch
+        self.batch_sampler = None  # which Lightning asks for wherever there is a sampler
+        self.batch_size = batch_size
+        self.together = together
+        self.rank = rank
+        self.world_size = world_size
+        self._yielded = 0
+        self._resume = {"epoch": -1, "batches": 0}
+
+    def __len__(self) -> int:
+        return -(-len(self.images) // self.batch_size)
+
+    def __iter__(self) -> Iterator[Batch]:
+        # Only now is the epoch known: Lightning calls iter() before it calls set_epoch().
+        start = self._resume["batches"] if self._resume["epoch"] == self.sampler.epoch else 0
+        place = torch.arange(self.sampler.size) % self.batch_size  # within its batch
+        mine = place // self.together % self.world_size == self.rank
+        share = int(mine[: self.batch_size].sum())  # of a whole batch
+        # Moved once an epoch, to where the images are: on a GPU a step then asks nothing of the CPU.
+        indices, values = (
+            part.to(self.images.device) for part in (self.sampler.indices()[mine], self.sampler.random_values())
+        )
+        for number in range(start, len(self)):
+            chosen = indices[number * share : (number + 1) * share]
+            total = min(self.batch_size, self.sampler.size - number * self.batch_size)
+            self._yielded = number + 1
+            # Several times as fast as images[chosen].
+            images, labels, chances = (part.index_select(0, chosen) for part in (self.images, self.labels, values))
+            yield Batch(images, labels, chances, total)
+
+    def state_dict(self) -> dict[str, int]:
+        """The epoch, and how many of its batches have been handed out."""
+        return {"epoch": self.sampler.epoch, "batches": self._yielded}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin that epoch, should it come again, behind the batches that were handed out."""
+        self._resume = dict(state)
+        self._yielded = state["batches"]

@@ -1,0 +1,145 @@
+"""Which image is in which batch: each once, in an order that only seed and epoch decide, whatever the ranks."""
+
+import hashlib
+from itertools import chain
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from alexnet_lit.data import BatchLoader, EpochSampler, MappedImages
+from alexnet_lit.data.image_folder import scan
+from alexnet_lit.data.loader import balanced_order
+from alexnet_lit.data.picture_cache import PictureCache
+from tests.pictures import fill
+
+SIZE = 23
+IMAGES = torch.arange(SIZE, dtype=torch.uint8).view(SIZE, 1, 1)  # each image says which it is
+LABELS = torch.arange(SIZE)
+
+
+def batches(*, seed: int = 0, rank: int = 0, world_size: int = 1, shuffle: bool = True) -> BatchLoader:
+    sampler = EpochSampler(SIZE, seed=seed, shuffle=shuffle, num_random_values=1)
+    return BatchLoader(IMAGES, LABELS, sampler, batch_size=6, rank=rank, world_size=world_size)
+
+
+def seen(loader: BatchLoader, epoch: int = 0) -> list[list[int]]:
+    loader.sampler.set_epoch(epoch)
+    return [batch.labels.tolist() for batch in loader]
+
+
+def test_each_image_once_with_its_label() -> None:
+    loader = batches()
+    assert sorted(chain(*seen(loader))) == list(range(SIZE))
+    assert all((batch.images.flatten() == batch.labels).all() for batch in loader)
+    assert [len(batch.labels) for batch in loader] == [6, 6, 6, 5]
+    assert len(loader) == 4
+
+
+def test_the_order_is_a_function_of_seed_and_epoch() -> None:
+    assert list(chain(*seen(batches(shuffle=False)))) == list(range(SIZE))
+    assert seen(batches(), epoch=3) == seen(batches(), epoch=3)
+    assert seen(batches(), epoch=3) != seen(batches(), epoch=4)
+    assert seen(batches(), epoch=3) != seen(batches(seed=1), epoch=3)
+
+
+def test_random_values_belong_to_the_image_and_change_with_the_epoch() -> None:
+    def values(loader: BatchLoader, epoch: int) -> Tensor:
+        loader.sampler.set_epoch(epoch)
+        parts = list(loader)
+        return torch.cat([part.random_values for part in parts])[torch.cat([part.labels for part in parts]).argsort()]
+
+    assert torch.equal(values(batches(shuffle=False), 2), values(batches(shuffle=True), 2))
+    assert not torch.equal(values(batches(), 2), values(batches(), 3))
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 6])
+def test_ranks_share_each_batch_without_repeats(world_size: int) -> None:
+    whole = list(batches())
+    parts = [list(batches(rank=rank, world_size=world_size)) for rank in range(world_size)]
+    for step, batch in enumerate(whole):
+        together = [label for part in parts for label in part[step].labels.tolist()]
+        assert sorted(together) == sorted(batch.labels.tolist())
+        assert {part[step].total for part in parts} == {len(batch.labels)}
+
+
+def test_goes_on_in_the_middle_of_an_epoch() -> None:
+    loader = batches()
+    loader.sampler.set_epoch(5)
+    iterator = iter(loader)
+    first = [next(iterator).labels.tolist(), next(iterator).labels.tolist()]
+    state = loader.state_dict()
+
+    resumed = batches()
+    resumed.load_state_dict(state)
+
+    assert first + seen(resumed, epoch=5) == seen(batches(), epoch=5)
+    assert seen(resumed, epoch=6) == seen(batches(), epoch=6), "the next epoch is whole"
+
+
+def test_the_split_of_fashion_mnist_is_that_of_published_results() -> None:
+    order = balanced_order(torch.arange(10).repeat(6000), seed=0)
+    assert hashlib.sha256(order.numpy().tobytes()).hexdigest().startswith("5167170924c4e9c4")
+
+
+def test_any_run_of_the_order_has_classes_in_proportion() -> None:
+    labels = torch.tensor([0] * 1000 + [1] * 100 + [2] * 10 + [4])[torch.randperm(1111)]
+    order = balanced_order(labels, seed=1)
+    assert sorted(order.tolist()) == list(range(1111))
+    assert order.tolist() != balanced_order(labels, seed=2).tolist()
+    for start in range(0, 1111, 50):
+        counts = torch.bincount(labels[order[start : start + 111]], minlength=5)
+        share = torch.tensor([1000, 100, 10, 0, 1]) * int(counts.sum()) / 1111
+        assert (counts - share).abs().max() <= 2
+    assert 4 not in labels[order[:400]], "what is there once stays with the larger part"
+
+
+def test_batches_come_from_where_the_images_are() -> None:
+    sampler = EpochSampler(SIZE, seed=0, shuffle=True, num_random_values=1)
+    loader = BatchLoader(IMAGES.to("meta"), LABELS.to("meta"), sampler, batch_size=6)
+    assert {part.device.type for batch in loader for part in batch[:3]} == {"meta"}
+
+
+def test_mapped_images_are_the_rows_of_their_tensor() -> None:
+    images, where = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8), torch.tensor([7, 3, 39, 0, 12, 3])
+    rows, index, labels = MappedImages(images, where), torch.tensor([5, 0, 2, 2]), torch.arange(6)
+    assert torch.equal(rows[index], images[where[index]])
+    assert torch.equal(rows.take(index)[torch.tensor([1, 3])], images[where[[0, 2]]])
+    assert torch.equal(rows.to(torch.device("cpu")), images[where])
+    assert rows.nbytes == 6 * 3 * 6 * 5
+    mapped, plain = (
+        BatchLoader(each, labels, EpochSampler(6, seed=0, shuffle=True, num_random_values=0), batch_size=4)
+        for each in (rows, images[where])
+    )
+    for one, other in zip(mapped, plain, strict=True):
+        assert torch.equal(one.images, other.images)
+        assert torch.equal(one.labels, other.labels)
+
+
+def resident(path: Path) -> int:
+    """kB of a file's mapping that this process has in memory."""
+    sizes = chain.from_iterable(
+        block.splitlines()[1:] for block in Path("/proc/self/smaps").read_text().split("VmFlags") if str(path) in block
+    )
+    return sum(int(line.split()[1]) for line in sizes if line.startswith("Rss:"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory")
+def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None:
+    fill(tmp_path, train=1)
+    cache = PictureCache(tmp_path / "train", tmp_path, size=256, channels=3)
+    cache.update(scan(tmp_path, "train").names, retry_broken=False)
+    with cache.pixels.open("r+b") as file:
+        file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
+
+    rows = MappedImages(cache.mapped(), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
+
+    assert rows.images.shape == (10_000, 3, 256, 256)
+    assert str(cache.pixels) in Path("/proc/self/maps").read_text()
+    before = resident(cache.pixels)
+    batch = rows[torch.tensor([0, 1999])]
+    assert batch[0].any()
+    assert not batch[1].any()
+    assert before < 1_000
+    assert resident(cache.pixels) < 10_000, "kB, of 2,000,000"
