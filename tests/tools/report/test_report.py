@@ -183,7 +183,7 @@ def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, v
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>"),
+        (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
         (["."], ".: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
         ([".", "--accuracy", "80"], "--accuracy=80: should be above 0 and at most 1, as 0.8 for 80%"),
     ],

@@ -134,7 +134,7 @@ def test_a_switch_does_what_its_idea_says(idea: Idea) -> None:
             value = value[part]
         if idea.key == "model":
             value = value._target_.rpartition(".")[2]
-        assert idea.state(str(value).lower()) is expected
+        assert idea.is_on(str(value).lower()) is expected
 
 
 def test_every_switch_of_the_project_is_an_idea() -> None:

@@ -133,7 +133,7 @@ def test_a_file_that_differs_from_torch_is_not_kept(
 ) -> None:
     (tmp_path / "net.pt2").write_text("mine")
     nothing = torch.zeros(10)
-    monkeypatch.setattr("alexnet_lit.tools.export.torch_file.reader", lambda path: lambda images: nothing)
+    monkeypatch.setattr("alexnet_lit.tools.export.write_torch", lambda exportable, path: lambda images: nothing)
     with pytest.raises(RuntimeError, match="the exported net differs from torch's by"):
         verb("export", str(lenet), "--format=torch", "--out=net.pt2", "--force")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("net.pt2", "mine")]
