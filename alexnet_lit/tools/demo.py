@@ -69,20 +69,17 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
         import gradio as gr
 
         blocks = build_page(predictor, file)
-        fonts: dict[str, Any] = {
-            "font": ["system-ui", "sans-serif"],
-            "font_mono": ["ui-monospace", "monospace"],
-        }  # none is downloaded
+        # Fonts of the machine, so that the page asks no other for them.
+        fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        # Whatever the environment says.
+        off: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
         blocks.launch(
             server_name=_HOST,
             server_port=port,
             prevent_thread_lock=True,
             quiet=True,
             num_workers=0,
-            share=False,
-            run_history=False,
-            ssr_mode=False,
-            mcp_server=False,  # whatever is set outside
+            **off,
             theme=gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts),
             css=_CSS,
             footer_links=[],
@@ -168,8 +165,8 @@ def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
 class Explanation(NamedTuple):
     """What the page shows of a picture, in its order.
 
-    probabilities: of all classes by name, the likeliest first. seen: the net's input as a picture, "L" or "RGB".
-    steps: what was done to the picture. maps: see `grid`; None where the net has no convolution.
+    probabilities: of all classes by name, the likeliest first. seen: what goes into the net, "L" or "RGB".
+    steps: what was done to the picture for that. maps: see `grid`; None where the net has no convolution.
     """
 
     probabilities: dict[str, float]
@@ -179,29 +176,24 @@ class Explanation(NamedTuple):
 
 
 def explain(predictor: "Predictor", source: str | BytesIO) -> Explanation:
-    """Classify a picture, and keep the net's input and the first convolution's output. Raises: Broken."""
+    """Classify a picture, and keep the activations of the first convolution. Raises: Broken."""
     import torch
 
     picture = predictor.read(source)
     module = predictor.module
+    maps: list[Tensor] = []  # copies, as what comes next may be in place
     first = _first_convolution(module.net)
-    inputs: list[Tensor] = []  # copies, as what comes next may be in place
-    maps: list[Tensor] = []
-    hooks = [module.net.register_forward_pre_hook(lambda _, given: inputs.append(given[0][0].clone()))]
-    if first is not None:
-        hooks.append(first.register_forward_hook(lambda _, __, output: maps.append(output[0].float().clone())))
+    hook = first and first.register_forward_hook(lambda _, __, output: maps.append(output[0].float().clone()))
     try:
         probabilities = predictor.probabilities([picture])[0]
     finally:
-        for hook in hooks:
+        if hook is not None:
             hook.remove()
-    mean, std = (torch.as_tensor(value).view(-1, 1, 1) for value in (module.pixels.mean, module.pixels.std))
-    values = (255 * (inputs[0].cpu() * std.cpu() + mean.cpu())).round().clamp(0, 255).byte()  # (C, S, S)
-    seen = Image.fromarray(values[0].numpy() if len(values) == 1 else values.permute(1, 2, 0).contiguous().numpy())
-    known = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-    activation = known.get(module.hparams["config"]["model"].get("activation"), lambda x: x)
+    activations = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    activation = activations.get(module.hparams["config"]["model"].get("activation"), lambda x: x)
     page = grid(activation(maps[0])) if maps else None
-    return Explanation(dict(predictor.ranked(probabilities, len(probabilities))), seen, picture.steps, page)
+    ranked = predictor.ranked(probabilities, len(probabilities))
+    return Explanation(dict(ranked), picture.image, picture.steps, page)
 
 
 def grid(maps: "Tensor") -> Image.Image:

@@ -90,39 +90,32 @@ def _print_table(predictions: "Sequence[Prediction]") -> None:
     """As wide as it is, so that names stay in one piece."""
     from alexnet_lit.console import plain
 
-    if not predictions:
-        return
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    ranks = [f"{n}." for n in range(1, len(predictions[0].classes) + 1)]
-    for title in ("picture", *ranks, "what was done to it"):
-        table.add_column(title, no_wrap=True)
-    for file, classes, picture in predictions:
-        cells = [f"{name} {100 * probability:.1f}%" for name, probability in classes]
-        table.add_row(*map(Text, (file, *cells, picture)))
-    print(plain(table))
+    if predictions:
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        ranks = [f"{n}." for n in range(1, len(predictions[0].classes) + 1)]
+        for title in ("picture", *ranks, "what was done to it"):
+            table.add_column(title, no_wrap=True)
+        for file, classes, picture in predictions:
+            cells = [f"{name} {100 * probability:.1f}%" for name, probability in classes]
+            table.add_row(*map(Text, (file, *cells, picture)))
+        print(plain(table))
 
 
 def _print_csv(predictions: "Sequence[Prediction]") -> None:
     """file, class_1, probability_1, class_2, ..., picture."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    for n, (file, classes, picture) in enumerate(predictions):
-        if n == 0:
-            ranks = range(1, len(classes) + 1)
-            writer.writerow(
-                ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
-            )
-        cells = [cell for name, probability in classes for cell in (name, f"{probability:.{_DIGITS}f}")]
-        writer.writerow([file, *cells, picture])
+    ranks = range(1, len(predictions[0].classes) + 1) if predictions else ()
+    header = ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
+    rows = [
+        [file, *(cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}")), picture]
+        for file, classes, picture in predictions
+    ]
+    csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows] if rows else [])
 
 
 def _print_json(predictions: "Sequence[Prediction]") -> None:
     """A list with an object for each picture."""
-    objects = [
-        {
-            "file": file,
-            "classes": [{"class": name, "probability": round(value, _DIGITS)} for name, value in classes],
-            "picture": picture,
-        }
-        for file, classes, picture in predictions
-    ]
+    objects = []
+    for file, classes, picture in predictions:
+        ranked = [{"class": name, "probability": round(value, _DIGITS)} for name, value in classes]
+        objects.append({"file": file, "classes": ranked, "picture": picture})
     print(json_text(objects))

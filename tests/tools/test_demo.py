@@ -62,7 +62,7 @@ def test_a_net_of_colour_pictures_sees_colour(rgb: tuple[Path, Path]) -> None:
     folder, pictures = rgb
     predictor = Predictor(checkpoint_file(folder), device="cpu")
     shown = explain(predictor, str(next((pictures / "test" / "bag").glob("*.png"))))
-    assert (shown.seen.mode, shown.seen.size) == ("RGB", (28, 28))
+    assert (shown.seen.mode, shown.seen.size) == ("RGB", (32, 32))
     red, green, blue = ImageStat.Stat(shown.seen).mean
     assert (green, blue) == pytest.approx((red / 2, 255 - red), abs=2), "as tests/pictures.py tints them"
     assert set(shown.probabilities) == {"bag", "boot", "shirt"}

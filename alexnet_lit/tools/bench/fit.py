@@ -208,13 +208,9 @@ def bench_reach(*, batch: int, repeats: int, device: str) -> Report:
         data, lacking = ("data=fashion_mnist", "data.val_size=5000"), ""
     except UserError:
         data, lacking = ("data=sample", "data.val_size=400"), ", as Fashion-MNIST isn't on this machine"
-    recipes = {
-        f"experiment=fast trainer.precision={each}" if n else "experiment=fast": (
-            "experiment=fast",
-            f"trainer.precision={each}",
-        )
-        for n, each in enumerate(precisions(device))
-    }
+    first, *others = (f"trainer.precision={each}" for each in precisions(device))
+    recipes = {"experiment=fast": ("experiment=fast", first)}
+    recipes |= {f"experiment=fast {each}": ("experiment=fast", each) for each in others}
     recipes[course] = ("experiment=d2l", "data.validate=val")
     rows = []
     for name, recipe in recipes.items():

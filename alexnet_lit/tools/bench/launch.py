@@ -52,26 +52,18 @@ MakeCases = Callable[[int, int, int, str], tuple[dict[str, Case], Used]]  # rank
 
 def bench_start(*, batch: int, repeats: int, device: str) -> Report:
     """Seconds and peak memory of whole processes: a run of one step at 224 px, --help, --cfg job, imports alone."""
-    memory: dict[str, list[float]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        train = [sys.executable, "-c", "from alexnet_lit.app import main; main()", f"paths.logs={scratch}"]
+        train = ["-c", "from alexnet_lit.app import main; main()", f"paths.logs={scratch}"]
+        accelerator = f"trainer.accelerator={device}"
         commands = {
-            f"one step of {batch} images": [
-                *(*train, *_ONE_STEP, f"data.batch_size={batch}", f"trainer.accelerator={device}")
-            ],
-            "--help": [*train, "--help"],
-            "--cfg job": [*train, "--cfg", "job"],
-            "imports of torch, Lightning, Hydra": [
-                *(sys.executable, "-c", "import torch, lightning, torchmetrics, hydra")
-            ],
+            f"one step of {batch} images": (*train, *_ONE_STEP, f"data.batch_size={batch}", accelerator),
+            "--help": (*train, "--help"),
+            "--cfg job": (*train, "--cfg", "job"),
+            "imports of torch, Lightning, Hydra": ("-c", "import torch, lightning, torchmetrics, hydra"),
         }
-
-        def process(name: str) -> float:
-            seconds, peak = _process(commands[name])
-            memory.setdefault(name, []).append(peak)
-            return seconds
-
-        seconds = rounds({name: partial(process, name) for name in commands}, repeats)
+        memory: dict[str, list[float]] = {name: [] for name in commands}
+        cases = {name: partial(_process, command, memory[name]) for name, command in commands.items()}
+        seconds = rounds(cases, repeats)
     rows = [
         {"command": name, "s": spread(took), "peak memory, MB": f"{median(memory[name]):.0f}"}
         for name, took in seconds.items()
@@ -79,18 +71,19 @@ def bench_start(*, batch: int, repeats: int, device: str) -> Report:
     return Report("Start", conditions(device, f"medians of {repeats} processes each, with their range"), rows)
 
 
-def _process(command: Sequence[str]) -> tuple[float, float]:
-    """Seconds and peak memory (MB) of a process."""
+def _process(arguments: Sequence[str], memory: list[float]) -> float:
+    """Seconds of a process of Python; its peak memory (MB) is added to `memory`."""
     paths = os.pathsep.join([str(_PACKAGE), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = subprocess.run(
-        [sys.executable, "-S", "-c", _CLOCK, *command],
+        [sys.executable, "-S", "-c", _CLOCK, sys.executable, *arguments],
         capture_output=True,
         encoding="utf-8",
         check=True,
         env={**os.environ, "PYTHONPATH": paths},
     )
-    seconds, memory = map(float, done.stdout.split()[-2:])
-    return seconds, memory / (1e6 if sys.platform == "darwin" else 1e3)  # bytes there, KiB elsewhere
+    seconds, peak = map(float, done.stdout.split()[-2:])
+    memory.append(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, KiB elsewhere
+    return seconds
 
 
 def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:

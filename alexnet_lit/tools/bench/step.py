@@ -110,35 +110,23 @@ def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
 
     On a CPU in float32, and in bf16 where it has units for that; on cuda the kernels of a step in bf16.
     """
-    precisions = [True] if device == "cuda" else [False, True] if has_bf16(device) else [False]
+    halves = [True] if device == "cuda" else [False, True] if has_bf16(device) else [False]
     rows = []
-    for half in precisions:
-        seconds = _profiled_step(batch, repeats, device, half=half)
+    for half in halves:
+        seconds = _seconds_by_operation(batch, repeats, device, half=half)
         total = sum(seconds.values())
-        most = sorted(seconds, key=lambda name: -seconds[name])[:_PROFILED]
-        shown = {name: seconds[name] for name in most} | {"the rest": total - sum(seconds[name] for name in most)}
-        rows += [
-            {
-                "precision": "bf16-mixed" if half else "float32",
-                "operation": name,
-                "s": f"{took:.4f}",
-                "%": f"{100 * took / total:.1f}",
-            }
-            for name, took in shown.items()
-        ]
+        most = dict(sorted(seconds.items(), key=lambda item: -item[1])[:_PROFILED])
+        most["the rest"] = total - sum(most.values())
+        for name, took in most.items():
+            row = {"precision": "bf16-mixed" if half else "float32", "operation": name}
+            rows.append({**row, "s": f"{took:.4f}", "%": f"{100 * took / total:.1f}"})
     how = f"model.lrn=true, batch {batch}, medians of {repeats} steps"
     return Report("Where a training step goes", conditions(device, how), rows)
 
 
-def _profiled_step(batch: int, repeats: int, device: str, *, half: bool) -> dict[str, float]:
-    """Median seconds of each operation in a step."""
+def _seconds_by_operation(batch: int, repeats: int, device: str, *, half: bool) -> dict[str, float]:
+    """Medians over steps."""
     on_gpu = device == "cuda"
-    own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-
-    def counts(event: Any) -> bool:
-        """On cuda kernels alone: whoever launched one has its time too."""
-        return not on_gpu or (event.device_type.name == "CUDA" and not event.is_user_annotation)
-
     step = our_step(*random_batch(batch, device), device, ["model.lrn=true"], half=half)
     for _ in range(3 if on_gpu else 1):  # the first ones compile kernels
         step()
@@ -149,7 +137,11 @@ def _profiled_step(batch: int, repeats: int, device: str, *, half: bool) -> dict
         with profile(activities=activities, acc_events=True) as recorded:  # else some versions warn of a second one
             step()
             wait(device)
-        steps.append({event.key: 1e-6 * getattr(event, own) for event in recorded.key_averages() if counts(event)})
+        events: list[Any] = list(recorded.key_averages())
+        if on_gpu:  # kernels alone: whoever launched one has its time too
+            events = [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
+        own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        steps.append({event.key: 1e-6 * getattr(event, own) for event in events})
     return {name: median(each.get(name, 0.0) for each in steps) for name in steps[0]}
 
 
