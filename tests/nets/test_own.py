@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
-from alexnet_lit.tools.demo.sight import look
-from alexnet_lit.tools.predict.guess import Guesser
+from alexnet_lit.tools.demo import explain
+from alexnet_lit.tools.predictor import Predictor
 from tests.conftest import REPOSITORY, Train
 from tests.pictures import picture
 
@@ -105,11 +105,11 @@ def test_a_net_of_ones_own_trains_and_every_verb_takes_it(
         longer = train(f"ckpt={run}", "trainer.max_epochs=2")
         assert (longer.status, longer.result["epochs"]) == (0, 2), longer.err
 
-    guesser = Guesser(trained.folder / "checkpoints" / "best.ckpt", background="auto", device="cpu")
-    sight = look(guesser, str(source))
-    assert sight.seen.size == (28, 28)
-    assert len(sight.probabilities) == 10
-    assert (sight.maps is not None) == (name == "Tiny")
+    predictor = Predictor(trained.folder / "checkpoints" / "best.ckpt", background="auto", device="cpu")
+    found = explain(predictor, str(source))
+    assert found.seen.size == (28, 28)
+    assert len(found.probabilities) == 10
+    assert (found.maps is not None) == (name == "Tiny")
 
 
 @pytest.mark.skipif(find_spec("gradio") is None, reason="needs alexnet-lit[demo]")
@@ -119,11 +119,11 @@ def test_the_page_of_a_net_without_a_convolution_has_no_maps(own: Own, train: Tr
     # In a process of its own, as Gradio leaves sockets open.
     code = f"""
 from pathlib import Path
-from alexnet_lit.tools.demo.page import page
-from alexnet_lit.tools.predict.guess import Guesser
+from alexnet_lit.tools.demo import build_page
+from alexnet_lit.tools.predictor import Predictor
 file = Path({str(trained.folder / "checkpoints" / "best.ckpt")!r})
-guesser = Guesser(file, background="auto", device="cpu")
-print("maps" in [getattr(block, "elem_id", None) for block in page(guesser, file).blocks.values()])
+predictor = Predictor(file, background="auto", device="cpu")
+print("maps" in [getattr(block, "elem_id", None) for block in build_page(predictor, file).blocks.values()])
 """
     done = subprocess.run(
         [sys.executable, "-c", code],

@@ -1,27 +1,34 @@
-"""A whole training step: this project's beside a plain torch loop and torchvision's net, and what LRN adds to it."""
+"""Training steps: beside a plain torch loop and torchvision's net, what LRN adds, and where their time goes."""
 
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Sequence
+from itertools import product
 from statistics import median
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
 
 from alexnet_lit.config import compose
 from alexnet_lit.factory import build
 from alexnet_lit.nets import LocalResponseNorm
-from alexnet_lit.tools.bench.limits import Limits, has_bf16
-from alexnet_lit.tools.bench.timing import Report, alternate, conditions, ratios, spread
+from alexnet_lit.nets.kernels import lrn_plain
+from alexnet_lit.nets.lrn import Normalise
+from alexnet_lit.tools.bench.timing import Case, Limits, Report, alternate, conditions, has_bf16, ratios, spread, wait
 
 # Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
-_PLAIN, _OURS = "plain torch loop", "this project"
-_LRN, _TORCHS = "this project, LRN", "this project, torch's LRN"
+_PLAIN, _OURS, _HALF = "plain torch loop", "this project", "this project, bf16-mixed"
 _OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
-# On a GPU as a run has it by default there, and compiled; on a CPU with instructions for it.
-_HALF, _HALF_LRN = "this project, bf16-mixed", "this project, bf16-mixed, LRN"
-_COMPILED = {f"{_HALF}, model.compile={mode}": f"model.compile={mode}" for mode in ("true", "reduce-overhead")}
+# What each is compared with for its additional time.
+_BASES = {f"{_OURS}, LRN": _OURS, f"{_OURS}, torch's LRN": _OURS, _VISION: _OWT, f"{_HALF}, LRN": _HALF}
+_LRN_SHAPES = ((96, 54, 54), (256, 26, 26))  # what follows conv1 and conv2 of the course's net at 224 px
+_LRN_SETTINGS = (5, 1e-4, 0.75, 2.0)
+_LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
+_PROFILED = 14  # operations that have a row
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
@@ -30,55 +37,132 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
 
     The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
     """
-    labels = torch.randint(10, (batch,), device=device)
-    small = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
+    small, labels = random_batch(batch, device)
     limits = Limits(device)
-    cases: dict[str, Callable[[], object]] = {
+    cases: dict[str, Case] = {
         _PLAIN: _plain_step(small, labels, device),
         _OURS: our_step(small, labels, device),
-        _LRN: our_step(small, labels, device, "model.lrn=true"),
-        _TORCHS: our_step(small, labels, device, "model.lrn=true", wrap=_with_torchs_lrn),
-        _OWT: our_step(small, labels, device, "model=alexnet_owt"),
-        _VISION: our_step(small, labels, device, "model=alexnet_owt", wrap=_torchvisions),
+        f"{_OURS}, LRN": our_step(small, labels, device, ["model.lrn=true"]),
+        f"{_OURS}, torch's LRN": our_step(small, labels, device, ["model.lrn=true"], wrap=_with_torchs_lrn),
+        _OWT: our_step(small, labels, device, ["model=alexnet_owt"]),
+        _VISION: our_step(small, labels, device, wrap=_torchvisions_net),
     }
-    if has_bf16(device):
-        cases[_HALF] = our_step(small, labels, device, half=True)
-        cases[_HALF_LRN] = our_step(small, labels, device, "model.lrn=true", half=True)
-    if device == "cuda":
-        cases |= {name: our_step(small, labels, device, switch, half=True) for name, switch in _COMPILED.items()}
-    seconds = alternate(limits.cases | cases, repeats=repeats, device=device)
-    rows = [_row(name, seconds, batch, limits) for name in cases]
+    halves = ("", "model.lrn=true") if has_bf16(device) else ()
+    compiled = [f"model.compile={mode}" for mode in ("true", "reduce-overhead")] if device == "cuda" else []
+    for switch in (*halves, *compiled):
+        name = _HALF + {"": "", "model.lrn=true": ", LRN"}.get(switch, f", {switch}")
+        cases[name] = our_step(small, labels, device, [switch] if switch else [], half=True)
+    seconds = alternate(limits.cases | cases, repeats, device)
+    rows = []
+    for name in cases:
+        speed, base = batch / median(seconds[name]), _BASES.get(name)
+        is_course_net = name not in (_OWT, _VISION)
+        more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
+        rows.append(
+            {
+                "step": name,
+                "images/s": f"{speed:.1f}",
+                "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if is_course_net else "",
+                **limits.shares(seconds, GFLOP * speed if is_course_net else None, half=name.startswith(_HALF)),
+                "% more time": f"{spread(more, 0)} than {base}" if base else "",
+            }
+        )
     kind = "float32 where nothing else is said" if has_bf16(device) else "float32"
     how = f"batch {batch}, {kind}, medians of {repeats} rounds in turn"
-    more = "ratios round by round, with their range"
-    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds), more), rows)
+    more_words = "ratios round by round, with their range"
+    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds), more_words), rows)
 
 
-def _row(name: str, seconds: dict[str, list[float]], batch: int, limits: Limits) -> dict[str, str]:
-    step = median(seconds[name])
-    base = {_LRN: _OURS, _TORCHS: _OURS, _VISION: _OWT, _HALF_LRN: _HALF}.get(name)
-    more = [100 * (ratio - 1) for ratio in ratios(seconds[name], seconds[base])] if base else []
-    same = name not in (_OWT, _VISION)  # the course's net
-    return {
-        "step": name,
-        "images/s": f"{batch / step:.1f}",
-        "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if same else "",
-        **limits.shares(seconds, GFLOP * batch / step if same else None, half=name.startswith(_HALF)),
-        "% more time": f"{spread(more, 0)} than {base}" if base else "",
-    }
+def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
+    """Seconds of a forward and a backward pass of local response normalisation: ours, compiled and not; torch's.
+
+    In float32, and in bfloat16 where the device has units for it; torch's layer takes no bfloat16 on a CPU.
+    """
+    ours, torchs = LocalResponseNorm(*_LRN_SETTINGS, reduction="mean"), nn.LocalResponseNorm(*_LRN_SETTINGS)
+    rows = []
+    dtypes = (torch.float32, torch.bfloat16) if has_bf16(device) else (torch.float32,)
+    for dtype, shape, layout in product(dtypes, _LRN_SHAPES, _LAYOUTS):
+        x = torch.randn(batch, *shape, device=device).to(dtype).contiguous(memory_format=_LAYOUTS[layout])
+        x.requires_grad_()
+        layers: dict[str, Callable[[Tensor], Tensor]] = {"ours": ours, "plain": _uncompiled_lrn}
+        if has_torch := dtype == torch.float32 or device == "cuda":
+            layers["torch"] = torchs
+        gradient = torch.randn_like(x)
+        cases = {name: lambda f=f: torch.autograd.grad(f(x), x, gradient) for name, f in layers.items()}  # noqa: B023 - called in this pass of the loop
+        seconds = alternate(cases, repeats, device)
+        rows.append(
+            {
+                "input": str(tuple(x.shape)),
+                "memory format": layout,
+                "numbers": str(dtype).removeprefix("torch."),
+                "ours, s": f"{median(seconds['ours']):.4f}",
+                "ours in torch's operations, s": f"{median(seconds['plain']):.4f}",
+                "torch, s": f"{median(seconds['torch']):.4f}" if has_torch else "",
+                "torch / ours": spread(ratios(seconds["torch"], seconds["ours"]), 1) if has_torch else "",
+            }
+        )
+    how = f"forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
+    return Report("Local response normalisation", conditions(device, how), rows)
+
+
+def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
+    """The operations that take the most time of a step with LRN, each without what it calls.
+
+    On a CPU in float32, and in bf16 where it has units for that; on cuda the kernels of a step in bf16.
+    """
+    halves = [True] if device == "cuda" else [False, True] if has_bf16(device) else [False]
+    rows = []
+    for half in halves:
+        seconds = _seconds_by_operation(batch, repeats, device, half=half)
+        total = sum(seconds.values())
+        most = dict(sorted(seconds.items(), key=lambda item: -item[1])[:_PROFILED])
+        most["the rest"] = total - sum(most.values())
+        for name, took in most.items():
+            row = {"precision": "bf16-mixed" if half else "float32", "operation": name}
+            rows.append({**row, "s": f"{took:.4f}", "%": f"{100 * took / total:.1f}"})
+    how = f"model.lrn=true, batch {batch}, medians of {repeats} steps"
+    return Report("Where a training step goes", conditions(device, how), rows)
+
+
+def _seconds_by_operation(batch: int, repeats: int, device: str, *, half: bool) -> dict[str, float]:
+    """Medians over steps."""
+    on_gpu = device == "cuda"
+    step = our_step(*random_batch(batch, device), device, ["model.lrn=true"], half=half)
+    for _ in range(3 if on_gpu else 1):  # the first ones compile kernels
+        step()
+    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages on stderr
+    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
+    steps: list[dict[str, float]] = []
+    for _ in range(repeats):
+        with profile(activities=activities, acc_events=True) as recorded:  # else some versions warn of a second one
+            step()
+            wait(device)
+        events: list[Any] = list(recorded.key_averages())
+        if on_gpu:  # kernels alone: whoever launched one has its time too
+            events = [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
+        own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+        steps.append({event.key: 1e-6 * getattr(event, own) for event in events})
+    return {name: median(each.get(name, 0.0) for each in steps) for name in steps[0]}
+
+
+def random_batch(batch: int, device: str) -> tuple[Tensor, Tensor]:
+    """Images uint8 (batch, 28, 28) and labels (batch,)."""
+    images = torch.randint(256, (batch, 28, 28), dtype=torch.uint8, device=device)
+    return images, torch.randint(10, (batch,), device=device)
 
 
 def our_step(
     images: Tensor,
     labels: Tensor,
     device: str,
-    *overrides: str,
+    overrides: Sequence[str] = (),
+    *,
     half: bool = False,
     wrap: Callable[[nn.Module], nn.Module] | None = None,
-) -> Callable[[], object]:
-    """A step of the net, pixels and optimizer of `experiment=d2l`.
+) -> Case:
+    """A step of the net, preprocessing and optimizer of `experiment=d2l`.
 
-    half: as under trainer.precision=bf16-mixed. wrap: puts another net in the place of ours.
+    half: as under trainer.precision=bf16-mixed. wrap: from our net, on the device, to the one that is trained.
     """
     module, _ = build(compose("experiment=d2l", "data=sample", *overrides))
     module.to(device)
@@ -96,24 +180,7 @@ def our_step(
     return step
 
 
-def _torchvisions(net: nn.Module) -> nn.Module:
-    theirs = torchvision.models.AlexNet(num_classes=10)
-    theirs.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
-    assert isinstance(theirs, nn.Module)
-    return theirs.to(next(net.parameters()).device)
-
-
-def _with_torchs_lrn(net: nn.Module) -> nn.Module:
-    features = net.features
-    assert isinstance(features, nn.Sequential)
-    for name, layer in features.named_children():
-        if isinstance(layer, LocalResponseNorm):
-            theirs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
-            setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), theirs))
-    return net
-
-
-def _plain_step(images: Tensor, labels: Tensor, device: str) -> Callable[[], object]:
+def _plain_step(images: Tensor, labels: Tensor, device: str) -> Case:
     """The loop that the course writes, around its net."""
     net = course_net().to(device)
     large = F.interpolate(images[:, None] / 255, size=224, mode="bilinear")
@@ -138,3 +205,26 @@ def course_net() -> nn.Sequential:
         *(nn.Flatten(), nn.Linear(6400, 4096), nn.ReLU(), nn.Dropout(0.5)),
         *(nn.Linear(4096, 4096), nn.ReLU(), nn.Dropout(0.5), nn.Linear(4096, 10)),
     )
+
+
+def _torchvisions_net(net: nn.Module) -> nn.Module:
+    theirs = torchvision.models.AlexNet(num_classes=10)
+    theirs.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
+    assert isinstance(theirs, nn.Module)
+    return theirs.to(next(net.parameters()).device)
+
+
+def _with_torchs_lrn(net: nn.Module) -> nn.Module:
+    features = net.features
+    assert isinstance(features, nn.Sequential)
+    for name, layer in features.named_children():
+        if isinstance(layer, LocalResponseNorm):
+            torchs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
+            setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), torchs))
+    return net
+
+
+def _uncompiled_lrn(x: Tensor) -> Tensor:
+    size, alpha, beta, k = _LRN_SETTINGS
+    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
+    return out

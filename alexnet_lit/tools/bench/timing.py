@@ -1,16 +1,24 @@
-"""Time things in turn, and write down what came out together with the conditions."""
+"""Time cases in turn; medians, the machine's limits, and a table with the conditions it was measured under."""
 
 import platform
+import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
+from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from alexnet_lit.nets.kernels.native import bf16_units
+
 _CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
+_COPIED = 1 << 30  # bytes that a copy reads, and writes: far more than a cache holds
+
+Case = Callable[[], object]
+Seconds = dict[str, list[float]]  # of each case, round by round
 
 
 @dataclass(frozen=True)
@@ -24,30 +32,43 @@ class Report:
     def markdown(self) -> str:
         """The table as RESULTS.md holds it."""
         columns = list(self.rows[0])
-        lines = [" | ".join(columns), " | ".join("---" for _ in columns)]
-        lines += [" | ".join(row[column] for column in columns) for row in self.rows]
-        return "\n".join([f"## {self.title}", "", self.conditions, "", *(f"| {line} |" for line in lines)])
+        lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in self.rows)]
+        return "\n".join([f"## {self.title}", "", self.conditions, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
-def alternate(cases: Mapping[str, Callable[[], object]], *, repeats: int, device: str) -> dict[str, list[float]]:
-    """Seconds of a call of each case: one round to warm up, then `repeats` rounds of all cases in turn.
-
-    A round is one call of each on a CPU. On cuda it is several of each, which are waited for together.
-    """
-    seconds: dict[str, list[float]] = {name: [] for name in cases}
+def rounds(cases: Mapping[str, Callable[[], float]], repeats: int) -> Seconds:
+    """What each case returns: one round to warm up, then `repeats` rounds of all cases in turn."""
+    seconds: Seconds = {name: [] for name in cases}
     for n in range(repeats + 1):
         for name, case in cases.items():
-            wait(device)
-            start = time.perf_counter()
-            for _ in range(_CALLS[device]):
-                case()
-            wait(device)
+            took = case()
             if n:
-                seconds[name].append((time.perf_counter() - start) / _CALLS[device])
+                seconds[name].append(took)
     return seconds
 
 
-def ratios(slow: list[float], fast: list[float]) -> list[float]:
+def timed(case: Case, device: str) -> float:
+    """Seconds of a call: of one on a CPU, on cuda the mean of 20 that are waited for together."""
+    wait(device)
+    start = time.perf_counter()
+    for _ in range(_CALLS[device]):
+        case()
+    wait(device)
+    return (time.perf_counter() - start) / _CALLS[device]
+
+
+def alternate(cases: Mapping[str, Case], repeats: int, device: str) -> Seconds:
+    """Seconds of a call of each case, in `rounds`."""
+    return rounds({name: partial(timed, case, device) for name, case in cases.items()}, repeats)
+
+
+def wait(device: str) -> None:
+    """Return once the device has done what it was given."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def ratios(slow: Iterable[float], fast: Iterable[float]) -> list[float]:
     """How many times as long `slow` took, round by round: what disturbs the machine disturbs both."""
     return [a / b for a, b in zip(slow, fast, strict=True)]
 
@@ -60,22 +81,65 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 def conditions(device: str, *more: str) -> str:
     """The machine, versions and day in a sentence."""
+    info = Path("/proc/cpuinfo")  # Linux
+    names = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
+    processor = names[0].strip() if names else platform.processor() or platform.machine()
     capability = torch.backends.cpu.get_cpu_capability()  # the vector units that torch uses
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{_processor()} ({capability})"
-    threads = f"{torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"{processor} ({capability})"
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return ", ".join([where, threads, versions, str(date.today()), *more]) + "."
+    return ", ".join([where, f"{torch.get_num_threads()} threads", versions, str(date.today()), *more]) + "."
 
 
-def _processor() -> str:
-    """The processor's name: Linux tells it in a file, other systems through Python."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text(encoding="utf-8").splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.processor() or platform.machine()
+def has_bf16(device: str) -> bool:
+    """Whether bfloat16 is measured: a CPU without units for it takes many times as long as in float32."""
+    return device == "cuda" or bool(bf16_units())
 
 
-def wait(device: str) -> None:
-    """Until the device has done what it was given."""
+def precisions(device: str) -> list[str]:
+    """trainer.precision of measured runs."""
     if device == "cuda":
-        torch.cuda.synchronize()
+        return ["auto"]
+    return ["32-true", "bf16-mixed"] if has_bf16(device) else ["32-true"]
+
+
+class Limits:
+    """What the device does at its best: cases to be timed among others, and what their seconds come to.
+
+    A product of 4096 x 4096 on a CPU, in float32 and, with units for it, in bfloat16; on cuda one of 8192 x 8192 in
+    bfloat16, and a copy within its memory. Of random numbers: zeros would take less power, and so less time.
+    """
+
+    def __init__(self, device: str) -> None:
+        self.on_gpu = device == "cuda"
+        self.size = 8192 if self.on_gpu else 4096
+        self.cases: dict[str, Case] = {}
+        dtypes = {"matrix product": torch.float32, "bf16 matrix product": torch.bfloat16}
+        for name, dtype in dtypes.items():
+            if (dtype == torch.bfloat16 and has_bf16(device)) or (dtype == torch.float32 and not self.on_gpu):
+                a, b = (torch.randn(self.size, self.size, device=device).to(dtype) for _ in range(2))
+                self.cases[name] = partial(torch.matmul, a, b)
+        self.products = list(self.cases)
+        if self.on_gpu:
+            source, target = (torch.empty(_COPIED, dtype=torch.uint8, device=device) for _ in range(2))
+            self.cases["copy"] = partial(target.copy_, source)
+
+    def shares(self, seconds: Seconds, speed: float | None, *, half: bool) -> dict[str, str]:
+        """A column for each product: `speed` (GFLOP/s) as a percentage of it.
+
+        Empty for None, and on a CPU where one is in bfloat16 and the other is not. half: the speed is in bfloat16.
+        """
+        columns = {}
+        for name in self.products:
+            product = 2e-9 * self.size**3 / median(seconds[name])
+            unit = f"{product / 1e3:.0f} TFLOP/s" if self.on_gpu else f"{product:.0f} GFLOP/s"
+            comparable = self.on_gpu or half == (name == "bf16 matrix product")
+            share = f"{100 * speed / product:.0f}" if speed is not None and comparable else ""
+            columns[f"% of a {name}'s {unit}"] = share
+        return columns
+
+    def bandwidth(self, seconds: Seconds) -> list[str]:
+        """Of a GPU's memory, as a condition; nothing of a CPU."""
+        if not self.on_gpu:
+            return []
+        speed = 2e-9 * _COPIED / median(seconds["copy"])
+        return [f"a copy within the card's memory {speed:.0f} GB/s, read and written"]

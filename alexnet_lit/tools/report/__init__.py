@@ -19,7 +19,7 @@ from alexnet_lit.tools.report.figures import Picture, draw
 from alexnet_lit.tools.report.runs import read_runs
 from alexnet_lit.tools.report.statistics import Study
 
-_MARK = "alexnet_lit report"  # in each file: how a report is told from what a person wrote
+_MARK = "alexnet_lit report"  # in each file: tells a report from what somebody wrote
 _FOOT = f"Made by alexnet_lit {__version__} from result.json and event files alone."
 
 
@@ -34,10 +34,10 @@ def report(folders: list[str], *, baseline: str | None, accuracy: float | None, 
     if accuracy is not None and not 0 < accuracy <= 1:
         raise UserError(f"--accuracy={accuracy:g}: should be above 0 and at most 1, as 0.8 for 80%")
     study = Study(read_runs(folders), baseline=baseline, accuracy=accuracy)
-    place = out or Path(folders[0]).expanduser()
-    html, markdown, png = files = [place / f"report.{suffix}" for suffix in ("html", "md", "png")]
-    _check_place(place, files)
-    names = [Path(folder).expanduser().resolve().name for folder in folders]
+    folder = out or Path(folders[0]).expanduser()
+    html, markdown, png = files = [folder / f"report.{suffix}" for suffix in ("html", "md", "png")]
+    _check_folder(folder, files)
+    names = [Path(each).expanduser().resolve().name for each in folders]
     title = ", ".join(names[:3] + ["…"] * (len(names) > 3))
     picture = draw(study, title)
     pages = {
@@ -89,11 +89,8 @@ def _markdown(text: str) -> str:
     return re.sub(r"([\\`*\[\]|~#]|(?<!\w)_|_(?!\w))", r"\\\1", text)
 
 
-def _check_place(folder: Path, files: Sequence[Path]) -> None:
-    """Make the folder and make sure that a report can be written there.
-
-    Raises: UserError if not.
-    """
+def _check_folder(folder: Path, files: Sequence[Path]) -> None:
+    """Make the folder. Raises: UserError if a report can't be written there, or would replace another file."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -54,7 +54,7 @@ def draw(study: Study, title: str) -> Picture:
     chosen = [study.baseline, *sorted(ranked.index[: len(_COLOURS) - 1])]
     names, colours = [_short(study.labels[n]) for n in chosen], dict(zip(chosen, _COLOURS, strict=False))
     by_images = bool(study.runs["images_per_step"].notna().all())
-    panels = _curve_panels(study, chosen, by_images) + _effect_panel(study)
+    panels = _panels(study, chosen, by_images)
     if not panels:
         return Picture("", b"", colours, ["There is nothing to draw: no event file has a point."])
     line = "Line: mean over the runs of an experiment that completed; band: from the lowest to the highest of them."
@@ -93,27 +93,27 @@ def _save(panels: Sequence[Panel], legend: Sequence[tuple[str, str]], title: str
     return page[page.index("<svg") :], png.getvalue()
 
 
-def _curve_panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]:
-    """Accuracy, loss and training loss, those that were recorded."""
+def _panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]:
+    """Accuracy, loss and training loss, those that were recorded; then what the paper's ideas are worth if there are
+    any among the experiments, else all differences to the baseline.
+    """
     panels: list[Panel] = []
     for tag in (f"{study.stage}/acc", f"{study.stage}/loss", "train/loss"):
         curves = [learning_curve(study.runs[study.runs["experiment"] == n], tag, by_images) for n in chosen]
         if any(len(band) or incomplete for band, incomplete in curves):
             xlabel = "training images" if by_images else "steps"
             panels.append((partial(_draw_curves, curves=curves, title=_TITLES[tag], xlabel=xlabel), 3.4))
-    return panels
-
-
-def _effect_panel(study: Study) -> list[Panel]:
-    """What the paper's ideas are worth if there are any among the experiments, else all differences to the baseline."""
-    title, effects = "The paper's ideas", []
-    for idea, having, _, worth, _ in study.effects:
-        effects.append((_short(effect_name(study, idea, having)), worth, idea.points))
+    title = "The paper's ideas"
+    effects = [
+        (_short(effect_name(study, idea, having)), worth, idea.points) for idea, having, _, worth, _ in study.effects
+    ]
     if not effects:
         title, pairs = "Difference to the baseline", zip(study.labels, study.differences, strict=True)
         effects = [(_short(label), found, math.nan) for label, found in pairs if found][:_MOST_DIFFERENCES]
-    draw_panel = partial(_draw_effects, effects=effects, title=title)
-    return [(draw_panel, max(3.4, 1 + 0.42 * len(effects)))] if effects else []
+    if effects:
+        height = max(3.4, 1 + 0.42 * len(effects))
+        panels.append((partial(_draw_effects, effects=effects, title=title), height))
+    return panels
 
 
 def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
@@ -124,21 +124,16 @@ def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
     incomplete: list[pd.Series] = []
     for run in runs.itertuples():
         if tag in run.curves and (run.counts or run.status != "completed"):
-            curve = _thin(run.curves[tag], run.images_per_step if by_images else 1)
-            (completed if run.counts else incomplete).append(curve)
+            points = run.curves[tag][["step", "value"]]
+            size = math.ceil(len(points) / _MOST_POINTS)  # neighbours of which a long curve has the mean
+            means = points.groupby(np.arange(len(points)) // size).mean()
+            steps = means["step"].to_numpy() * (run.images_per_step if by_images else 1)
+            (completed if run.counts else incomplete).append(pd.Series(means["value"].to_numpy(), index=steps))
     if not completed:
         return pd.DataFrame(), incomplete
     values = pd.concat(completed, axis=1).sort_index().interpolate("index", limit_area="inside").dropna()
-    return pd.DataFrame(
-        {"mean": values.mean(axis=1), "low": values.min(axis=1), "high": values.max(axis=1)}
-    ), incomplete
-
-
-def _thin(curve: pd.DataFrame, scale: float) -> pd.Series:
-    """The values by step times `scale`; of a long curve, means over neighbouring points."""
-    size = math.ceil(len(curve) / _MOST_POINTS)
-    means = curve[["step", "value"]].groupby(np.arange(len(curve)) // size).mean()
-    return pd.Series(means["value"].to_numpy(), index=means["step"].to_numpy() * scale)
+    band = pd.DataFrame({"mean": values.mean(axis=1), "low": values.min(axis=1), "high": values.max(axis=1)})
+    return band, incomplete
 
 
 def _short(name: str, length: int = 60) -> str:

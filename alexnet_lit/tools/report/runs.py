@@ -32,13 +32,27 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
 
     Raises: UserError for a missing folder, or if there is no run at all.
     """
+    way_out = "name a sweep's or a run's folder, as logs/sweeps/<sweep>"
     for folder in folders:
         if not Path(folder).expanduser().is_dir():
-            raise UserError(f"{folder}: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>")
+            raise UserError(f"{folder}: there is no such folder: {way_out}")
     found = dict.fromkeys(path.resolve() for folder in folders for path in _run_folders(Path(folder).expanduser()))
     if not found:
-        raise UserError(f"{', '.join(folders)}: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>")
+        raise UserError(f"{', '.join(folders)}: no run in it: {way_out}")
     return pd.DataFrame([read_run(folder) for folder in found])
+
+
+def _run_folders(folder: Path) -> Iterator[Path]:
+    if (folder / _RESULT).is_file() or any(folder.glob(_EVENTS)) or (folder / ".hydra").is_dir():
+        yield folder
+        return
+
+    def natural_order(path: Path) -> list[str | int]:
+        return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", path.name))]
+
+    for path in sorted(folder.iterdir(), key=natural_order):
+        if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":
+            yield from _run_folders(path)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
@@ -50,7 +64,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     curves = read_curves(folder)
     overrides = key_by_key(map(str, result.get("overrides") or ()))
     named = {} if result else dict(_SEED_OR_FOLD.findall(folder.name))
-    numbers = {key: _number(result.get(key)) for key in NUMBERS}
+    values = {key: result.get(key) for key in NUMBERS}
+    numbers = {
+        key: float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
+        for key, value in values.items()
+    }
     status, remark = str(result.get("status", UNFINISHED)), str(result.get("reason") or "")
     images_per_step = numbers["images"] / numbers["steps"] if numbers["images"] and numbers["steps"] else math.nan
     last_step = max((int(curve["step"].iloc[-1]) for curve in curves.values()), default=0)
@@ -74,6 +92,17 @@ def read_run(folder: Path) -> dict[str, Any]:
         "images_per_step": images_per_step,
         **numbers,
     }
+
+
+def _read_result(file: Path) -> tuple[dict[str, Any], str]:
+    """The content of result.json, and why it could not be read."""
+    if not os.path.lexists(file):
+        return {}, ""
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        return {}, f"{_RESULT}: {' '.join(str(error).split())}"
+    return (content, "") if isinstance(content, dict) else ({}, f"{_RESULT}: holds no result")
 
 
 def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
@@ -107,17 +136,19 @@ def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], lis
     A run without a result belongs where the stem of its folder's name says. Returns the experiment of each run; of
     each experiment the overrides that tell it from the others, and its label; the overrides that all have in common.
     """
-    told = runs[runs["overrides"].notna()]
-    overrides = pd.DataFrame(list(told["overrides"]), index=told.index, dtype=object)
-    overrides = overrides[[key for key in overrides if _matters(key)]]
+    known = runs[runs["overrides"].notna()]
+    overrides = pd.DataFrame(list(known["overrides"]), index=known.index, dtype=object)
+    overrides = overrides[
+        [key for key in overrides if key not in _IGNORED_KEYS and not key.startswith(_IGNORED_PREFIXES)]
+    ]
     varying = [key for key in overrides if overrides[key].nunique(dropna=False) > 1]
-    same = overrides.groupby(varying, sort=False, dropna=False).ngroup() if varying else pd.Series(0, told.index)
+    same = overrides.groupby(varying, sort=False, dropna=False).ngroup() if varying else pd.Series(0, known.index)
     numbers = same.to_dict()
     differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(same)]
     labels = [" ".join(f"{key}={value}" for key, value in each.items()) or "no other override" for each in differing]
     unknown: dict[str, int] = {}
     for index, run in runs[runs["overrides"].isna()].iterrows():
-        alike = {numbers[other] for other in told.index[told["stem"] == run["stem"]]}
+        alike = {numbers[other] for other in known.index[known["stem"] == run["stem"]]}
         name = run["stem"] or run["folder"].name
         numbers[index] = alike.pop() if len(alike) == 1 else unknown.setdefault(name, len(labels) + len(unknown))
     common = overrides.drop(columns=varying).iloc[0].to_dict() if len(overrides) else {}
@@ -136,35 +167,3 @@ def find_baseline(labels: Sequence[str], wanted: str | None) -> int:
         there = ", ".join(found or labels)
         raise UserError(f"--baseline={wanted}: {'several are' if found else 'none is'} called so: there are {there}")
     return labels.index(found[0])
-
-
-def _matters(key: str) -> bool:
-    return key not in _IGNORED_KEYS and not key.startswith(_IGNORED_PREFIXES)
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-
-
-def _run_folders(folder: Path) -> Iterator[Path]:
-    if (folder / _RESULT).is_file() or any(folder.glob(_EVENTS)) or (folder / ".hydra").is_dir():
-        yield folder
-        return
-    for path in sorted(folder.iterdir(), key=_natural_order):
-        if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":
-            yield from _run_folders(path)
-
-
-def _natural_order(path: Path) -> list[str | int]:
-    return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", path.name))]
-
-
-def _read_result(file: Path) -> tuple[dict[str, Any], str]:
-    """The content of result.json, and why it could not be read."""
-    if not os.path.lexists(file):
-        return {}, ""
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        return {}, f"{_RESULT}: {' '.join(str(error).split())}"
-    return (content, "") if isinstance(content, dict) else ({}, f"{_RESULT}: holds no result")

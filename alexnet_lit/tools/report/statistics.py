@@ -28,9 +28,9 @@ class Difference(NamedTuple):
 class Idea(NamedTuple):
     """An idea of Krizhevsky, Sutskever and Hinton 2012 that can be switched: a row of ideas.csv.
 
-    choice_with, choice_without: the two choices of `idea=` to compare. key: the key that switches the idea alone, with
-    the values key_with and key_without; an empty key_with stands for all other numbers. points: percentage points of
-    top-1 accuracy on ImageNet that the paper claims, NaN where it gives none; claim: what it says.
+    choice_with, choice_without: the two choices of `idea=`. key: the key that switches the idea alone, with its values
+    key_with and key_without; an empty key_with stands for all other numbers. points: percentage points of top-1
+    accuracy on ImageNet that the paper claims, NaN where it gives none; claim: its words.
     """
 
     name: str
@@ -43,7 +43,7 @@ class Idea(NamedTuple):
     points: float
     claim: str
 
-    def state(self, value: str) -> bool | None:
+    def is_on(self, value: str) -> bool | None:
         """Whether the key has the idea on at this value; None if it is neither of the two that are compared."""
         if self.key_with:
             return {self.key_with: True, self.key_without: False}.get(value)
@@ -61,10 +61,10 @@ class Idea(NamedTuple):
             choices = {self.choice_with: True, self.choice_without: False}
             first, second = (choices.get(each.get("idea", "base")) for each in pair)
         elif differing == {self.key}:
-            first, second = (self.state(each.get(self.key, "")) for each in pair)
-            if self.key_with == "true" and first is None:  # a switch that was not typed is the opposite of one that was
-                first = None if second is None else not second
-            elif self.key_with == "true" and second is None:
+            first, second = (self.is_on(each.get(self.key, "")) for each in pair)
+            if self.key_with == "true" and None in (first, second) and first != second:
+                # A switch that was not typed is the opposite of one that was.
+                first = not second if first is None else first
                 second = not first
         else:
             return None
@@ -72,17 +72,16 @@ class Idea(NamedTuple):
 
 
 class Study:
-    """Runs grouped into experiments, which are numbered, and compared with the one at `baseline`.
+    """Runs grouped into numbered experiments, which are compared with the one at `baseline`.
 
     runs: a row per run, sorted by its `experiment`; of those that completed the last of each seed and fold `counts`.
     labels, overrides: of each experiment, what tells it from the others.
-    stage: "val", or "test" where nothing was validated.
-    accuracy: on the curve of that stage, what images and seconds are measured to; NaN if there is none.
-    metric: the result that experiments are compared by.
-    spread: count, mean and sample standard deviation (divided by n - 1) over the runs of each experiment that count, of
-    their results and of the first `image` and `second` with the accuracy.
-    differences: to the baseline in percentage points, None for itself and where there is no result.
-    corrected: the p values of the differences after Holm's correction.
+    stage: "val", or "test" where nothing was validated. accuracy: on its curve, what images and seconds are measured
+    to; NaN if there is none. metric: the result that experiments are compared by.
+    spread: count, mean and sample standard deviation over the runs of each experiment that count, of their results and
+    of the first `image` and `second` with the accuracy.
+    differences: to the baseline in percentage points, None for itself and where there is no result. corrected: their p
+    values after Holm's correction.
     effects: (idea, having, lacking, worth, image_ratio) for each two experiments that differ in an idea alone: worth is
     with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over
     those with it, NaN unless all runs get there.
@@ -169,13 +168,13 @@ def usual_accuracy(curves: Iterable[dict[str, pd.DataFrame]], tag: str) -> float
 
 
 def images_per_step(runs: pd.DataFrame) -> pd.Series:
-    """Of each run. One that does not tell has what the others of its experiment agree on, or else what all do."""
-    told = runs["images_per_step"]
-    return told.fillna(told.groupby(runs["experiment"]).transform(_agreed)).fillna(_agreed(told))
+    """Of each run. A run that does not say has what the others of its experiment agree on, or else what all do."""
 
+    def agreed(sizes: pd.Series) -> float:
+        return float(sizes.round().max()) if sizes.round().nunique() == 1 else math.nan
 
-def _agreed(sizes: pd.Series) -> float:
-    return float(sizes.round().max()) if sizes.round().nunique() == 1 else math.nan
+    known = runs["images_per_step"]
+    return known.fillna(known.groupby(runs["experiment"]).transform(agreed)).fillna(agreed(known))
 
 
 _TABLE = pd.read_csv(Path(__file__).with_name("ideas.csv"), keep_default_na=False, na_values={"points": ""})

@@ -2,8 +2,6 @@
 
 import json
 import re
-import shutil
-import statistics
 from pathlib import Path
 
 import pytest
@@ -12,7 +10,6 @@ from PIL import Image
 from alexnet_lit.callbacks import fonts
 from alexnet_lit.tools.report.tables import MINUS
 from tests.conftest import Train
-from tests.sweep.tiny import TINY, jobs_of, sweep_of
 from tests.tools.report.made import events, run, table
 
 NASTY = "<script>alert(1)</script>|`*x*`$a$"
@@ -30,32 +27,6 @@ def sweep(tmp_path: Path) -> Path:
     run(sweep / "6_idea-lrn_seed-3", status=None, curve=(0.5, 0.6))
     run(sweep / "7_idea-tanh_seed-0", "data=sample", "idea=tanh", status="failed", reason=f"ValueError: {NASTY}")
     return sweep
-
-
-@pytest.mark.slow
-def test_a_real_sweep_with_a_job_that_was_killed(train: Train, verb: Train) -> None:
-    outcome = train("-m", *TINY, "idea=base,lrn", "seed=0,1")
-    assert outcome.status == 0, outcome.err
-    sweep = sweep_of(outcome)
-    scores = [json.loads((job / "result.json").read_text())["test/acc"] for job in jobs_of(sweep)]
-    killed = jobs_of(sweep)[3]
-    (killed / "result.json").unlink()
-    (file,) = killed.glob("events.out.*")
-    file.write_bytes(file.read_bytes()[:-200])
-    for job in jobs_of(sweep):  # nothing but result.json and event files is read
-        shutil.rmtree(job / ".hydra")
-    done = verb("report", str(sweep))
-    assert (done.status, done.err) == (0, "")
-    assert done.out.splitlines() == [str(sweep / f"report.{kind}") for kind in ("html", "md", "png")]
-    base, lrn = table(sweep / "report.md", "Experiments")
-    assert (base["experiment"], base["n"], base["difference, points"]) == ("idea=base", "2", "baseline")
-    mean, std = statistics.mean(scores[:2]), statistics.stdev(scores[:2])
-    assert base["test accuracy"] == f"{mean:.4f} ± {std:.4f}"
-    assert (lrn["n"], lrn["test accuracy"], lrn["95% interval"]) == ("1 of 2", f"{scores[2]:.4f}", "n too small")
-    first, *_, last = table(sweep / "report.md", "Runs")
-    assert first["device"].startswith("cpu, ")
-    assert first["device"].endswith(", 32-true")
-    assert (last["run"], last["status"], last["remark"]) == (killed.name, "killed or still running", "no result.json")
 
 
 def test_a_sweep(sweep: Path, verb: Train) -> None:
@@ -92,6 +63,10 @@ def test_a_named_baseline_and_accuracy(sweep: Path, verb: Train) -> None:
     assert (base["got there"], base["training images"], base["seconds"]) == ("1 of 3", "960", "30.0")
     assert (lrn["got there"], lrn["training images"]) == ("3 of 3", "960 ± 0")
     assert table(sweep / "report.md", "Experiments")[0]["difference, points"] == f"{MINUS}5.00"
+    done = verb("report", str(sweep), "--baseline", "idea=x", "--out", str(sweep / "new"))
+    assert (done.status, len(done.err.splitlines())) == (2, 1)
+    assert "there are idea=base, idea=lrn, idea=tanh" in done.err
+    assert not (sweep / "new").exists()
 
 
 def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> None:
@@ -127,7 +102,7 @@ def test_chinese_names_are_drawn_or_told_to_be_missing(
     assert page.count("idea=图像") > svg.count("idea=图像") > 0, "the reader's own font draws it in the picture"
 
 
-def test_one_run_alone(lenet: Path, tmp_path: Path, verb: Train) -> None:
+def test_one_run_alone_and_killed_ones(lenet: Path, tmp_path: Path, verb: Train) -> None:
     out = tmp_path / "new" / "out"
     out.mkdir(parents=True)
     (out / "report.png").write_text("alexnet_lit report")  # as an earlier one's
@@ -138,15 +113,13 @@ def test_one_run_alone(lenet: Path, tmp_path: Path, verb: Train) -> None:
     assert "nothing to draw" in (out / "report.html").read_text(), "it was run with logger=none"
     assert not (out / "report.png").exists()
 
-
-def test_killed_runs_alone(tmp_path: Path, verb: Train) -> None:
-    run(tmp_path / "one", status=None, curve=(0.5, 0.6))
-    (tmp_path / "two" / ".hydra").mkdir(parents=True)
-    assert verb("report", str(tmp_path)).status == 0
-    one, two = table(tmp_path / "report.md", "Runs")
+    run(tmp_path / "killed" / "one", status=None, curve=(0.5, 0.6))
+    (tmp_path / "killed" / "two" / ".hydra").mkdir(parents=True)
+    assert verb("report", str(tmp_path / "killed")).status == 0
+    one, two = table(tmp_path / "killed" / "report.md", "Runs")
     assert (one["status"], one["steps"]) == ("killed or still running", "20")
     assert "nothing recorded yet" in two["remark"]
-    assert "Drawn against steps" in (tmp_path / "report.md").read_text()
+    assert "Drawn against steps" in (tmp_path / "killed" / "report.md").read_text()
 
 
 def test_a_run_of_300_000_steps_and_one_of_three(tmp_path: Path, verb: Train) -> None:
@@ -183,7 +156,7 @@ def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, v
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's, as logs/sweeps/<sweep>"),
+        (["nowhere"], "nowhere: there is no such folder: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
         (["."], ".: no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>"),
         ([".", "--accuracy", "80"], "--accuracy=80: should be above 0 and at most 1, as 0.8 for 80%"),
     ],
@@ -191,13 +164,6 @@ def test_an_old_report_is_replaced_and_what_a_person_wrote_is_not(sweep: Path, v
 def test_a_mistake_is_one_line(arguments: list[str], message: str, verb: Train) -> None:
     done = verb("report", *arguments)
     assert (done.status, done.out, done.err) == (2, "", f"error: {message}\n")
-
-
-def test_a_baseline_that_is_not_there_writes_nothing(sweep: Path, verb: Train) -> None:
-    done = verb("report", str(sweep), "--baseline", "idea=x", "--out", str(sweep / "new"))
-    assert (done.status, len(done.err.splitlines())) == (2, 1)
-    assert "there are idea=base, idea=lrn, idea=tanh" in done.err
-    assert not (sweep / "new").exists()
 
 
 def test_each_pair_of_a_grid_has_its_name(tmp_path: Path, verb: Train) -> None:

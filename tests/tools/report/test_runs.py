@@ -44,27 +44,13 @@ def test_without_a_result_a_run_is_unfinished_and_its_name_tells_the_seed(tmp_pa
     assert (found["stem"], found["seed"], found["fold"]) == ("idea-lrn", "12", "4")
     (tmp_path / "begun" / ".hydra").mkdir(parents=True)
     assert read_run(tmp_path / "begun")["remark"] == "no result.json, nothing recorded yet"
-
-
-def test_a_run_that_has_gone_on_since_its_result_is_unfinished(tmp_path: Path) -> None:
+    (tmp_path / "begun" / "result.json").write_text('{"status": "comp')
+    assert read_run(tmp_path / "begun")["remark"].startswith("result.json: Unterminated string")
+    # One that has gone on since its result was written.
     run(tmp_path / "x", status="interrupted", curve=(0.4,))
     assert read_run(tmp_path / "x")["status"] == "interrupted"
     events(tmp_path / "x" / "events.out.tfevents.2", [({"train/loss": 1.0}, 15, 20.0)], restart=10)
     assert read_run(tmp_path / "x")["status"] == UNFINISHED
-
-
-@pytest.mark.parametrize(("text", "reason"), [('{"status": "comp', "result.json: "), ("[]", "holds no result")])
-def test_half_a_result_is_none_and_is_told(tmp_path: Path, text: str, reason: str) -> None:
-    (run(tmp_path / "x") / "result.json").write_text(text)
-    assert read_run(tmp_path / "x")["status"] == UNFINISHED
-    assert reason in read_run(tmp_path / "x")["remark"]
-
-
-def test_a_folder_that_is_not_there_or_has_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="nowhere: there is no such folder"):
-        read_runs([str(tmp_path / "nowhere")])
-    with pytest.raises(UserError, match="no run in it"):
-        read_runs([str(tmp_path)])
 
 
 def test_a_file_that_is_cut_anywhere_has_what_stands_before(tmp_path: Path) -> None:
@@ -72,18 +58,12 @@ def test_a_file_that_is_cut_anywhere_has_what_stands_before(tmp_path: Path) -> N
     expected = {"train/loss": [(5, 2.0, 2.0), (10, 6.0, 1.5)], "val/acc": [(10, 6.0, 0.5), (20, 8.0, 0.75)]}
     assert points(tmp_path) == expected, "seconds since the file began"
     whole, lengths = file.read_bytes(), set()
-    for length in range(len(whole)):
+    for length in range(0, len(whole), 3):
         file.write_bytes(whole[:length])
         found = points(tmp_path)
         assert all(curve == expected[tag][: len(curve)] for tag, curve in found.items())
         lengths.add(tuple(len(found.get(tag, ())) for tag in expected))
     assert lengths == {(0, 0), (1, 0), (2, 1)}
-
-
-@pytest.mark.parametrize("garbage", [b"", b"\0" * 100, b"not an event file at all, but long enough to have a header"])
-def test_garbage_is_no_curve(tmp_path: Path, garbage: bytes) -> None:
-    (tmp_path / "events.out.tfevents.1").write_bytes(garbage)
-    assert read_curves(tmp_path) == {}
 
 
 def test_a_resumed_run_shows_each_step_once_and_its_pause_does_not_count(tmp_path: Path) -> None:

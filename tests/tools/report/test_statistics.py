@@ -29,15 +29,11 @@ def test_welch_with_equal_and_with_unequal_spreads() -> None:
     unequal = welch([1, 2, 3], [5, 5])
     assert unequal is not None
     assert unequal[:3] == pytest.approx((-3, -3 - half, -3 + half), rel=1e-3)
-
-
-def test_where_n_does_not_allow_it_there_is_no_interval() -> None:
+    # Where n does not allow it there is no interval.
     assert welch([0.5], [0.25, 0.5]) == pytest.approx(Difference(0.125), nan_ok=True)
     assert welch([0.5, 0.5], [0.25, 0.25]) == pytest.approx(Difference(0.25), nan_ok=True)
     assert welch([], [1, 2]) is welch([1, 2], []) is None
-
-
-def test_the_more_comparisons_the_less_each_says() -> None:
+    # Holm's correction: the more comparisons, the less each says.
     assert holm([0.01, math.nan, 0.04, 0.03]).tolist() == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
     assert (holm([0.02]).tolist(), holm([0.9, 0.8]).tolist(), holm([]).tolist()) == ([0.02], [1, 1], [])
 
@@ -86,7 +82,7 @@ def test_points_between_are_filled_in_and_a_long_curve_is_thinned_to_means(tmp_p
 
 @pytest.mark.parametrize(
     ("told", "expected"),
-    [((32, None, 32), 32), ((64, None, 32), 64), ((None, None, 32), 32), ((32, 64, None), 0), ((None,) * 3, 0)],
+    [((64, None, 32), 64), ((None, None, 32), 32), ((32, 64, None), 0), ((None,) * 3, 0)],
 )
 def test_a_run_that_does_not_tell_its_batch_has_its_fellows(
     tmp_path: Path, told: tuple[int | None, ...], expected: int
@@ -103,8 +99,6 @@ def test_a_run_that_does_not_tell_its_batch_has_its_fellows(
     [
         ("local response normalisation", "idea=lrn", "idea=base", True),
         ("local response normalisation", "", "idea=lrn", False),
-        ("local response normalisation", "idea=lrn", "idea=tanh", None),
-        ("local response normalisation", "model.lrn=true", "", True),
         ("local response normalisation", "", "model.lrn=true", False),
         ("local response normalisation", "model.lrn=false", "", False),
         ("local response normalisation", "model.lrn=true x=1", "model.lrn=false x=2", None),
@@ -113,11 +107,8 @@ def test_a_run_that_does_not_tell_its_batch_has_its_fellows(
         ("ReLU instead of tanh", "model.activation=relu", "model.activation=sigmoid", None),
         ("dropout", "model.dropout=0", "model.dropout=0.3", False),
         ("dropout", "model.dropout=0.5", "model.dropout=0.3", None),
-        ("dropout", "model.dropout=0.5", "", None),
         ("random crops", "data.augment.crop=0.875", "data.augment.crop=1.0", True),
-        ("colour noise", "data.augment.color=0", "data.augment.color=0.1", False),
         ("two towers instead of one of half the kernels", "idea=towers", "idea=base", None),
-        ("two towers instead of one of half the kernels", "model.design=paper", "model.design=half", True),
         ("AlexNet instead of LeNet", "idea=base", "idea=lenet", True),
     ],
 )
@@ -134,7 +125,7 @@ def test_a_switch_does_what_its_idea_says(idea: Idea) -> None:
             value = value[part]
         if idea.key == "model":
             value = value._target_.rpartition(".")[2]
-        assert idea.state(str(value).lower()) is expected
+        assert idea.is_on(str(value).lower()) is expected
 
 
 def test_every_switch_of_the_project_is_an_idea() -> None:

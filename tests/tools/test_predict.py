@@ -46,7 +46,7 @@ def photograph(image: Image.Image) -> Image.Image:
 
 @pytest.mark.parametrize(
     ("kind", "white", "right"),
-    [("png", False, 20), ("png", True, 20), ("jpg", False, 19), ("jpg", True, 19), ("photo.jpg", True, 18)],
+    [("png", False, 20), ("jpg", True, 19), ("photo.jpg", True, 18)],
 )
 def test_real_images_as_pictures_give_the_same_class(
     kind: str, white: bool, right: int, lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
@@ -135,6 +135,7 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
         Image.fromarray(IMAGES[int(name[-7:-4]) % 20].numpy()).save(tmp_path / name)
     elsewhere = (tmp_path / "pictures" / "2").rename(tmp_path / "elsewhere")
     (tmp_path / "pictures" / "2").symlink_to(elsewhere)
+    (tmp_path / "pictures" / "1" / "circle").symlink_to(tmp_path / "pictures")
     (tmp_path / "pictures" / "notes.txt").touch()
     (tmp_path / "pictures" / ".hidden.png").touch()
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,11 @@ import torch
 from PIL import Image
 
 import alexnet_lit
+from alexnet_lit.callbacks.count import Count
 from alexnet_lit.data.fashion_mnist import DataSet, load_sample
+from alexnet_lit.tools.evaluate import score, wilson
 from tests.conftest import Train
+from tests.pictures import fill
 
 
 @pytest.fixture
@@ -21,6 +25,13 @@ def ckpt(lenet: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(lenet / "checkpoints" / "best.ckpt", tmp_path / "alone" / "net.ckpt"))
 
 
+@pytest.fixture
+def own_ckpt(rgb: tuple[Path, Path], tmp_path: Path) -> str:
+    """The best checkpoint of the run on pictures in folders, alone."""
+    shutil.copy(rgb[0] / "checkpoints" / "best.ckpt", tmp_path / "net.ckpt")
+    return "net.ckpt"
+
+
 @pytest.fixture(scope="module")
 def result(lenet: Path) -> dict[str, Any]:
     """The run's result.json."""
@@ -28,11 +39,48 @@ def result(lenet: Path) -> dict[str, Any]:
     return content
 
 
+@pytest.mark.parametrize(
+    ("share", "count", "interval"),
+    [  # of Wilson's formula, worked out by hand
+        (0.5, 10, (0.2366, 0.7634)),
+        (0.9, 100, (0.8256, 0.9448)),
+        (1.0, 10, (0.7225, 1.0)),
+    ],
+)
+def test_the_interval_of_a_share(share: float, count: int, interval: tuple[float, float]) -> None:
+    assert wilson(share, count) == pytest.approx(interval, abs=5e-5)
+
+
+def test_each_class_is_scored_by_hits_among_answers_and_among_images() -> None:
+    labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
+    answers = torch.tensor([0, 0, 0, 1, 1, 0, 1, 1])
+
+    scores = score(torch.nn.functional.one_hot(answers, 4).float(), labels, ["a", "b", "c", "d"])
+
+    rows = {name: tuple(row.values()) for name, row in scores["classes"].items()}
+    assert rows["a"] == pytest.approx((3 / 4, 3 / 4, 3 / 4, 4))
+    assert rows["b"] == pytest.approx((1 / 4, 1 / 2, 1 / 3, 2))
+    assert (rows["c"], rows["d"]) == ((0, 0, 0, 2), (0, 0, 0, 0))
+    assert scores["confusion"] == [[3, 1, 0, 0], [1, 1, 0, 0], [0, 2, 0, 0], [0, 0, 0, 0]]
+
+
+def test_calibration_is_the_distance_of_confidence_and_accuracy_bin_by_bin() -> None:
+    # Two bins of 15: three answers at 0.9, two of them right, and one at 0.55, right.
+    probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.55, 0.45]])
+    scores = score(probabilities.log(), torch.tensor([0, 1, 1, 0]), ["a", "b"])
+    expected = 3 / 4 * abs(0.9 - 2 / 3) + 1 / 4 * abs(0.55 - 1)
+    assert scores["calibration_error"] == pytest.approx(expected, abs=1e-6)
+
+
 def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
     outcome = verb("evaluate", str(ckpt), "--json")
 
     assert (outcome.status, outcome.err) == (0, "")
     found = json.loads(outcome.out)
+    assert list(found) == [
+        *("checkpoint", "split", "images", "tta", "device", "precision", "test/acc", "acc_interval", "test/loss"),
+        *("calibration_error", "classes", "confusion", "picture"),
+    ]
     assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
     assert (found["split"], found["images"], found["tta"], found["precision"]) == ("test", 500, "none", "32-true")
     assert found["acc_interval"][0] < found["test/acc"] < found["acc_interval"][1]
@@ -59,7 +107,7 @@ def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
     assert found["test/loss"] == pytest.approx(torch.nn.functional.nll_loss(mean.log(), labels).item(), rel=1e-5)
 
 
-def test_tables_for_a_person_and_a_picture(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
+def test_tables_and_a_picture_which_replaces_none(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
     outcome = verb("evaluate", str(ckpt))
 
     assert outcome.status == 0
@@ -74,21 +122,16 @@ def test_tables_for_a_person_and_a_picture(ckpt: Path, result: dict[str, Any], v
         " mean of classes",
     ):
         assert f"\n{line}" in f"\n{outcome.out}"
+    assert sorted(path.name for path in ckpt.parent.iterdir()) == ["net.ckpt", "net_test_confusion.png"]
     with Image.open(picture) as image:
         assert image.format == "PNG"
-    assert sorted(path.name for path in ckpt.parent.iterdir()) == ["net.ckpt", "net_test_confusion.png"]
 
-
-def test_a_picture_that_is_there_is_kept(ckpt: Path, verb: Train, tmp_path: Path) -> None:
-    picture = tmp_path / "mine.png"
     picture.write_text("mine")
-
-    outcome = verb("evaluate", str(ckpt), "--out=mine.png")
-    line = "error: mine.png: is there already: --force replaces it, --out names another file\n"
+    outcome = verb("evaluate", str(ckpt))
+    line = f"error: {picture}: is there already: --force replaces it, --out names another file\n"
     assert (outcome.status, outcome.out, outcome.err) == (2, "", line)
     assert picture.read_text() == "mine"
-
-    assert verb("evaluate", str(ckpt), "--out=mine.png", "--force").status == 0
+    assert verb("evaluate", str(ckpt), "--force").status == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 
@@ -152,3 +195,57 @@ def test_a_net_that_diverged(ckpt: Path, verb: Train) -> None:
     assert outcome.err == (
         f"error: {ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint\n"
     )
+
+
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path], own_ckpt: str, verb: Train) -> None:
+    result = json.loads((rgb[0] / "result.json").read_text())
+    outcome = verb("evaluate", own_ckpt, f"--split={split}", "--json")
+    assert (outcome.status, outcome.err) == (0, "")
+    found = json.loads(outcome.out)
+    assert found[f"{split}/acc"] == result["test/acc" if split == "test" else "val/acc_best"]
+    assert found["images"] == {"test": 15, "val": 6}[split]
+    assert list(found["classes"]) == ["bag", "boot", "shirt"]
+
+
+def test_another_folder_is_looked_at_anew(own_ckpt: str, verb: Train, tmp_path: Path) -> None:
+    other = fill(tmp_path / "other", train=1, val=2, test=4)
+
+    outcome = verb("evaluate", own_ckpt, "--dir=other", "--json")
+
+    assert outcome.status == 0, outcome.err
+    assert json.loads(outcome.out)["images"] == 12
+    assert "decoded 12 of 12 pictures in test/" in outcome.err
+    shutil.rmtree(other / "test")
+    missing = verb("evaluate", own_ckpt, "--dir=other", "--force")
+    line = "error: --split=test: the data has no such images: use --split val\n"
+    assert (missing.status, missing.out, missing.err) == (2, "", line)
+    found = json.loads(verb("evaluate", own_ckpt, "--dir=other", "--split=val", "--json").out)
+    assert (found["images"], found["split"]) == (6, "val")
+
+
+def test_a_folder_of_other_classes_is_refused(own_ckpt: str, verb: Train, tmp_path: Path) -> None:
+    train = fill(tmp_path / "other", train=1) / "train"
+    (train / "boot").rename(train / "hat")
+    outcome = verb("evaluate", own_ckpt, "--dir=other")
+    changed = "it has other classes than the net, without boot and with hat"
+    line = f"error: --dir=other: {changed}: name a folder with the same\n"
+    assert (outcome.status, outcome.out, outcome.err) == (2, "", line)
+
+
+def test_ctrl_c_ends_it_with_130(own_ckpt: str, verb: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def stopped(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Count, "add", stopped)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores it from then on, for good
+    outcome = verb("evaluate", own_ckpt)
+    assert (outcome.status, outcome.out) == (130, "")
+    assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+
+
+def test_mistyped_options_show_the_usage(verb: Train) -> None:
+    for typed in (["evaluate"], ["evaluate", "x", "--no"], ["predict", "x"], ["export", "x", "--size=a"]):
+        outcome = verb(*typed)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err.startswith("Usage: ")

@@ -1,0 +1,235 @@
+"""`python -m alexnet_lit demo`: a page in the browser on which a picture is dropped or drawn for a net."""
+
+import os
+import signal
+import socket
+import sys
+import tempfile
+import threading
+import webbrowser
+from collections.abc import Mapping
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.request import getproxies
+
+from PIL import Image, ImageOps
+
+from alexnet_lit.errors import UserError
+from alexnet_lit.terminal import hangup
+
+if TYPE_CHECKING:
+    import gradio as gr
+    from torch import Tensor
+
+    from alexnet_lit.tools.predictor import Predictor
+
+_HOST = "127.0.0.1"
+_CANVAS = 336  # px of a side, a multiple of 28
+_HEIGHT = 440  # px of where a picture is dropped or drawn
+_BRUSHES = {"white": "#000000", "black": "#ffffff"}  # for each colour of the canvas
+_COLUMNS, _WIDTH, _GAP = 16, 960, 2  # of the first layer's maps in a row at most; px of all, and between them
+_WEAK, _HALF, _STRONG = "#eef2f5", "#56b4e9", "#00344f"
+_MIDPOINT = 100  # of 0..255: the value that is drawn in _HALF; most are weak
+_CSS = """
+    .gradio-container { width: 100%; max-width: 1080px !important; margin: 0 auto !important; }
+    footer { display: none !important; }
+    #seen img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated; }
+"""
+
+
+def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
+    """Serve the page for the net of `ckpt` on this machine alone, until Ctrl-C, SIGTERM or SIGHUP ends the process.
+
+    port: None is a free one. browse: open the page too. Dropped pictures are kept in a temporary folder meanwhile.
+    Raises: UserError; of a port that is taken before torch is imported.
+    """
+    if find_spec("gradio") is None:
+        raise UserError('demo: needs gradio: pip install "alexnet-lit[demo]"')
+    if port is not None:
+        try:
+            socket.create_server((_HOST, port)).close()
+        except OSError as error:
+            raise UserError(
+                f"--port={port}: something else listens there: name another, or leave it out for a free one"
+            ) from error
+
+    from alexnet_lit.ckpt import checkpoint_file
+    from alexnet_lit.tools.predictor import Predictor
+
+    file = checkpoint_file(ckpt)
+    predictor = Predictor(file, device=device)
+    for number in (signal.SIGINT, signal.SIGTERM, *hangup()):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    with tempfile.TemporaryDirectory(prefix="alexnet_lit_demo_") as scratch:
+        # Gradio reads these when it is imported; its check that it answers must not go through a proxy.
+        os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "HF_HUB_OFFLINE": "1", "GRADIO_TEMP_DIR": scratch}
+        os.environ["no_proxy"] = f"{getproxies().get('no', '')},{_HOST}"
+        import gradio as gr
+
+        blocks = build_page(predictor, file)
+        # Fonts of the machine, so that the page asks no other for them.
+        fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+        # Whatever the environment says.
+        off: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
+        blocks.launch(
+            server_name=_HOST,
+            server_port=port,
+            prevent_thread_lock=True,
+            quiet=True,
+            num_workers=0,
+            **off,
+            theme=gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts),
+            css=_CSS,
+            footer_links=[],
+        )
+        try:
+            address = f"http://{_HOST}:{blocks.server_port}"
+            print(f"{address} shows {file}; Ctrl-C ends it", flush=True)
+            if browse:
+                webbrowser.open(address)
+            threading.Event().wait()
+        finally:
+            blocks.close(verbose=False)
+    return 0
+
+
+def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
+    """A picture on the left, its classes and the net's input on the right, maps of the first convolution below."""
+    import gradio as gr
+
+    from alexnet_lit.data.picture import Broken
+
+    net = predictor.module.net
+    blocks: gr.Blocks
+    with gr.Blocks(title="alexnet_lit", analytics_enabled=False) as blocks:
+        gr.Markdown(
+            f"# What does the net see?\n{type(net).__name__} of `{file}`, {len(predictor.data.classes)} classes"
+        )
+        with gr.Row():
+            with gr.Column():
+                size: dict[str, Any] = {"height": _HEIGHT, "buttons": []}
+                with gr.Tab("A picture"):
+                    dropped = gr.Image(label="Your picture", type="filepath", sources=["upload", "clipboard"], **size)
+                with gr.Tab("A drawing"):
+                    drawn = gr.Sketchpad(
+                        **_empty_canvas("white"),
+                        label="Your drawing",
+                        type="pil",
+                        format="png",
+                        canvas_size=(_CANVAS, _CANVAS),
+                        fixed_canvas=True,
+                        layers=False,
+                        transforms=[],
+                        **size,
+                    )
+                    colour = gr.Radio(
+                        list(_BRUSHES), value="white", label="Begin anew on; filled shapes are what works best"
+                    )
+            with gr.Column():
+                outputs: list[Any] = [gr.Label(label="What it takes it for", num_top_classes=5)]
+                with gr.Row():
+                    outputs.append(gr.Image(show_label=False, format="png", height=180, buttons=[], elem_id="seen"))
+                    outputs.append(gr.Textbox(label="As the net sees it", lines=5, interactive=False))
+        if (first := _first_convolution(net)) is not None:
+            things = f"looks for {first.out_channels} things in it: a map of each, the stronger the darker."
+            gr.Markdown(f"The **first layer** {things}")
+            outputs.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps"))
+
+        def show(source: str | BytesIO | None) -> list[Any]:
+            values: list[Any] = [None] * 4
+            if source is not None:
+                try:
+                    values = list(explain(predictor, source))
+                except Broken as reason:
+                    values[2] = f"Not a picture that can be read: {reason}"
+            return values[: len(outputs)]
+
+        # Events share the net; of strokes that follow each other fast the last counts.
+        events: dict[str, Any] = {"concurrency_id": "net", "trigger_mode": "always_last", "api_visibility": "private"}
+        # Taken as it was sent, without Gradio's own reading of it: the answer is that of `predict`.
+        gr.on(
+            [dropped.upload, dropped.clear],
+            lambda sent: show(sent and sent["path"]),
+            dropped,
+            outputs,
+            preprocess=False,
+            **events,
+        )
+        drawn.input(lambda sketch: show(_drawing(sketch)), drawn, outputs, show_progress="hidden", **events)
+        colour.change(lambda chosen: gr.update(**_empty_canvas(chosen)), colour, drawn, api_visibility="private")
+    return blocks
+
+
+class Explanation(NamedTuple):
+    """What the page shows of a picture, in its order.
+
+    probabilities: of all classes by name, the likeliest first. seen: what goes into the net, "L" or "RGB".
+    steps: what was done to the picture for that. maps: see `grid`; None where the net has no convolution.
+    """
+
+    probabilities: dict[str, float]
+    seen: Image.Image
+    steps: str
+    maps: Image.Image | None
+
+
+def explain(predictor: "Predictor", source: str | BytesIO) -> Explanation:
+    """Classify a picture, and keep the activations of the first convolution. Raises: Broken."""
+    import torch
+
+    picture = predictor.read(source)
+    module = predictor.module
+    maps: list[Tensor] = []  # copies, as what comes next may be in place
+    first = _first_convolution(module.net)
+    hook = first and first.register_forward_hook(lambda _, __, output: maps.append(output[0].float().clone()))
+    try:
+        probabilities = predictor.probabilities([picture])[0]
+    finally:
+        if hook is not None:
+            hook.remove()
+    activations = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
+    activation = activations.get(module.hparams["config"]["model"].get("activation"), lambda x: x)
+    page = grid(activation(maps[0])) if maps else None
+    ranked = predictor.ranked(probabilities, len(probabilities))
+    return Explanation(dict(ranked), picture.image, picture.steps, page)
+
+
+def grid(maps: "Tensor") -> Image.Image:
+    """Maps (N, H, W) side by side, 16 in a row at most, 960 px all together, on one scale: the stronger, the darker."""
+    columns = min(_COLUMNS, len(maps))
+    cell = _WIDTH // columns
+    low, high = maps.aminmax()
+    values = (255 * (maps - low) / (high - low).clamp(min=1e-12)).round().byte().cpu()
+    page = Image.new("RGB", (columns * cell - _GAP, -(-len(maps) // columns) * cell - _GAP), "white")
+    for number, one in enumerate(values):
+        grey = Image.fromarray(one.numpy()).resize((cell - _GAP, cell - _GAP), Image.Resampling.BICUBIC)
+        tinted = ImageOps.colorize(grey, _WEAK, _STRONG, _HALF, midpoint=_MIDPOINT)
+        page.paste(tinted, (number % columns * cell, number // columns * cell))
+    return page
+
+
+def _first_convolution(net: Any) -> Any:
+    from torch import nn
+
+    return next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
+
+
+def _empty_canvas(colour: str) -> dict[str, Any]:
+    """An empty canvas, and a brush that shows on it, as arguments of Gradio's editor."""
+    import gradio as gr
+
+    background = Image.new("RGB", (_CANVAS, _CANVAS), colour)
+    brush = gr.Brush(default_size=24, default_color=_BRUSHES[colour], colors=["#000000", "#808080", "#ffffff"])
+    return {"value": {"background": background, "layers": [], "composite": None}, "brush": brush}
+
+
+def _drawing(sketch: Mapping[str, Image.Image | None] | None) -> BytesIO | None:
+    """A drawing as a picture in a file; None of an empty canvas."""
+    composite = sketch["composite"] if sketch else None
+    if composite is None or len(composite.convert("RGB").getcolors(2) or "more") == 1:
+        return None
+    png = BytesIO()
+    composite.convert("RGB").save(png, "PNG")
+    return BytesIO(png.getvalue())

@@ -1,0 +1,222 @@
+"""`python -m alexnet_lit evaluate`: accuracy, loss, calibration and confusion of a checkpoint's net."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from alexnet_lit.errors import UserError, check_choice
+from alexnet_lit.output import check_free, whole
+from alexnet_lit.terminal import json_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Z = 1.959964  # standard deviations around the mean that hold 95% of a normal distribution
+_BINS = 15  # of confidence, as is usual for the calibration error (Guo et al. 2017, section 2)
+_SPLITS = {"test": "test", "val": "validation"}
+_VIEWS = {"none": "", "mirror": ", mean of 2 views each", "ten_crop": ", mean of 10 views each"}
+
+
+def evaluate(
+    ckpt: str,
+    *,
+    tta: str | None,
+    split: str,
+    dir: str | None,
+    out: Path | None,
+    force: bool,
+    device: str,
+    as_json: bool,
+) -> None:
+    """Print the scores of `ckpt` as tables or in JSON, and draw the confusion matrix to `out`.
+
+    Without `out` it is beside the checkpoint: <checkpoint>_<split>[_<tta>]_confusion.png.
+    Raises: UserError; for options before torch is imported.
+    """
+    if tta is not None:
+        check_choice("--tta", tta, tuple(_VIEWS))
+    check_choice("--split", split, tuple(_SPLITS))
+
+    from alexnet_lit.callbacks.confusion import draw
+    from alexnet_lit.ckpt import checkpoint_file
+
+    file = checkpoint_file(ckpt)
+    picture = out or file.with_name("_".join([file.stem, split, *([tta] if tta else []), "confusion.png"]))
+    check_free(picture, force=force)
+    found = measure(file, tta=tta, split=split, dir=dir, device=device)
+    origin = found.pop("origin")
+    found = {"checkpoint": str(file), **found, "picture": str(picture)}
+    with whole(picture) as part:
+        images = f"{found['images']:,} {_SPLITS[split]} images"
+        title = f"{file.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
+        draw(found["confusion"], list(found["classes"]), part, title)
+    print(json_text(found) if as_json else _tables(found, origin))
+
+
+def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device: str) -> dict[str, Any]:
+    """Scores on all images of the split, "test" or "val", by the code that a run tests with; where images came from.
+
+    tta: None is as the run tested; on "val", without. Raises: UserError before data is read.
+    """
+    import torch
+    from lightning import LightningModule, Trainer
+    from lightning.pytorch.callbacks import LambdaCallback
+
+    from alexnet_lit.callbacks.count import Count
+    from alexnet_lit.callbacks.quiet import quiet_libraries
+    from alexnet_lit.console import on_stderr
+    from alexnet_lit.data import Batch
+    from alexnet_lit.distributed.devices import describe, pick
+    from alexnet_lit.factory import read_checkpoint
+    from alexnet_lit.saved import restore
+
+    kind = pick(device)
+    checkpoint = read_checkpoint(ckpt)
+    config = checkpoint["hyper_parameters"]["config"]
+    changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
+    # The run's own precision on its kind of device, else full: a CPU without units for bf16 crawls.
+    precision: Any = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
+    quiet_libraries()
+    try:
+        with on_stderr():
+            module, data = restore(checkpoint, changes, compiled=True)
+            if not data.sizes["val" if split == "val" else "test"]:
+                other = "test" if split == "val" else "val"
+                raise UserError(f"--split={split}: the data has no such images: use --split {other}")
+            data.prepare_data()
+            data.setup("test")
+    except UserError as error:  # names the folder by the option that was typed
+        raise UserError(str(error).replace("data.dir=", "--dir=")) from error
+    if split == "val":
+        data.images["test"] = data.images["val"]
+
+    outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
+    with Count("images", len(data.images["test"][1]), silent=False) as count:
+
+        def keep(_: Trainer, __: LightningModule, logits: Any, batch: Batch, *___: int) -> None:
+            outputs.append((logits.float().cpu(), batch.labels.cpu()))
+            count.add(len(batch.labels))
+
+        trainer = Trainer(
+            accelerator=kind,
+            devices=1,
+            precision=precision,
+            callbacks=[LambdaCallback(on_test_batch_end=keep)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+        )
+        try:
+            trainer.test(module, datamodule=data, verbose=False)
+        except SystemExit as error:  # what Lightning makes of Ctrl-C
+            raise KeyboardInterrupt from error
+    logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
+    if not logits.isfinite().all():
+        raise UserError(
+            f"{ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint"
+        )
+    acc, loss = (module.published[f"test/{name}"] for name in ("acc", "loss"))
+    return {
+        "split": split,
+        "images": len(labels),
+        "tta": module.views.tta,
+        "device": describe(kind, 1),
+        "precision": str(precision),
+        f"{split}/acc": acc,
+        "acc_interval": wilson(acc, len(labels)),
+        f"{split}/loss": loss,
+        **score(logits, labels, data.classes),
+        "origin": data.origin,
+    }
+
+
+def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> dict[str, Any]:
+    """Keys of the run's config that get other values for its evaluation here."""
+    from alexnet_lit.config import compose
+
+    data, changes = config["data"], dict[str, Any]()
+    if dir is not None:
+        if "dir" not in data:
+            raise UserError(f"--dir={dir}: the images of this run are in no folder that could be named: leave it out")
+        changes["data.dir"] = dir
+    elif "mirrors" in data and not Path(data["dir"]).expanduser().exists():
+        changes["data.dir"] = compose("data=fashion_mnist").data.dir  # trained elsewhere: where a run here would look
+    if data.get("found") is not None:
+        # The folder may be another one, or have changed. Nothing is trained on, and the classes are compared.
+        changes |= {"data.found.earlier": True, "data.train_size": None, "model.num_classes": None}
+    if tta == "ten_crop" and data["augment"]["crop"] == 1:
+        raise UserError("--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin: use mirror")
+    if tta is not None:
+        changes["data.tta"] = tta
+    if tta in ("mirror", "ten_crop"):
+        changes["data.validate"] = "val"  # no matter here
+    return changes
+
+
+def score(logits: "Tensor", labels: "Tensor", names: Sequence[str]) -> dict[str, Any]:
+    """Scores of logits (N, classes) for labels (N,), as `evaluate --json` names them.
+
+    calibration_error: expected calibration error, the mean distance between confidence and accuracy (0..1).
+    classes: precision, recall, f1 and images of each; a class that was never answered has precision 0.
+    confusion: counts, true class by row, answer by column.
+    """
+    import torch
+    from torchmetrics.functional import classification as metrics
+
+    count = len(names)
+    columns = {
+        "precision": metrics.multiclass_precision(logits, labels, num_classes=count, average="none"),
+        "recall": metrics.multiclass_recall(logits, labels, num_classes=count, average="none"),
+        "f1": metrics.multiclass_f1_score(logits, labels, num_classes=count, average="none"),
+        "images": torch.bincount(labels, minlength=count),
+    }
+    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    error = metrics.multiclass_calibration_error(logits.softmax(1), labels, num_classes=count, n_bins=_BINS)
+    return {
+        "calibration_error": float(error),
+        "classes": {name: dict(zip(columns, row, strict=True)) for name, row in zip(names, rows, strict=True)},
+        "confusion": metrics.multiclass_confusion_matrix(logits, labels, num_classes=count).tolist(),
+    }
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The 95% interval of a share that was found in `count` draws (Wilson 1927)."""
+    spread = _Z**2 / count
+    middle = (share + spread / 2) / (1 + spread)
+    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
+    return max(0.0, middle - half), min(1.0, middle + half)
+
+
+def _tables(found: Mapping[str, Any], origin: str) -> str:
+    """Two tables: all images, and class by class."""
+    from alexnet_lit.console import plain
+
+    split, (low, high) = found["split"], found["acc_interval"]
+    total = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for name, value in (
+        ("checkpoint", found["checkpoint"]),
+        ("images", f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {origin}"),
+        ("device", f"{found['device']}, precision {found['precision']}"),
+        ("accuracy", f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}"),
+        ("loss", f"{found[f'{split}/loss']:.4f}"),
+        ("calibration error", f"{found['calibration_error']:.4f}, expected, of {_BINS} bins"),
+        ("confusion matrix", found["picture"]),
+    ):
+        total.add_row(name, Text(value))
+    classes = found["classes"]
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
+    table.add_column("class", footer="mean of classes")
+    for key in ("precision", "recall", "f1"):
+        mean = sum(row[key] for row in classes.values()) / len(classes)
+        table.add_column(key, footer=f"{mean:.3f}", justify="right")
+    table.add_column("images", footer=f"{found['images']:,}", justify="right")
+    for name, (*scores, images) in ((name, row.values()) for name, row in classes.items()):
+        table.add_row(Text(name), *(f"{value:.3f}" for value in scores), f"{images:,}")
+    return f"{plain(total)}\n{plain(table)}"

@@ -1,0 +1,173 @@
+"""`demo`: what it shows of a picture, how it starts and ends, and its page in a real browser."""
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+from importlib.util import find_spec
+from io import BytesIO
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+import torch
+from PIL import Image, ImageStat
+from playwright.sync_api import Page, expect
+
+from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.data.fashion_mnist import load_sample
+from alexnet_lit.data.picture import Broken
+from alexnet_lit.tools.demo import explain, grid
+from alexnet_lit.tools.predictor import Predictor
+from tests.browser import CHROMIUM, browser, served
+from tests.conftest import Train
+
+BOOT = load_sample().test.images[0]
+EXTRA = pytest.mark.skipif(find_spec("gradio") is None, reason="needs alexnet-lit[demo]")
+
+
+@pytest.fixture(scope="module")
+def predictor(lenet: Path) -> Predictor:
+    return Predictor(checkpoint_file(lenet), device="cpu")
+
+
+def test_the_probabilities_are_those_of_predict(predictor: Predictor, lenet: Path, verb: Train, tmp_path: Path) -> None:
+    page = Image.new("RGB", (300, 400), "white")
+    page.paste(Image.fromarray(255 - BOOT.numpy()).resize((224, 224)), (20, 60))
+    page.save(tmp_path / "boot.jpg")
+
+    (found,) = json.loads(verb("predict", str(lenet), "boot.jpg", "--json", "--top=10").out)
+    shown = explain(predictor, BytesIO((tmp_path / "boot.jpg").read_bytes()))
+
+    expected = {one["class"]: one["probability"] for one in found["classes"]}
+    assert [*shown.probabilities] == [*expected]
+    assert shown.probabilities == pytest.approx(expected, abs=1e-6)
+    assert shown.steps == found["picture"]
+
+
+def test_the_picture_is_what_goes_into_the_net(predictor: Predictor, tmp_path: Path) -> None:
+    Image.fromarray(255 - BOOT.numpy()).save(tmp_path / "boot.png")
+    shown = explain(predictor, str(tmp_path / "boot.png"))
+    assert shown.steps == "28x28, inverted"
+    assert (shown.seen.mode, shown.seen.size) == ("L", (28, 28))
+    assert shown.seen.tobytes() == BOOT.numpy().tobytes()
+    assert shown.maps is not None
+    assert shown.maps.size == (958, 158)  # six maps of 28 px, enlarged
+
+
+def test_a_net_of_colour_pictures_sees_colour(rgb: tuple[Path, Path]) -> None:
+    folder, pictures = rgb
+    predictor = Predictor(checkpoint_file(folder), device="cpu")
+    shown = explain(predictor, str(next((pictures / "test" / "bag").glob("*.png"))))
+    assert (shown.seen.mode, shown.seen.size) == ("RGB", (32, 32))
+    red, green, blue = ImageStat.Stat(shown.seen).mean
+    assert (green, blue) == pytest.approx((red / 2, 255 - red), abs=2), "as tests/pictures.py tints them"
+    assert set(shown.probabilities) == {"bag", "boot", "shirt"}
+
+
+def test_maps_share_a_scale_and_are_bounded() -> None:
+    maps = torch.zeros(96, 300, 300)
+    maps[1], maps[17] = 1, 0.5  # the second of the first row, and of the second
+    page = grid(maps)
+    assert page.size == (958, 358)
+    none, much, half = (
+        ImageStat.Stat(page.crop((x, y, x + 9, y + 9))).sum[0] for x, y in ((30, 30), (90, 30), (90, 90))
+    )
+    assert none > half > much, "the stronger the darker"
+    assert grid(torch.ones(6, 4, 4)).getcolors(2), "one value has one colour, and the gaps another"
+
+
+def test_what_can_t_be_read_says_so(predictor: Predictor) -> None:
+    with pytest.raises(Broken, match="none of JPEG, PNG"):
+        explain(predictor, BytesIO(b"no picture"))
+
+
+@EXTRA
+@pytest.mark.slow
+def test_ctrl_c_ends_it_quietly(lenet: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "alexnet_lit", "demo", str(lenet)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    assert re.fullmatch(rf"http://127\.0\.0\.1:\d+ shows {lenet}/checkpoints/best\.ckpt; Ctrl-C ends it\n", line)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=20)
+    assert (process.returncode, out, err) == (130, "", "")
+    assert not list(tmp_path.glob("alexnet_lit_demo_*"))
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_a_port_that_is_taken_or_a_missing_gradio_is_named(
+    lenet: Path, verb: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("alexnet_lit.tools.demo.find_spec", lambda name: True)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        outcome = verb("demo", str(lenet), f"--port={port}")
+    way_out = "name another, or leave it out for a free one"
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err == f"error: --port={port}: something else listens there: {way_out}\n"
+    monkeypatch.setattr("alexnet_lit.tools.demo.find_spec", lambda name: None)
+    outcome = verb("demo", str(lenet))
+    assert (outcome.status, outcome.err) == (2, 'error: demo: needs gradio: pip install "alexnet-lit[demo]"\n')
+
+
+def draw(page: Page) -> None:
+    """A filled shape, about as wide as it is high."""
+    box = page.locator("canvas").first.bounding_box()
+    assert box is not None
+    left, top = box["x"] + 180, box["y"] + 150
+    page.mouse.move(left, top)
+    page.mouse.down()
+    for line in range(12):
+        page.mouse.move(left + 120 * (line % 2), top + 12 * line, steps=3)
+    page.mouse.up()
+
+
+@EXTRA
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+def test_a_person_drops_and_draws_pictures(lenet: Path, tmp_path: Path) -> None:
+    Image.fromarray(255 - BOOT.numpy()).save(tmp_path / "boot.png")
+    (tmp_path / "broken.png").write_text("no picture")
+    with served("-m", "alexnet_lit", "demo", str(lenet), scratch=tmp_path) as address, browser() as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(address)
+
+        best, done = page.get_by_test_id("label-output-value"), page.get_by_label("As the net sees it")
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "boot.png")
+        expect(best).to_have_text("Ankle boot")
+        expect(done).to_have_value("28x28, inverted")
+        for name in ("seen", "maps"):
+            page.wait_for_function(f"document.querySelector('#{name} img')?.naturalWidth > 0")
+
+        page.get_by_role("button", name="Remove Image").click()
+        expect(done).to_have_value("")
+        page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.png")
+        expect(done).to_have_value(re.compile("^Not a picture that can be read: none of JPEG"))
+        expect(best).to_have_count(0)
+
+        page.get_by_role("tab", name="A drawing").click()
+        for colour, inverted in (("white", ", inverted"), ("black", "")):
+            page.get_by_label(colour).check()
+            page.wait_for_timeout(2000)  # the canvas tells nobody when it is ready
+            draw(page)
+            expect(done).to_have_value(
+                re.compile(rf"^336x336, trimmed to \d+x\d+, shrunk to \d+x\d+{inverted}(, padded)?$")
+            )
+            expect(best).to_have_count(1)
+        assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
+        with pytest.raises(ConnectionRefusedError):  # where a server of all addresses would answer
+            socket.create_connection(("127.0.0.2", urlsplit(address).port or 0), timeout=5).close()
