@@ -33,7 +33,7 @@ def evaluate(
     picture = out or file.with_name(name)
     check_free(picture, force=force)
 
-    from alexnet_lit.callbacks.confusion import draw
+    from alexnet_lit.callbacks.figures import draw_confusion
     from alexnet_lit.tools.evaluate import report
     from alexnet_lit.tools.evaluate.measure import measure
 
@@ -41,6 +41,6 @@ def evaluate(
     with whole(picture) as part:
         images = f"{measured.images:,} {report.SPLITS[split]} images"
         title = f"{file.parent.parent.name}\n{images}, accuracy {measured.acc:.4f}"
-        draw(measured.scores.confusion.tolist(), list(measured.scores.classes), part, title)
+        draw_confusion(measured.scores.confusion.tolist(), list(measured.scores.classes), part, title)
     tell = report.as_json if as_json else report.as_text
     print(tell(measured, file, split, picture))

@@ -10,7 +10,7 @@ from lightning import LightningModule, Trainer
 from lightning.pytorch.callbacks import Callback
 from torch import Tensor
 
-from alexnet_lit.callbacks.count import Count
+from alexnet_lit.callbacks.progress import Count
 from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import compose
 from alexnet_lit.console import on_stderr

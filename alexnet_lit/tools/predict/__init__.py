@@ -25,7 +25,7 @@ def predict(
     file = checkpoint_file(ckpt)
     sources = find(typed)
 
-    from alexnet_lit.callbacks.count import Count
+    from alexnet_lit.callbacks.progress import Count
     from alexnet_lit.tools.predict.answers import AsCSV, AsJSON, AsTable
     from alexnet_lit.tools.predict.guess import Failure, guesses
 

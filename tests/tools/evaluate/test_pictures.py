@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.callbacks.count import Count
+from alexnet_lit.callbacks.progress import Count
 from tests.conftest import Train
 from tests.pictures import fill
 
