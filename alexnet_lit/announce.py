@@ -4,8 +4,8 @@ import shlex
 
 from omegaconf import OmegaConf
 
-from alexnet_lit.callbacks.board import introduce
 from alexnet_lit.callbacks.summary import closing, layers
+from alexnet_lit.callbacks.tensorboard import log_run
 from alexnet_lit.config import continued_overrides
 from alexnet_lit.console import log, show
 from alexnet_lit.nets.kernels.native import bf16_units
@@ -57,7 +57,7 @@ def log_origin(parts: RunObjects) -> None:
         "versions": ", ".join(f"{name} {number}" for name, number in versions.items()),
     }
     size = config.data.image_size
-    introduce(
+    log_run(
         parts.trainer.loggers,
         about=about,
         config=OmegaConf.to_yaml(config, resolve=True),

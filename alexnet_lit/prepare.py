@@ -11,11 +11,8 @@ from omegaconf import DictConfig
 from torch import nn
 
 from alexnet_lit.callbacks.checkpointing import Checkpoints
-from alexnet_lit.callbacks.finite import TerminateOnNaN
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.picture import Picture
-from alexnet_lit.callbacks.points import Points
-from alexnet_lit.callbacks.speed import Speed
+from alexnet_lit.callbacks.loggers import History
+from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.config import plain
 from alexnet_lit.console import log
 from alexnet_lit.continued import Restored, check_continues, keep_precision, keep_split, read_continued
@@ -42,8 +39,8 @@ class RunObjects:
     data: ImageData
     trainer: Trainer
     checkpoints: Checkpoints
-    speed: Speed
-    picture: Picture
+    speed: Throughput
+    picture: CurvesPlot
     resume: Path | None
     device: str
     ranks: int
@@ -93,8 +90,8 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     check_batches(config, data)
-    speed = Speed()
-    picture = Picture(History(), path=folder / "curves.png", title=folder.name)
+    speed = Throughput()
+    picture = CurvesPlot(History(), path=folder / "curves.png", title=folder.name)
     checkpoints = instantiate(
         config,
         "checkpoint",
@@ -104,7 +101,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         direction=config.direction,
         say=log.info,
     )
-    onlookers = [Restored(), TerminateOnNaN(), speed, picture, Points(config.trainer.log_every_n_steps)]
+    onlookers = [Restored(), TerminateOnNaN(), speed, picture, TrainingCurve(config.trainer.log_every_n_steps)]
     keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
     trainer = build_trainer(
         config,

@@ -11,8 +11,8 @@ from typing import Any
 
 from lightning import Trainer
 
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.speed import Speed
+from alexnet_lit.callbacks.loggers import History
+from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.config import home, typed_overrides
 from alexnet_lit.errors import writing
 from alexnet_lit.lit import Classifier
@@ -23,7 +23,7 @@ SCORES = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train
 
 
 def collect(
-    *, status: str, folder: Path, module: Classifier, trainer: Trainer, speed: Speed, device: str, precision: str
+    *, status: str, folder: Path, module: Classifier, trainer: Trainer, speed: Throughput, device: str, precision: str
 ) -> Result:
     """All keys of result.json; null where a run did not come to measure something."""
     history = History.of(trainer)

@@ -11,8 +11,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import budget, trial
 from alexnet_lit.announce import log_data, log_origin, log_results, log_start
-from alexnet_lit.callbacks.hparams import log_hparams
 from alexnet_lit.callbacks.quiet import quiet_libraries
+from alexnet_lit.callbacks.tensorboard import log_hparams
 from alexnet_lit.config import plain
 from alexnet_lit.console import close_log, log, open_log
 from alexnet_lit.distributed.launch import Failure, join, launch

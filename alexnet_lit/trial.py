@@ -9,8 +9,8 @@ from typing import Any
 from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig, open_dict
 
-from alexnet_lit.callbacks.speed import wait_for_device
 from alexnet_lit.distributed.launch import launch
+from alexnet_lit.callbacks.metrics import wait_for_device
 from alexnet_lit.errors import UserError, exits_raised
 from alexnet_lit.prepare import RunObjects, message_to_ranks
 

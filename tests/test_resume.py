@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lit.callbacks.picture import Picture
+from alexnet_lit.callbacks.metrics import CurvesPlot
 from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
 
@@ -28,7 +28,7 @@ PLATEAU = ("scheduler=plateau", "scheduler.patience=1", "scheduler.threshold=0.9
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """curves.png takes as long as all else of a run."""
-    monkeypatch.setattr(Picture, "draw", lambda self: None)
+    monkeypatch.setattr(CurvesPlot, "draw", lambda self: None)
 
 
 @pytest.fixture(scope="module")
@@ -52,8 +52,8 @@ def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
 def last(folder: Path) -> dict[str, Any]:
     """What last.ckpt holds, without what differs between any two runs: times, and the folder."""
     content: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
-    del content["callbacks"]["Speed"]["seconds"], content["callbacks"]["Speed"]["training_seconds"]
-    points = content["callbacks"]["Picture"]["points"]
+    del content["callbacks"]["Throughput"]["seconds"], content["callbacks"]["Throughput"]["training_seconds"]
+    points = content["callbacks"]["CurvesPlot"]["points"]
     for tag in [tag for tag in points if "second" in tag]:
         del points[tag]
     del content["hyper_parameters"]
@@ -62,7 +62,7 @@ def last(folder: Path) -> dict[str, Any]:
 
 def rates(folder: Path) -> list[float]:
     """The learning rate of each step."""
-    return [rate for _, rate in last(folder)["callbacks"]["Picture"]["points"]["lr"]]
+    return [rate for _, rate in last(folder)["callbacks"]["CurvesPlot"]["points"]["lr"]]
 
 
 def assert_same(mine: Any, other: Any, place: str = "") -> None:

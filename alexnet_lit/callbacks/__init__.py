@@ -1,1 +1,1 @@
-"""What looks on while a run trains: checkpoints, curves, progress, TensorBoard."""
+"""Callbacks and loggers of a run: checkpoints, metrics, progress, curves, TensorBoard."""

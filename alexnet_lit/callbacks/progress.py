@@ -1,24 +1,32 @@
-"""The progress line of a run: what it is doing, how well, how fast, and how long it will take."""
+"""The progress of a run, on one bar or on plain lines, and the counter of the commands."""
 
 import logging
 import math
+import sys
 import time
-from typing import Annotated, Any
+from types import TracebackType
+from typing import Annotated, Any, Self
 
 import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import ConfigDict, Field, validate_call
-from rich.live import Live
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+from rich.table import Column
+from rich.text import Text
 
-from alexnet_lit.callbacks.estimate import Estimate, Plan, final_test_images, validation_images
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.line import Line, clock, duration, rate
+from alexnet_lit.callbacks.loggers import History
+from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.console import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
-_MEASURED = (3, 10.0)  # batches and seconds behind a forecast that is said aloud
+_MEASURED = (3, 10.0)  # batches and seconds after which a long run is announced
+_EVALUATION = 1 / 3  # of a training batch is what an evaluation batch costs: its forward pass alone
+_SPEED_SECONDS = 3600.0  # that the time left is estimated from
+_TASK = TaskID(0)
 
 
 class Progress(ProgressBar):
@@ -37,13 +45,12 @@ class Progress(ProgressBar):
         self._line_seconds = line_seconds
         self._long_run_seconds = 60 * long_run_minutes
         self._enabled = True
-        self._live: Live | None = None
-        self._estimate: Estimate | None = None
-        self._began = self._drawn = self._said = 0.0  # monotonic times
-        self._forecast_due = False
+        self._bar: Bar | None = None  # hidden off a terminal; the work of the run is its only task
+        self._drawn = self._logged = 0.0  # monotonic times
+        self._announced = False
 
     def disable(self) -> None:
-        """Show nothing: every rank but the first, and Lightning's tuners, want that."""
+        """Show nothing, as Lightning wants it of every rank but the first."""
         self._enabled = False
 
     def enable(self) -> None:
@@ -55,17 +62,20 @@ class Progress(ProgressBar):
         console.print(*args, **kwargs)
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin the bar where the run stands: not at 0 if it is a resumed one."""
-        plan, batches = Plan.of(trainer), trainer.fit_loop.total_batch_idx + 1
-        validation, test = validation_images(trainer, plan.validation), final_test_images(trainer)
-        self._begin(trainer, Estimate(plan=plan, batches=batches, per_validation=validation, test=test))
-        self._forecast_due = True
+        """Begin the bar where the run stands."""
+        self._announced = False
+        trained = trainer.fit_loop.total_batch_idx + 1
+        evaluated = validations(trainer, trained) * _validation_batches(trainer)
+        self._begin(trainer, _work(trainer), done=trained + _EVALUATION * evaluated)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
         """Move on."""
-        if self._estimate is not None:
-            self._estimate.trained(batch.total, time.monotonic())
-            self._forecast(trainer, self._estimate)
+        if self._bar is not None:
+            self._bar.advance(_TASK)
+            if not self._announced and batch_idx >= _MEASURED[0]:
+                self._announce_long_run(trainer, self._bar.tasks[0])
             self._show(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -73,145 +83,274 @@ class Progress(ProgressBar):
         self._end(trainer)
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Within a fit the bar goes on; `trainer.validate` has one of its own."""
+        """Go on within a fit; begin the bar of `trainer.validate`."""
         if trainer.state.fn == TrainerFn.VALIDATING:
-            self._begin_evaluation(trainer)
-        elif self._estimate is not None:
-            self._estimate.plan = Plan.of(trainer)  # now that the size of validation is known for certain
+            self._begin(trainer, _EVALUATION * sum(trainer.num_val_batches), "validating")
+        elif self._bar is not None:  # Lightning may have loaded the validation data just now
+            self._bar.update(_TASK, total=_work(trainer))
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
-        """Move on, a third as far as in training."""
-        self._evaluated(trainer, batch, f"validating {batch_idx + 1}/{sum(trainer.num_val_batches)}")
+        """Move on."""
+        self._evaluated(trainer, f"validating {batch_idx + 1}/{sum(trainer.num_val_batches)}")
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Say what came out."""
+        """Log the new scores."""
         if trainer.state.fn == TrainerFn.VALIDATING:
             self._close()
-        elif self._estimate is not None:
-            self._estimate.validated()
-            self._say(trainer)
+        elif self._bar is not None:
+            self._log(trainer)
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin a bar of its own: the test may follow a fit or stand alone."""
-        self._begin_evaluation(trainer)
+        """Begin a bar of its own."""
+        self._begin(trainer, _EVALUATION * sum(trainer.num_test_batches), "testing")
 
     def on_test_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Move on."""
-        self._evaluated(trainer, batch, f"testing {batch_idx + 1}/{sum(trainer.num_test_batches)}")
+        self._evaluated(trainer, f"testing {batch_idx + 1}/{sum(trainer.num_test_batches)}")
 
     def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Its outcome is for the closing table to say."""
+        """Leave the scores to the closing table."""
         self._close()
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Give the terminal back, and say how far the run came."""
+        """Restore the terminal, and log how far the run came."""
         self._end(trainer)
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Give the terminal back, whatever happened."""
+        """Restore the terminal."""
         self._close()
 
-    def _begin(self, trainer: Trainer, estimate: Estimate, where: str = "") -> None:
+    def _begin(self, trainer: Trainer, work: float | None, where: str = "", *, done: float = 0.0) -> None:
         if not self._enabled:
             return
         self._close()
-        self._estimate = estimate
-        self._began = self._said = time.monotonic()
-        self._drawn = 0.0
-        if on_terminal():
-            # Transient: what a finished bar would repeat for ever is said by the plain line that takes its place.
-            self._live = Live(console=console, auto_refresh=False, transient=True)
-            self._live.start()
+        texts = map(_Field, ("percent", "facts", "left"))
+        self._bar = Bar(
+            *(_Field("where"), BarColumn(20, table_column=Column(no_wrap=True)), *texts),
+            console=console,
+            auto_refresh=False,
+            speed_estimate_period=_SPEED_SECONDS,
+            transient=True,  # a plain line takes the place of the finished bar
+            get_time=lambda: time.monotonic(),
+            disable=not on_terminal(),
+        )
+        self._bar.add_task("", total=work, completed=done, texts={})  # type: ignore[arg-type] # rich counts floats too
+        self._drawn, self._logged = 0.0, time.monotonic()
+        self._bar.start()
         self._show(trainer, where)
 
-    def _begin_evaluation(self, trainer: Trainer) -> None:
-        testing = trainer.state.fn == TrainerFn.TESTING
-        batches = sum(trainer.num_test_batches if testing else trainer.num_val_batches)
-        endless = math.isinf(batches)
-        plan = Plan(batches=None if endless else 0, per_epoch=None)
-        # The batch is the unit here: with nothing to train, what an image costs does not matter.
-        estimate = Estimate(plan=plan, batches=0, per_validation=None, test=0 if endless else int(batches))
-        self._begin(trainer, estimate, "testing" if testing else "validating")
-
-    def _evaluated(self, trainer: Trainer, batch: Any, where: str) -> None:
-        if self._estimate is not None:
-            images = batch.total if trainer.state.fn == TrainerFn.FITTING else 1
-            self._estimate.evaluated(images, time.monotonic())
+    def _evaluated(self, trainer: Trainer, where: str) -> None:
+        if self._bar is not None:
+            self._bar.advance(_TASK, _EVALUATION)
             self._show(trainer, where)
 
     def _end(self, trainer: Trainer) -> None:
-        estimate = self._estimate
+        bar = self._bar
         self._close()
-        if estimate is not None and trainer.state.fn == TrainerFn.FITTING:
-            elapsed = f"after {clock(time.monotonic() - self._began)}"
-            log.info(Line(_epoch(trainer, estimate.plan), facts=_facts(trainer, estimate), time=elapsed).plain())
+        if bar is not None and trainer.state.fn == TrainerFn.FITTING:
+            elapsed = f"after {clock(bar.tasks[0].elapsed or 0.0)}"
+            log.info("%s", "  ".join(filter(None, (_epoch(trainer), _facts(trainer), elapsed))))
 
     def _close(self) -> None:
-        live, self._live, self._estimate = self._live, None, None
-        if live is not None:
-            live.stop()
+        bar, self._bar = self._bar, None
+        if bar is not None:
+            bar.stop()
 
     def _show(self, trainer: Trainer, where: str = "") -> None:
-        """Draw the bar, or say a plain line when it is time for one."""
+        """Draw the bar, or log a plain line when one is due."""
         now = time.monotonic()
-        if self._live is not None and now - self._drawn >= _REFRESH_SECONDS:
+        if self._bar is not None and not self._bar.disable and now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
-            self._live.update(self._line(trainer, where).drawn(console.width), refresh=True)
-        if now - self._said >= self._line_seconds:
-            self._say(trainer, where)
+            self._bar.update(_TASK, texts=self._texts(trainer, where, self._bar.tasks[0]))
+            self._bar.refresh()
+        if now - self._logged >= self._line_seconds:
+            self._log(trainer, where)
 
-    def _say(self, trainer: Trainer, where: str = "") -> None:
-        """Below a live bar the line goes to train.log only."""
-        self._said = time.monotonic()
-        log.log(logging.INFO if self._live is None else logging.DEBUG, self._line(trainer, where).plain())
+    def _log(self, trainer: Trainer, where: str = "") -> None:
+        """Log a plain line; while there is a bar, to train.log only."""
+        if self._bar is not None:
+            self._logged = time.monotonic()
+            line = "  ".join(filter(None, self._texts(trainer, where, self._bar.tasks[0]).values()))
+            log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
 
-    def _line(self, trainer: Trainer, where: str) -> Line:
-        assert self._estimate is not None
-        left = self._estimate.seconds_left
-        time_left = "" if left is None else f"{clock(left)} left"
-        if trainer.state.fn != TrainerFn.FITTING:
-            return Line(where, self._estimate.fraction, time=time_left)
-        where = where or _epoch(trainer, self._estimate.plan)
-        return Line(where, self._estimate.fraction, _facts(trainer, self._estimate), time_left)
+    def _texts(self, trainer: Trainer, where: str, task: Task) -> dict[str, str]:
+        left = seconds_left(task)
+        return {
+            "where": where or _epoch(trainer),
+            "percent": f"{int(task.percentage + 1e-9):3d}%" if task.total else "",
+            "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
+            "left": "" if left is None else f"{clock(left)} left",
+        }
 
-    def _forecast(self, trainer: Trainer, estimate: Estimate) -> None:
-        if not self._forecast_due or estimate.measured < _MEASURED[0] or estimate.seconds < _MEASURED[1]:
+    def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
+        left, elapsed = seconds_left(task), task.elapsed or 0.0
+        if left is None or elapsed < _MEASURED[1]:
             return
-        self._forecast_due = False
-        left, speed = estimate.seconds_left, estimate.images_per_second
-        whole = (left or 0.0) + time.monotonic() - self._began
-        if speed and left and whole > self._long_run_seconds:
+        self._announced = True
+        if elapsed + left > self._long_run_seconds:
+            device = trainer.strategy.root_device
+            name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+            devices = name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
             log.info(
-                f"This run will take about {duration(whole)} on {_device(trainer)} ({rate(speed)}). "
+                f"This run will take about {duration(elapsed + left)} on {devices} "
+                f"({rate(Throughput.of(trainer).images_per_second)}). "
                 "For a first look in minutes: python train.py experiment=quick"
             )
 
 
-def _epoch(trainer: Trainer, plan: Plan) -> str:
-    epoch, epochs = trainer.current_epoch + 1, plan.epochs
-    return f"epoch {epoch}" if epochs is None else f"epoch {min(epoch, epochs)}/{epochs}"
+class _Field(ProgressColumn):
+    """A text of the task. The facts are cut off where the terminal is too narrow."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(Column(no_wrap=name != "facts"))
+        self.name = name
+
+    def render(self, task: Task) -> Text:
+        return Text(task.fields["texts"].get(self.name, ""), no_wrap=True, overflow="ellipsis")
 
 
-def _facts(trainer: Trainer, estimate: Estimate) -> dict[str, str]:
-    """Collect the newest logged values. Lightning has fetched them from the device when it logged them."""
+def seconds_left(task: Task) -> float | None:
+    """None until two batches have ended, and where the run has no end. rich leaves the time of the first one out, which
+    allocates memory and compiles.
+    """
+    return max(0.0, task.remaining / task.speed) if task.remaining is not None and task.speed else None
+
+
+def _work(trainer: Trainer) -> float | None:
+    """The whole run in training batches, the validations and the test after it included; None where it has no end."""
+    batches = training_batches(trainer)
+    if math.isinf(batches):
+        return None
+    evaluated = validations(trainer, int(batches)) * _validation_batches(trainer) + _test_batches(trainer)
+    return batches + _EVALUATION * evaluated
+
+
+def _validation_batches(trainer: Trainer) -> float:
+    return sum(trainer.num_val_batches) if trainer.enable_validation else 0
+
+
+def training_batches(trainer: Trainer) -> float:
+    """Training batches of the whole fit; inf where it has no end."""
+    steps, per_epoch = trainer.estimated_stepping_batches, trainer.num_training_batches
+    gathered = trainer.accumulate_grad_batches
+    if math.isinf(steps) or math.isinf(per_epoch) or not per_epoch:
+        return steps * gathered
+    epochs, rest = divmod(steps, math.ceil(per_epoch / gathered))  # an epoch's last step may be of fewer batches
+    return epochs * per_epoch + rest * gathered
+
+
+def validations(trainer: Trainer, batches: int) -> int:
+    """How many validations the first `batches` training batches bring."""
+    per_epoch, every_epochs = trainer.num_training_batches, trainer.check_val_every_n_epoch
+    interval = getattr(trainer, "val_check_batch", None) or math.inf
+    interval = per_epoch if math.isinf(interval) else interval
+    if not interval or math.isinf(interval):
+        return 0
+    if every_epochs is None or math.isinf(per_epoch):
+        return int(batches // interval)
+    epochs, rest = divmod(batches, per_epoch)
+    last = rest // interval if (epochs + 1) % every_epochs == 0 else 0
+    return int(epochs // every_epochs * (per_epoch // interval) + last)
+
+
+def _test_batches(trainer: Trainer) -> int:
+    """Batches of the test after a fit, if the data module knows its `sizes` and `batch_size`."""
+    data = trainer.datamodule  # type: ignore[attr-defined] # set by Lightning's data connector
+    batches = math.ceil(getattr(data, "sizes", {}).get("test", 0) / getattr(data, "batch_size", 1))
+    limit = trainer.limit_test_batches
+    return int(batches * limit if isinstance(limit, float) else min(batches, limit))
+
+
+def _epoch(trainer: Trainer) -> str:
+    epoch, per_epoch = trainer.current_epoch + 1, trainer.num_training_batches
+    epochs = training_batches(trainer) / (per_epoch or math.inf)
+    if math.isinf(epochs) or not epochs >= 0:  # endless, or NaN where an epoch is endless too
+        return f"epoch {epoch}"
+    return f"epoch {min(epoch, math.ceil(epochs))}/{math.ceil(epochs)}"
+
+
+def _facts(trainer: Trainer) -> str:
+    """The newest logged values, which Lightning has fetched from the device already."""
     history = History.of(trainer)
-    # experiment=d2l evaluates on the test images after each epoch, as the course does.
-    held_out = "val/acc" if history.latest("val/acc") is not None else "test/acc"
-    facts = {}
-    for name, tag in (("loss", "train/loss"), ("acc", "train/acc"), (held_out, held_out)):
-        if (value := history.latest(tag)) is not None:
-            facts[name] = f"{name} {value:.3f}"
-    speed = history.latest("images_per_second") or estimate.images_per_second
-    if speed:
-        facts["images/s"] = rate(speed)
-    return facts
+    held_out = "val/acc" if history.latest("val/acc") is not None else "test/acc"  # experiment=d2l looks at the test
+    tags = {"loss": "train/loss", "acc": "train/acc", held_out: held_out}
+    facts = [f"{name} {value:.3f}" for name, tag in tags.items() if (value := history.latest(tag)) is not None]
+    speed = history.latest("images_per_second") or Throughput.of(trainer).images_per_second
+    return "  ".join([*facts, *([rate(speed)] if speed else [])])
 
 
-def _device(trainer: Trainer) -> str:
-    device = trainer.strategy.root_device
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-    return name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
+def clock(seconds: float) -> str:
+    """Seconds as 0:12:03."""
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as 8 h 20 min."""
+    minutes = max(1, round(seconds / 60))
+    if minutes < 60:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    return f"{hours // 24} days {hours % 24} h" if hours % 24 else f"{hours // 24} days"
+
+
+def rate(images_per_second: float) -> str:
+    """1,234 images/s; a slow one keeps a decimal."""
+    return f"{images_per_second:,.{0 if images_per_second >= 10 else 1}f} images/s"
+
+
+class Count:
+    """Counts to `total` on stderr: a bar on a terminal, elsewhere a line every 30 s, nothing for what is soon done.
+
+    silent: show nothing but what `say` is given, as the answer appears on the same terminal.
+    """
+
+    line_seconds = 30.0
+
+    def __init__(self, what: str, total: int, *, silent: bool) -> None:
+        self.what = what
+        self.total = total
+        self.silent = silent
+        self.done = 0
+        self._began = self._printed = time.monotonic()
+        self._bar = Bar(
+            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+            console=Console(stderr=True),
+            transient=True,
+            redirect_stdout=False,  # it would go to stderr
+            redirect_stderr=False,
+            disable=silent or not sys.stderr.isatty(),
+        )
+        self._task = self._bar.add_task(what, total=total)
+
+    def __enter__(self) -> Self:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def add(self, number: int) -> None:
+        """Count so many more."""
+        self.done += number
+        self._bar.advance(self._task, number)
+        now, left = time.monotonic(), self.total - self.done
+        if self._bar.disable and not self.silent and left and now - self._printed >= self.line_seconds:
+            self._printed = now
+            seconds = (now - self._began) / self.done * left
+            self.say(f"{self.what}: {self.done:,} of {self.total:,}, about {duration(seconds)} left")
+
+    def say(self, text: str) -> None:
+        """Print a line, above the bar where there is one."""
+        if self._bar.disable:
+            print(text, file=sys.stderr, flush=True)
+        else:
+            self._bar.console.print(Text(text), soft_wrap=True)

@@ -1,5 +1,6 @@
-"""The tables of a run: the net at its beginning, with what each layer costs where asked; the outcome at its end."""
+"""The tables of a run: the net layer by layer at its beginning, the outcome at its end."""
 
+import copy
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -9,48 +10,47 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor, nn
 
-from alexnet_lit.callbacks.line import clock, rate
-from alexnet_lit.callbacks.twin import twin
+from alexnet_lit.callbacks.progress import clock, rate
 
 
 def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False) -> Table:
-    """List the net layer by layer in the order of the forward pass: name, type, output shape and parameters, for one
+    """List the net in the order of the forward pass: name, type, output shape and parameters of each layer, for one
     image of `input_shape` (channels, height, width).
 
     With `costs` also multiply-adds, memory of activations, and the share of each layer in the totals, in percent.
     Multiply-adds are those of convolutions and linear layers; by the field's convention biases, activations,
-    normalisation and pooling count none. One is two floating-point operations.
-    Memory is what the forward pass writes, in MB (10**6 bytes) of float32: the sum, not the peak, of what layers put
-    out, without what they need on the way, what is computed between layers, and what training keeps beside it
-    (gradients, dropout's masks, the places of maxima). An output that shares memory with its input takes none: in-place
-    activations, flattening, and dropout, which passes its input on, as in evaluation.
-
-    A blank image goes through a twin of the net: neither the net nor the random numbers notice.
+    normalisation and pooling count none. One is two floating-point operations. Memory is the sum of what layers put
+    out, in MB (10**6 bytes) of float32, not the peak; an output that shares memory with its input takes none: in-place
+    activations, flattening, and dropout in evaluation.
     """
     calls = trace(net, input_shape)
-    columns = [_Column("parameters", _own_parameters(calls), sum(each.numel() for each in net.parameters()), _count)]
+    parameters, total = _own_parameters(calls), sum(each.numel() for each in net.parameters())
+    columns: list[tuple[str, list[Any], Any, str]] = [("parameters", parameters, total, "{:,}")]
     if costs:
-        multiply_adds, written = [call.multiply_adds for call in calls], [call.written for call in calls]
-        columns.append(_Column("multiply-adds", multiply_adds, sum(multiply_adds), _count))
-        columns.append(_Column("activations, MB", written, sum(written), _megabytes))
+        multiply_adds, written = [call.multiply_adds for call in calls], [call.megabytes for call in calls]
+        columns.append(("multiply-adds", multiply_adds, sum(multiply_adds), "{:,}"))
+        columns.append(("activations, MB", written, sum(written), "{:.3f}"))
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("layer", footer="total", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("output", no_wrap=True)
-    for column in columns:
-        table.add_column(column.title, footer=column.text(column.total), justify="right", no_wrap=True)
+    for title, _, total, text in columns:
+        table.add_column(title, footer=text.format(total), justify="right", no_wrap=True)
         if costs:
             table.add_column("%", justify="right", no_wrap=True)
     table.add_row("input", "", _shape((1, *input_shape)))
     for n, call in enumerate(calls):
-        cells = [cell for column in columns for cell in column.cells(n, share=costs)]
+        cells = []
+        for _, values, total, text in columns:
+            cell = [text.format(values[n]), f"{100 * values[n] / total:.1f}"] if values[n] else ["", ""]
+            cells += cell if costs else cell[:1]
         table.add_row(call.name, type(call.layer).__name__, _shape(call.shape), *cells)
     return table
 
 
 def closing(result: dict[str, Any]) -> Table:
-    """Tell what a person wants to know when a run is over. `result` has the keys of result.json, and `checkpoint`,
-    `disk` (what all checkpoints take), `run_dir` and `tensorboard` (the command); what is missing or None is left out.
+    """The outcome of a run. `result` has the keys of result.json, and `checkpoint`, `disk` (what all checkpoints take),
+    `run_dir` and `tensorboard` (the command); what is missing or None is left out.
     """
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     table.add_column(style="bold", no_wrap=True)
@@ -61,15 +61,11 @@ def closing(result: dict[str, Any]) -> Table:
     return table
 
 
-def _fixed(value: float) -> str:
-    return f"{value:.4f}"
-
-
 _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("status", "status", str),
-    ("test/acc", "test accuracy", _fixed),
-    ("test/loss", "test loss", _fixed),
-    ("val/acc_best", "best validation accuracy", _fixed),
+    ("test/acc", "test accuracy", "{:.4f}".format),
+    ("test/loss", "test loss", "{:.4f}".format),
+    ("val/acc_best", "best validation accuracy", "{:.4f}".format),
     ("seconds", "training time", clock),
     ("images_per_second", "speed", rate),
     ("run_dir", "run folder", str),
@@ -80,75 +76,56 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 class Call(NamedTuple):
-    """One call of a module that has no modules inside, for one image: what came out of it, and what that took."""
+    """One call of a module that has no modules inside, for one image."""
 
     name: str
     layer: nn.Module
     shape: tuple[int, ...]
-    multiply_adds: int
-    written: int  # bytes
-
-
-class _Column(NamedTuple):
-    """One quantity: a value for each call, the net's total, and how it is written. Zero leaves its place empty."""
-
-    title: str
-    values: list[int]
-    total: int
-    text: Callable[[int], str]
-
-    def cells(self, n: int, *, share: bool) -> list[str]:
-        value = self.values[n]
-        cells = [self.text(value), f"{100 * value / self.total:.1f}"] if value else ["", ""]
-        return cells if share else cells[:1]
+    multiply_adds: int = 0
+    megabytes: float = 0.0  # of the output
 
 
 def trace(net: nn.Module, input_shape: tuple[int, ...]) -> list[Call]:
-    """Every call of a module that has no modules inside, in order."""
-    seen: list[Call] = []
-
-    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
-        return lambda layer, inputs, output: seen.append(_call(name, layer, inputs, output))
-
-    copy = twin(net).eval()
-    for name, module in copy.named_modules():
+    """Every call of a module that has no modules inside, in order. Changes neither the net nor the random numbers."""
+    calls: list[Call] = []
+    copied = shared_copy(net)
+    for name, module in copied.named_modules():
         if not any(module.children()):
-            module.register_forward_hook(note(name or "net"))
+            module.register_forward_hook(
+                lambda layer, inputs, output, name=name: calls.append(_call(name or "net", layer, inputs, output))
+            )
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        copy(torch.zeros(1, *input_shape, device=device))
-    return seen
+        copied(torch.zeros(1, *input_shape, device=device))
+    return calls
+
+
+def shared_copy(net: nn.Module) -> nn.Module:
+    """The net in eval mode, with the same weights, but with buffers and hooks of its own, and not compiled."""
+    return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()
 
 
 def _call(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Call:
     if not isinstance(output, Tensor):
-        return Call(name, layer, (), 0, 0)
+        return Call(name, layer, ())
     multiply_adds = 0
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
         multiply_adds = output.numel() * layer.weight[0].numel()  # a group's weights see its own inputs alone
     memory = {each.untyped_storage().data_ptr() for each in inputs if isinstance(each, Tensor)}
-    written = 0 if output.untyped_storage().data_ptr() in memory else output.numel() * torch.float32.itemsize
-    return Call(name, layer, tuple(output.shape), multiply_adds, written)
+    shared = output.untyped_storage().data_ptr() in memory
+    return Call(name, layer, tuple(output.shape), multiply_adds, 0.0 if shared else output.numel() * 4 / 1e6)
 
 
 def _own_parameters(calls: list[Call]) -> list[int]:
     """How many parameters each call brings in; shared ones, and those of a layer that is called again, count once."""
-    counts: list[int] = []
     counted: set[int] = set()
+    counts = []
     for call in calls:
-        own = {id(parameter): parameter.numel() for parameter in call.layer.parameters()}
-        counts.append(sum(size for key, size in own.items() if key not in counted))
-        counted |= own.keys()
+        new = {id(parameter): parameter.numel() for parameter in call.layer.parameters()}
+        counts.append(sum(size for key, size in new.items() if key not in counted))
+        counted |= new.keys()
     return counts
 
 
 def _shape(sizes: tuple[int, ...]) -> str:
-    return " x ".join(str(size) for size in sizes)
-
-
-def _count(value: int) -> str:
-    return f"{value:,}"
-
-
-def _megabytes(value: int) -> str:
-    return f"{value / 1e6:.3f}"
+    return " x ".join(map(str, sizes))

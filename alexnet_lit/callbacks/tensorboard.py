@@ -1,86 +1,174 @@
-"""TensorBoard's event file, straight in the run folder."""
+"""What TensorBoard is told of a run as a whole: its text, graph and chart layout, and its row in the table HParams."""
 
-import weakref
-from collections.abc import Mapping
-from functools import partial
+import math
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
-from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
-from tensorboard.compat.proto.graph_pb2 import GraphDef  # type: ignore[attr-defined] # as well
-from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
-from torch.utils.tensorboard import SummaryWriter
+from tensorboard.compat.proto.attr_value_pb2 import AttrValue  # type: ignore[attr-defined] # made at import time
+from tensorboard.compat.proto.event_pb2 import Event  # type: ignore[attr-defined] # as above
+from tensorboard.compat.proto.graph_pb2 import GraphDef  # type: ignore[attr-defined] # as above
+from tensorboard.compat.proto.node_def_pb2 import NodeDef  # type: ignore[attr-defined] # as above
+from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as above
+from tensorboard.compat.proto.tensor_shape_pb2 import TensorShapeProto  # type: ignore[attr-defined] # as above
+from tensorboard.plugins.hparams import api_pb2, metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[attr-defined] # as above
+    HParamsPluginData,
+    SessionEndInfo,
+    SessionStartInfo,
+)
+from torch import nn
 
-from alexnet_lit.console import warn_unwritten
-from alexnet_lit.terminal import Lasting
+from alexnet_lit.callbacks.loggers import TensorBoard
+from alexnet_lit.callbacks.summary import layers, trace
+from alexnet_lit.console import plain
+
+api: Any = api_pb2  # its names are made at import time
+
+# Charts of the page Custom Scalars, a curve for each tag that matches, of each run that is ticked.
+_CHARTS = {
+    "Is it learning, is it overfitting, which run is better": {
+        "accuracy": ["train/acc$", "val/acc$", "test/acc$"],
+        "loss": ["train/loss$", "val/loss$", "test/loss$"],
+        "best accuracy so far": ["val/acc_best$"],
+    },
+    "How it trains": {
+        "learning rate": ["lr$"],
+        "norm of the gradients, before clipping": ["grad_norm$"],
+        "images per second": ["images_per_second$"],
+    },
+}
+
+# Columns of HParams, by type; a group's is the name of its class. TensorBoard takes the columns of a table from any one
+# of its runs, so all write these, be there a value or not, and what was typed beside them.
+_COLUMNS: dict[type, str] = {
+    str: "model model.design model.activation model.lrn_reduction model.init data data.tta optimizer scheduler "
+    "model.compile trainer.precision callbacks",
+    bool: "model.lrn model.overlapping_pool data.augment.mirror optimizer.nesterov",
+    float: "model.dropout data.batch_size data.image_size data.train_size data.fold data.augment.crop "
+    "data.augment.translate data.augment.color data.augment.erase data.augment.mixup data.augment.cutmix "
+    "optimizer.lr optimizer.momentum optimizer.weight_decay seed trainer.max_epochs trainer.devices "
+    "trainer.gradient_clip_val label_smoothing",
+}
+COLUMNS = {key: kind for kind, keys in _COLUMNS.items() for key in keys.split()}
+# TensorBoard shows five columns at first, those that are said to differ: in a sweep what its folders are named after.
+_FIRST = ("model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision")
+METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
+_CHANGES_NOTHING = ("callbacks.progress", "callbacks.milestones", "callbacks.board", "logger")
+_NO_COLUMN = ("hydra", "paths", "ckpt", "name", *_CHANGES_NOTHING, "data.dir", "data.search", "data.mirrors")
+_TYPES = {bool: api.DATA_TYPE_BOOL, float: api.DATA_TYPE_FLOAT64, str: api.DATA_TYPE_STRING}
 
 
-class TensorBoard(TensorBoardLogger):
-    """Lightning's logger without its folder `version_0`, its hparams.yaml, and its curves "epoch" and "hp_metric".
-
-    One event file per process and run: fit and test write to the same. A resumed run adds a second file to the folder,
-    which TensorBoard joins to one curve; `rewind` hides what is to be measured again.
+@rank_zero_only
+def log_run(
+    loggers: Iterable[Logger], *, about: Mapping[str, Any], config: str, net: nn.Module, input_shape: tuple[int, ...]
+) -> None:
+    """Write what a run begins with to TensorBoard, if that is among the loggers: facts about it, its config as YAML,
+    the net layer by layer for images of `input_shape` (channels, height, width) and as a graph, the layout of charts.
     """
+    for logger in loggers:
+        if isinstance(logger, TensorBoard):
+            writer = logger.experiment
+            facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
+            writer.add_text("run/about", "\n\n".join(facts), 0)
+            writer.add_text("run/config", f"```yaml\n{config}\n```", 0)
+            writer.add_text("run/net", f"```\n{plain(layers(net, input_shape))}\n```", 0)
+            writer.add_custom_scalars(
+                {
+                    title: {name: ["Multiline", tags] for name, tags in charts.items()}
+                    for title, charts in _CHARTS.items()
+                }
+            )
+            graph = _graph(net, input_shape).SerializeToString()
+            writer._get_file_writer().add_event(Event(graph_def=graph))
+            logger.save()
 
-    def __init__(self, *, run_dir: str) -> None:
-        super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10)
-        self._close: weakref.finalize[[], Any] | None = None
 
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> SummaryWriter:
-        """The writer. Its thread ends with this logger or the process, even if nobody calls `close`."""
-        writer: SummaryWriter = super().experiment
-        if self._close is None:
-            self._close = weakref.finalize(self, writer.close)
-            # Its thread would die of a full disk, with a traceback, and the run of its next point.
-            events = writer._get_file_writer().event_writer
-            records = events._async_writer._writer
-            records._writer = Lasting(records._writer, partial(warn_unwritten, Path(events._file_name)))
-        return writer
+def _graph(net: nn.Module, input_shape: tuple[int, ...]) -> GraphDef:
+    """The layers in the order of the forward pass, each with its output's shape and its number of parameters.
 
-    @property
-    def log_dir(self) -> str:
-        """The run folder: TensorBoard names a run after the folder that its events lie in."""
-        return self._root_dir
+    SummaryWriter.add_graph shows hundreds of operations, by `torch.jit.trace`, which is deprecated.
+    """
+    nodes = [_node("images", "Input", (1, *input_shape), [])]
+    for call in trace(net, input_shape):
+        own = sum(parameter.numel() for parameter in call.layer.parameters())
+        kind = type(call.layer).__name__
+        nodes.append(_node(call.name.replace(".", "/"), kind, call.shape, [nodes[-1].name], parameters=own))
+    return GraphDef(node=nodes)
 
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the values, all but the "epoch" that Lightning adds to them."""
-        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
 
-    @rank_zero_only
-    def rewind(self, step: int) -> None:
-        """Hide all points from that step on that were written so far. TensorBoard calls it a restart of the session."""
-        restart = SessionLog(status=SessionLog.START)
-        self.experiment._get_file_writer().add_event(Event(session_log=restart), step=step)
+def _node(name: str, kind: str, shape: tuple[int, ...], inputs: list[str], parameters: int = 0) -> NodeDef:
+    sizes = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
+    attributes = {"_output_shapes": AttrValue(list=AttrValue.ListValue(shape=[sizes]))}
+    if parameters:
+        attributes["parameters"] = AttrValue(i=parameters)
+    return NodeDef(name=name, op=kind, input=inputs, attr=attributes)
 
-    @rank_zero_only
-    def add(self, summary: Summary, step: int) -> None:
-        """Write what is neither a scalar nor a picture: a plugin's own."""
-        self.experiment._get_file_writer().add_summary(summary, step)
 
-    @rank_zero_only
-    def add_graph(self, graph: GraphDef) -> None:
-        """Write what the page Graphs shows."""
-        self.experiment._get_file_writer().add_event(Event(graph_def=graph.SerializeToString()))
+def log_hparams(loggers: Iterable[Logger], config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """Write the row of a run that completed, diverged or failed to TensorBoard, if that is among the loggers.
 
-    @rank_zero_only
-    def save(self) -> None:
-        """Bring what was logged to disk. Lightning calls this after each logged step, so curves show live."""
-        if self._experiment is not None:
-            self._experiment.flush()
+    config: the run's, in plain values. result: of result.json. A run that was interrupted may go on, and TensorBoard
+    keeps the first row that it reads of a run. SummaryWriter.add_hparams would make a run beside the run, and leave out
+    columns without a value.
+    """
+    if result["status"] == "interrupted":
+        return
+    for logger in loggers:
+        if isinstance(logger, TensorBoard):
+            logger.log_metrics({"seconds": result["seconds"]}, step=result["steps"])
+            writer = logger.experiment._get_file_writer()
+            for tag, content in _row(config, result, Path(logger.log_dir).name).items():
+                about = metadata.create_summary_metadata(HParamsPluginData(**content))
+                value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+                writer.add_summary(Summary(value=[value]), result["steps"])
+            logger.save()
 
-    @rank_zero_only
-    def finalize(self, status: str) -> None:
-        """Flush, but stay open: fit and test both end here, and a closed writer would start a second event file."""
-        self.save()
 
-    @rank_zero_only
-    def close(self) -> None:
-        """End the run's event file. What is logged later would start another."""
-        if self._close is not None:
-            self._close()
+def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> dict[str, dict[str, Any]]:
+    """The columns, the values in them, and how the run ended, by tag."""
+    overrides = [override.lstrip("+").partition("=") for override in result["overrides"] if override[0] != "~"]
+    typed = {key: text for key, _, text in overrides}
+    more = {key: _kind(_value(config, key, text)) for key, text in typed.items() if not key.startswith(_NO_COLUMN)}
+    kinds = more | COLUMNS
+    start = SessionStartInfo()
+    for key, kind in kinds.items():
+        value = _value(config, key, typed.get(key))
+        if kind is bool and isinstance(value, bool):
+            start.hparams[key].bool_value = value
+        elif kind is float and isinstance(value, int | float):
+            start.hparams[key].number_value = float(value)
+        elif kind is str and value is not None:
+            start.hparams[key].string_value = str(value).lower() if isinstance(value, bool) else str(value)
+    differ = [key for key in typed if f"{key}-" in folder] or _FIRST
+    columns = [api.HParamInfo(name=key, type=_TYPES[kind], differs=key in differ) for key, kind in kinds.items()]
+    metrics = [api.MetricInfo(name=api.MetricName(tag=tag)) for tag in METRICS]
+    status = api.STATUS_SUCCESS if result["status"] == "completed" else api.STATUS_FAILURE
+    experiment = api.Experiment(hparam_infos=columns, metric_infos=metrics)
+    return {
+        metadata.EXPERIMENT_TAG: {"experiment": experiment},
+        metadata.SESSION_START_INFO_TAG: {"session_start_info": start},
+        metadata.SESSION_END_INFO_TAG: {"session_end_info": SessionEndInfo(status=status)},
+    }
+
+
+def _value(config: Mapping[str, Any], key: str, typed: str | None) -> Any:
+    """What the config has at `key`: of a group the name of its class, of callbacks which ones; else what was typed."""
+    if key == "callbacks":
+        return ",".join(name for name in config[key] if f"{key}.{name}" not in _CHANGES_NOTHING) or "none"
+    node: Any = config
+    for part in key.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return typed
+        node = node[part]
+    if isinstance(node, Mapping):
+        return str(node.get("_target_", typed)).rpartition(".")[2]
+    return str(node) if isinstance(node, list) else node
+
+
+def _kind(value: Any) -> type:
+    if isinstance(value, bool):
+        return bool
+    return float if isinstance(value, int | float) and math.isfinite(value) else str

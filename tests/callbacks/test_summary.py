@@ -1,7 +1,4 @@
-import os
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +9,6 @@ from alexnet_lit import build_net, compose
 from alexnet_lit.__main__ import main
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.console import plain
-from tests.conftest import REPOSITORY
 
 
 def rows(text: str) -> list[list[str]]:
@@ -159,11 +155,6 @@ def test_what_is_missing_is_left_out() -> None:
     assert plain(closing({})) == ""
 
 
-def test_one_image_is_enough_for_batch_norm() -> None:
-    net = nn.Sequential(nn.Flatten(), nn.Linear(4, 3), nn.BatchNorm1d(3))  # in training it asks for two values
-    assert rows(plain(layers(net, (1, 2, 2))))[-2] == ["2", "BatchNorm1d", "1", "x", "3", "6"]
-
-
 def _summary(*overrides: str, monkeypatch: pytest.MonkeyPatch) -> object:
     """The exit status of `python -m alexnet_lit summary ...` inside this process."""
     monkeypatch.setattr(sys, "argv", ["alexnet-lit", "summary", *overrides])
@@ -175,7 +166,7 @@ def _summary(*overrides: str, monkeypatch: pytest.MonkeyPatch) -> object:
 @pytest.mark.parametrize(
     ("overrides", "total"),
     [
-        ([], ["total", "46,764,746", "938,146,176", "2.867"]),
+        (["data.dir=/nowhere", "data.search=[]"], ["total", "46,764,746", "938,146,176", "2.867"]),
         (
             ["model=alexnet_2012", "model.in_channels=3", "model.num_classes=1000"],
             ["total", "60,965,224", "724,406,816", "5.035"],
@@ -211,14 +202,9 @@ def test_a_net_that_takes_any_size_gets_that_of_the_data(
 @pytest.mark.parametrize(
     ("override", "line"),
     [
-        ("model.lnr=true", "model.lnr: there is no such key: did you mean model.lrn?"),
-        ("model=alexnt", "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012"),
         ("data.image_size=40", "model: image_size=40 leaves nothing after the last pooling: use 65 or more"),
         ("model.dropout=1.5", "model.dropout=1.5: should be less than or equal to 1"),
-        ("+seeds=1", "seeds: there is no such key: did you mean seed?"),
         ("~model", "model=null: has no _target_"),
-        ("foo", "foo: not of the form key=value"),
-        ("name=a=b", "name=a=b: cannot be read: quote a value"),
     ],
 )
 def test_a_mistake_costs_the_verb_one_line(
@@ -228,20 +214,3 @@ def test_a_mistake_costs_the_verb_one_line(
     out, err = capsys.readouterr()
     assert err.startswith(f"error: {line}")
     assert (out, len(err.splitlines())) == ("", 1)
-
-
-@pytest.mark.slow
-def test_the_table_stays_in_one_piece_in_a_narrow_terminal_without_data(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "alexnet_lit", "summary", f"data.dir={tmp_path}/none", "data.search=[]"],
-        cwd=REPOSITORY,
-        env={**os.environ, "COLUMNS": "40"},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=True,
-    )
-    assert done.stderr == ""
-    lines = rows(done.stdout)
-    assert len(lines) == 23
-    assert lines[-1] == ["total", "46,764,746", "938,146,176", "2.867"]

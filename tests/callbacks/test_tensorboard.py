@@ -1,102 +1,107 @@
-import gc
-import resource
-import threading
+"""HParams, as TensorBoard's own backend reads it: a table with a row for each run."""
+
 from pathlib import Path
+from typing import Any
 
 import pytest
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
+from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
+from tensorboard.context import RequestContext
+from tensorboard.plugins.base_plugin import TBContext
+from tensorboard.plugins.hparams.api_pb2 import (  # type: ignore[attr-defined] # made at import time
+    STATUS_FAILURE,
+    STATUS_SUCCESS,
+    GetExperimentRequest,
+    ListSessionGroupsRequest,
+)
+from tensorboard.plugins.hparams.backend_context import Context
+from tensorboard.plugins.hparams.get_experiment import Handler as GetExperiment
+from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessionGroups
 
-from alexnet_lit.callbacks.tensorboard import TensorBoard
-from alexnet_lit.console import close_log, open_log
-from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
+import alexnet_lit
+from alexnet_lit.callbacks.tensorboard import COLUMNS
+from tests.conftest import Train
+from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
 
-pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
+pytestmark = pytest.mark.slow
 
-
-def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder)).Reload()
-    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def test_fit_and_test_leave_one_event_file_in_the_run_folder_and_nothing_else(tmp_path: Path) -> None:
-    logger = TensorBoard(run_dir=str(tmp_path))
-    trainer, module = make_trainer(max_epochs=2, logger=[logger]), Module()
-    module.save_hyperparameters({"config": {"seed": 0}})
-    trainer.fit(module, Data(train=4))
-    trainer.test(module, Data(), verbose=False)
-    logger.close()
-    assert [path.name[:20] for path in tmp_path.iterdir()] == ["events.out.tfevents."]
-    assert logger.log_dir == trainer.log_dir == str(tmp_path)
-    read = curves(tmp_path)
-    assert set(read) == {"train/loss", "train/acc", "val/acc", "test/acc"}
-    assert len(read["train/loss"]) == 8
-    assert read["test/acc"] == [(8, 0.625)]
+METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
 
 
-def test_curves_show_while_the_run_goes_on(tmp_path: Path) -> None:
-    seen = []
-
-    def look(stage: str) -> None:
-        if stage == "val":
-            seen.append(len(curves(tmp_path)["train/loss"]))
-
-    logger = TensorBoard(run_dir=str(tmp_path))
-    make_trainer(max_epochs=2, logger=[logger]).fit(Module(look), Data(train=4, val=1))
-    logger.close()
-    assert seen == [4, 8]
-
-
-def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
-    for rewind, steps in ((None, (1, 2, 3)), (3, (3, 4))):
-        logger = TensorBoard(run_dir=str(tmp_path))
-        if rewind is not None:
-            logger.rewind(rewind)
-        for step in steps:
-            logger.log_metrics({"loss": 10.0 * len(steps) + step, "epoch": 0}, step)
-        logger.close()
-    assert len(list(tmp_path.iterdir())) == 2
-    assert curves(tmp_path) == {"loss": [(1, 31.0), (2, 32.0), (3, 23.0), (4, 24.0)]}
+def board(logs: Path) -> tuple[Any, dict[str, Any]]:
+    """What the page is made of: the table's columns, and its rows by name."""
+    runs = EventMultiplexer()
+    runs.AddRunsFromDirectory(str(logs))
+    runs.Reload()
+    context = Context(TBContext(data_provider=MultiplexerDataProvider(runs, str(logs)), logdir=str(logs)))
+    request = ListSessionGroupsRequest(allowed_statuses=[0, 1, 2, 3], slice_size=100)
+    experiment = GetExperiment(RequestContext(), context, "", GetExperimentRequest()).run()
+    rows = ListSessionGroups(RequestContext(), context, "", request).run()
+    return experiment, {row.name: row for row in rows.session_groups}
 
 
-def test_a_path_is_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nowhere")
-    folder = tmp_path / "$HOME"
-    logger = TensorBoard(run_dir=str(folder))
-    logger.log_metrics({"loss": 1.0}, 1)
-    logger.close()
-    assert curves(folder) == {"loss": [(1, 1.0)]}
+def value(cell: Any) -> Any:
+    return getattr(cell, cell.WhichOneof("kind"))
 
 
-def test_a_sweep_of_many_runs_leaves_no_threads(tmp_path: Path) -> None:
-    before = set(threading.enumerate())  # of which some may end meanwhile: they are other tests'
-    for run in range(3):
-        logger = TensorBoard(run_dir=str(tmp_path / str(run)))
-        logger.log_metrics({"loss": 1.0}, 1)
-    assert set(threading.enumerate()) - before
-    del logger
-    gc.collect()
-    assert not set(threading.enumerate()) - before
-    assert curves(tmp_path / "2") == {"loss": [(1, 1.0)]}
+def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
+    sweep = sweep_of(train(*TINY, "-m", "model.lrn=true,false", "optimizer=sgd,adamw", "data.augment.crop=0.9"))
+
+    experiment, rows = board(sweep)
+
+    columns = {column.name: column for column in experiment.hparam_infos}
+    assert [metric.name.tag for metric in experiment.metric_infos] == [*METRICS]
+    types = {name: columns[name].type for name in ("model.lrn", "optimizer", "optimizer.lr", "seed")}
+    assert types == {"model.lrn": 2, "optimizer": 1, "optimizer.lr": 3, "seed": 3}  # bool, string, number
+    assert {name for name, column in columns.items() if column.differs} == {"model.lrn", "optimizer"}
+    assert rows.keys() == {job.name for job in jobs_of(sweep)}, "a row a run, named after its folder"
+    for job in jobs_of(sweep):
+        row, result = rows[job.name], result_of(job)
+        told = {name: value(cell) for name, cell in row.hparams.items()}
+        assert told["model.lrn"] is ("lrn-true" in job.name)
+        assert told["optimizer"] == {"sgd": "SGD", "adamw": "AdamW"}[job.name.rpartition("-")[2]]
+        assert (told["data.augment.crop"], told["model.compile"]) == (0.9, "false")
+        assert ("optimizer.momentum" in told) is (told["optimizer"] == "SGD")
+        assert {metric.name.tag for metric in row.metric_values} == {*METRICS}
+        for metric in row.metric_values:
+            assert metric.value == pytest.approx(result[metric.name.tag], rel=1e-6)
+            assert metric.training_step == 2
+        assert [session.status for session in row.sessions] == [STATUS_SUCCESS]
 
 
-def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No thread dies of it with a traceback, and what is there can be read."""
-    logger = TensorBoard(run_dir=str(tmp_path))
-    logger.log_metrics({"loss": 1.0}, 1)
-    logger.save()
-    (file,) = tmp_path.iterdir()
-    open_log(None, speak=True)
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 9, limits[1]))  # within the next record
-    try:
-        for step in range(2, 40):
-            logger.log_metrics({"loss": 1.0}, step)
-            logger.save()
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-    logger.log_metrics({"loss": 1.0}, 40)  # there is room again, but half a record ends the file
-    logger.close()
-    close_log()
-    out, err = capsys.readouterr()
-    assert (out, err) == (f"warning: {file} can't be written (File too large): the run goes on without\n", "")
-    assert curves(tmp_path) == {"loss": [(1, 1.0)]}
+def test_each_switch_of_augmentation_is_a_column() -> None:
+    config = alexnet_lit.compose("data=fashion_mnist")
+    no_switch = {"_target_", "color_axes"}  # the axes are the data's
+    keys = {f"data.augment.{key}" for key in config.data.augment if key not in no_switch}
+    assert keys <= set(COLUMNS)
+
+
+def test_runs_that_stand_alone_show_first_what_is_varied_most(train: Train) -> None:
+    deleted = ("~optimizer.momentum", "optimizer.nesterov=false", "+optimizer.dampening=0")
+    train(*TINY, "model.dropout=0.3", "label_smoothing=0.1", *deleted, "name=a")
+    own = ("scheduler.warmup=0.5", "optimizer.betas=[0.8,0.9]", "callbacks.ema.decay=0.9", "callbacks.board.every=2")
+    outcome = train(*TINY, "optimizer=adamw", "callbacks=[ema,early_stopping]", *own, "name=b")
+
+    experiment, rows = board(outcome.logs / "runs")
+
+    shown = [column.name for column in experiment.hparam_infos[:5]]  # as many as the page has until asked for more
+    assert shown == ["model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision"]
+    names = {column.name for column in experiment.hparam_infos}
+    assert {"label_smoothing", "callbacks", "scheduler.warmup", "optimizer.betas"} < names
+    assert not {"name", "paths.logs", "callbacks.board.every"} & names
+    first, second = (
+        {name: value(cell) for name, cell in rows[name].hparams.items()} for name in sorted(rows, key=lambda n: n[-1])
+    )
+    keys = ["model.dropout", "optimizer", "label_smoothing", "callbacks", "optimizer.nesterov"]
+    assert [first[key] for key in keys] == [0.3, "SGD", 0.1, "none", False]
+    assert "optimizer.momentum" not in first
+    keys = ["optimizer", "callbacks", "callbacks.ema.decay", "scheduler.warmup", "optimizer.betas", "scheduler"]
+    assert [second[key] for key in keys] == ["AdamW", "ema,early_stopping", 0.9, 0.5, "[0.8, 0.9]", "one_cycle"]
+
+
+def test_a_run_that_diverged_has_a_row_and_no_scores(train: Train) -> None:
+    outcome = train(*TINY, "optimizer.lr=1e30", "scheduler=constant")
+    _, rows = board(outcome.logs / "runs")
+    (row,) = rows.values()
+    assert row.sessions[0].status == STATUS_FAILURE
+    assert {metric.name.tag for metric in row.metric_values} == {"seconds"}

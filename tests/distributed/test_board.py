@@ -6,9 +6,8 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.callbacks.board.allowance import Allowance
-from alexnet_lit.callbacks.board.drawing import Answers, Pictures
-from tests.callbacks.board.test_callback import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
+from alexnet_lit.callbacks.tensorboard_images import TensorBoardImages, TimeBudget
+from tests.callbacks.test_tensorboard_images import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
 from tests.distributed.towers.test_strategy import shrink
 from tests.processes import LENET, Runs, rank_group
 
@@ -20,15 +19,17 @@ PAPER = ("model=alexnet_2012", "data.image_size=65", "trainer.limit_train_batche
 def watch() -> None:
     """Pictures at each validation on the first rank alone, which writes down how many images it draws."""
     shrink()
-    draw = Pictures.of_answers
+    draw = TensorBoardImages._draw_predictions
 
-    def told(self: Pictures, answers: Answers, *more: Any) -> Any:
-        with Path(os.environ["COUNTS"]).open("a") as file:
-            file.write(f"{os.environ['RANK']} {answers.stage} {int(answers.confusion.sum())}\n")
-        return draw(self, answers, *more)
+    def counted(self: TensorBoardImages, *more: Any) -> None:
+        if self._waiting is not None:
+            stage, _, counts, _ = self._waiting
+            with Path(os.environ["COUNTS"]).open("a") as file:
+                file.write(f"{os.environ['RANK']} {stage} {int(counts.sum())}\n")
+        draw(self, *more)
 
-    Pictures.of_answers = told  # type: ignore[method-assign, assignment] # in this process alone
-    Allowance.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
+    TensorBoardImages._draw_predictions = counted  # type: ignore[method-assign, assignment] # in this process alone
+    TimeBudget.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_lit.callbacks.fonts import drawable, fonts
+from alexnet_lit.callbacks.figures import drawable, fonts
 from alexnet_lit.tools.report.statistics import Difference, Study
 from alexnet_lit.tools.report.tables import effect_name, number
 

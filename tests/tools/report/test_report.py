@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from alexnet_lit.callbacks import fonts
+from alexnet_lit.callbacks import figures
 from alexnet_lit.tools.report.tables import MINUS
 from tests.conftest import Train
 from tests.tools.report.made import events, run, table
@@ -89,11 +89,11 @@ def test_chinese_names_are_drawn_or_told_to_be_missing(
         run(sweep / f"8_图{seed}", "data=sample", "idea=图像", seed=seed, test=0.5, curve=(0.25, 0.5))
     done = verb("report", str(sweep))  # a missing character is a warning, and so an error here
     assert (done.status, done.err) == (0, "")
-    assert ("install fonts-noto-cjk" in (sweep / "report.md").read_text()) is (fonts.chinese() is None)
-    monkeypatch.setattr(fonts, "chinese", lambda: None)
-    fonts._characters.cache_clear()
+    assert ("install fonts-noto-cjk" in (sweep / "report.md").read_text()) is (figures.chinese() is None)
+    monkeypatch.setattr(figures, "chinese", lambda: None)
+    figures._characters.cache_clear()
     done = verb("report", str(sweep))
-    fonts._characters.cache_clear()
+    figures._characters.cache_clear()
     assert (done.status, done.err) == (0, "")
     assert "install fonts-noto-cjk" in (sweep / "report.md").read_text()
     assert "idea=图像" in (sweep / "report.md").read_text()

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.callbacks.tensorboard import TensorBoard
+from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.errors import UserError
 from alexnet_lit.tools.report.runs import UNFINISHED, find_baseline, group_runs, read_curves, read_run, read_runs
 from tests.tools.report.made import events, run

@@ -8,17 +8,17 @@ import torch
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[attr-defined] # made at import time
+from torch import nn
+from torch.utils.tensorboard.summary import compute_curve
 
-import alexnet_lit.callbacks.board.allowance
-from alexnet_lit.callbacks.board.allowance import Allowance
+import alexnet_lit.callbacks.tensorboard_images
+from alexnet_lit.callbacks.tensorboard_images import Embedding, Predictions, TimeBudget
 from tests.callbacks.tiny import Clock
 from tests.conftest import Train
 from tests.pictures import TINY as PICTURES
 from tests.pictures import fill
 from tests.sweep.tiny import TINY
-from tests.test_run import equal, scalars, weights
-
-pytestmark = pytest.mark.slow
+from tests.test_run import equal, weights
 
 ALWAYS = ("callbacks.board.share=1.0", "callbacks.board.projector=6")
 OFTEN = (*TINY, *ALWAYS, "trainer.max_epochs=2", "callbacks.board.histograms=true", "model.activation=relu")
@@ -30,7 +30,7 @@ OF_TEST = ("test/confusion", "test/classes", "test/mistakes")
 @pytest.fixture(autouse=True)
 def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """These runs take a moment: where pictures may take all of the time they do not wait for more of it."""
-    monkeypatch.setattr(Allowance, "allows", property(lambda budget: budget.share == 1))
+    monkeypatch.setattr(TimeBudget, "allows", property(lambda budget: budget.share == 1))
 
 
 def board(folder: Path) -> EventAccumulator:
@@ -48,8 +48,9 @@ def words(events: EventAccumulator, tag: str) -> str:
     return str(event.tensor_proto.string_val[0].decode())
 
 
-def test_pictures_text_graph_and_layout(train: Train) -> None:
-    outcome = train(*OFTEN)
+@pytest.mark.slow
+def test_pictures_text_graph_and_layout(train: Train, tmp_path: Path) -> None:
+    outcome = train(*OFTEN, "model.dropout=0.5")
     assert (outcome.status, outcome.err) == (0, "")
     events = board(outcome.folder)
 
@@ -90,7 +91,12 @@ def test_pictures_text_graph_and_layout(train: Train) -> None:
     assert (files / "classes.tsv").read_text().splitlines()[:2] == ["Ankle boot", "Pullover"]
     assert imread(files / "images.png").shape[:2] == (3 * 28, 3 * 28)
 
+    plain = train(*OFTEN, "model.dropout=0.5", "logger=csv", logs=tmp_path / "csv")
+    assert equal(weights(plain.folder), weights(outcome.folder)), "pictures change nothing of the training"
+    assert not [path.name for path in plain.folder.iterdir() if path.name.startswith(("plugins", "events"))]
 
+
+@pytest.mark.slow
 def test_what_is_switched_off_is_not_there(train: Train) -> None:
     names = ("batch", "confusion", "classes", "mistakes", "kernels", "activations", "pr_curves")
     switches = [f"callbacks.board.{name}=false" for name in names]
@@ -100,16 +106,7 @@ def test_what_is_switched_off_is_not_there(train: Train) -> None:
     assert not (outcome.folder / "plugins").exists()
 
 
-def test_pictures_change_nothing_of_the_training(train: Train, tmp_path: Path) -> None:
-    pictures = train(*OFTEN, "model.dropout=0.5", logs=tmp_path / "pictures")
-    for logger in ("csv", "none"):
-        plain = train(*OFTEN, "model.dropout=0.5", f"logger={logger}", logs=tmp_path / logger)
-        assert plain.status == 0
-        assert equal(weights(plain.folder), weights(pictures.folder))
-        assert not (plain.folder / "plugins").exists()
-        assert not list(plain.folder.glob("events.*"))
-
-
+@pytest.mark.slow
 def test_pictures_come_as_often_as_they_shall(train: Train) -> None:
     outcome = train(*TINY, *ALWAYS, "trainer.max_epochs=5", "callbacks.board.every=2", "trainer.val_check_interval=1")
     found = steps(board(outcome.folder))
@@ -117,6 +114,7 @@ def test_pictures_come_as_often_as_they_shall(train: Train) -> None:
     assert found["train/batch"] == [1, 3, 5, 7, 9]
 
 
+@pytest.mark.slow
 def test_a_run_without_time_for_pictures_has_its_last_ones(train: Train) -> None:
     outcome = train(*TINY, "trainer.max_epochs=3")
     found = steps(board(outcome.folder))
@@ -124,6 +122,7 @@ def test_a_run_without_time_for_pictures_has_its_last_ones(train: Train) -> None
     assert found["train/batch"] == [1]
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_has_each_picture_once(train: Train) -> None:
     first = train(*OFTEN)
     longer = train(f"ckpt={first.folder}", "trainer.max_epochs=4")
@@ -136,15 +135,17 @@ def test_a_run_that_goes_on_has_each_picture_once(train: Train) -> None:
     assert words(events, "run/about")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [
-        (["data.val_size=0", "objective=null"], {"train/batch", "net/kernels", "net/activations", *OF_TEST}),
         (["data.validate=test", "objective=null"], {"train/batch", "net/kernels", "net/activations", *OF_TEST}),
-        (["data.tta=mirror"], {"train/batch", *OF_VALIDATION, *OF_TEST}),
-        (["model=alexnet", "data.image_size=65", "data.augment.mixup=1"], {"train/batch", *OF_VALIDATION, *OF_TEST}),
+        (
+            ["model=alexnet", "data.image_size=65", "data.augment.mixup=1", "data.tta=mirror"],
+            {"train/batch", *OF_VALIDATION, *OF_TEST},
+        ),
     ],
-    ids=["no validation", "validate=test", "two views", "alexnet"],
+    ids=["validate=test", "alexnet, two views"],
 )
 def test_runs_of_all_kinds(typed: list[str], expected: set[str], train: Train) -> None:
     outcome = train(*TINY, *typed, "callbacks.board.projector=6")
@@ -153,6 +154,7 @@ def test_runs_of_all_kinds(typed: list[str], expected: set[str], train: Train) -
     assert (outcome.folder / PROJECTOR / "points.tsv").exists() is ("data.validate=test" not in typed)
 
 
+@pytest.mark.slow
 def test_ones_own_pictures_in_colour(train: Train, tmp_path: Path) -> None:
     folder = fill(tmp_path / "pictures", train=6, test=2)
     outcome = train(*PICTURES, f"data.dir={folder}", "data.batch_size=8", "trainer.max_epochs=1")
@@ -162,49 +164,11 @@ def test_ones_own_pictures_in_colour(train: Train, tmp_path: Path) -> None:
     assert (picture.max(2) - picture.min(2)).mean() > 0.05, "it has colours"
 
 
-def test_a_trial_run_draws_nothing(train: Train) -> None:
-    outcome = train(*TINY, "trainer.fast_dev_run=true")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert not list(outcome.folder.glob("events.*"))
-    assert not (outcome.folder / "plugins").exists()
-
-
-def test_the_norm_of_gradients_is_that_before_clipping(train: Train, tmp_path: Path) -> None:
-    plain = ("scheduler=constant", "optimizer.lr=1.0", "optimizer.momentum=0", "optimizer.nesterov=false")
-    typed = (*TINY, *plain, "optimizer.weight_decay=0", "trainer.max_steps=1", "trainer.limit_test_batches=0")
-    clippings = ("null", "1e-3", "1e-3 trainer.gradient_clip_algorithm=value")
-    runs = [
-        train(*typed, *f"trainer.gradient_clip_val={clipping}".split(), logs=tmp_path / str(number)).folder
-        for number, clipping in enumerate(clippings)
-    ]
-
-    torch.manual_seed(0)
-    fresh = alexnet_lit.build_net(alexnet_lit.compose(*TINY)).state_dict()
-    moved = weights(runs[0])  # where nothing is clipped, the step is the gradient
-    norm = torch.cat([(moved[f"net.{name}"] - value).flatten() for name, value in fresh.items()]).norm()
-    for run in runs:
-        ((step, value),) = scalars(run)["grad_norm"]
-        assert step == 1
-        assert value == pytest.approx(float(norm), rel=1e-4)
-
-
-def test_time_to_an_accuracy(train: Train) -> None:
-    levels = "callbacks.milestones.levels=[0.01,0.02,0.999]"
-    outcome = train(*TINY, levels, "trainer.max_epochs=3", "optimizer=adamw")
-    found = {tag: points for tag, points in scalars(outcome.folder).items() if tag.startswith("seconds_to_acc")}
-    accuracies = scalars(outcome.folder)["val/acc"]
-    expected = next((step for step, value in accuracies if value >= 0.02), None)
-    assert {tag: [step for step, _ in points] for tag, points in found.items()} == (
-        {} if expected is None else {f"seconds_to_acc/{level}": [expected] for level in (0.01, 0.02)}
-    )
-    assert all(0 < seconds < outcome.result["seconds"] for ((_, seconds),) in found.values())
-
-
 def test_a_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     clock = Clock()
-    monkeypatch.setattr(alexnet_lit.callbacks.board.allowance, "time", clock)
-    budget, drawn = Allowance(0.01), []
+    monkeypatch.setattr(alexnet_lit.callbacks.tensorboard_images, "time", clock)
+    budget, drawn = TimeBudget(0.01), []
     budget.start()
     for second in range(1000):
         clock.now += 1
@@ -214,3 +178,85 @@ def test_a_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> Non
                 clock.now += 1
     assert 8 <= len(drawn) <= 10
     assert drawn[0] < 35
+
+
+@pytest.fixture
+def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Logits, labels and images of 50 images of four classes; each image is flat, its value its number."""
+    chance = torch.Generator().manual_seed(0)
+    logits = 3 * torch.randn(50, 4, generator=chance)
+    labels = torch.randint(0, 4, (50,), generator=chance)
+    return logits, labels, torch.arange(50.0).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+
+
+def gathered(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor], mistakes: int = 5) -> Predictions:
+    made = Predictions(4, mistakes=mistakes, probabilities=True)
+    for logits, labels, images in zip(*(part.split(7) for part in answers), strict=True):
+        made.update(logits, labels, images)
+    return made
+
+
+def test_confusion_has_true_classes_by_row(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    expected = torch.zeros(4, 4, dtype=torch.int64)
+    for logits, label in zip(answers[0], answers[1], strict=True):
+        expected[label, logits.argmax()] += 1
+    assert gathered(answers).confusion().equal(expected)
+
+
+def test_the_most_certain_mistakes_come_first(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    certainty, given = answers[0].softmax(1).max(1)
+    wrong = sorted((-float(certainty[n]), n) for n in range(50) if given[n] != answers[1][n])[:5]
+    found = gathered(answers).mistakes
+    assert found is not None
+    assert found.images[:, 0, 0, 0].tolist() == [n for _, n in wrong]
+    assert found.certainty.tolist() == pytest.approx([-value for value, _ in wrong])
+    assert found.labels.tolist() == answers[1][[n for _, n in wrong]].tolist()
+    assert found.predicted.tolist() == given[[n for _, n in wrong]].tolist()
+
+
+def test_where_there_are_fewer_mistakes_the_rest_says_so() -> None:
+    made = Predictions(2, mistakes=3, probabilities=False)
+    made.update(torch.tensor([[1.0, 0], [0, 1], [1, 0]]), torch.tensor([0, 1, 1]), torch.zeros(3, 1, 2, 2))
+    assert made.mistakes is not None
+    assert (made.mistakes.certainty >= 0).tolist() == [True, False, False]
+
+
+def test_curves_are_torch_s(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+    counts = gathered(answers).pr_counts()
+    assert counts is not None
+    for one in range(4):
+        true = (answers[1] == one).numpy()
+        expected = compute_curve(true, answers[0].softmax(1)[:, one].numpy(), num_thresholds=127)
+        assert counts[1, 1, one].tolist() == expected[0].tolist()
+        assert counts[0, 1, one].tolist() == expected[1].tolist()
+
+
+def test_without_images_all_counts_are_zero() -> None:
+    empty = Predictions(3, mistakes=2, probabilities=True)
+    counts = empty.pr_counts()
+    assert counts is not None
+    assert empty.confusion().sum() == counts.sum() == 0
+    assert empty.mistakes is None
+
+
+class Hidden(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.last(self.first(x))
+        return result
+
+
+def test_an_embedding_is_of_the_last_hidden_layer_and_of_the_first_view() -> None:
+    made, inputs = Hidden(), torch.randn(7, 4)
+    embedding = Embedding(made.last, 5)
+    for batch in inputs.split(3):
+        made(batch)
+        made(-batch)  # another view of the same images
+        if embedding.left > 0:
+            embedding.add(torch.zeros(len(batch), 2, 2, 3, dtype=torch.uint8), torch.arange(len(batch)))
+    made(inputs)
+    assert torch.cat(embedding._units).equal(made.first(inputs[:5]))
+    assert torch.cat(embedding._labels).tolist() == [0, 1, 2, 0, 1]

@@ -10,19 +10,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import alexnet_lit
-from alexnet_lit.callbacks.board.activations import activations
-from alexnet_lit.callbacks.board.classes import classes
-from alexnet_lit.callbacks.board.gallery import gallery
-from alexnet_lit.callbacks.board.kernels import kernels
-from alexnet_lit.callbacks.board.picture import rendered, shown, summary
-from alexnet_lit.callbacks.board.projector import Embedding, principal
+from alexnet_lit.callbacks.pictures import (
+    activations,
+    class_accuracy,
+    gallery,
+    kernels,
+    principal_axes,
+    rendered,
+    visible,
+)
 
 NETS = ("model=lenet data.image_size=28", "data.image_size=96", "model=alexnet_owt data.image_size=96")
-
-
-def net(text: str, channels: int) -> nn.Module:
-    config = alexnet_lit.compose("data=sample", *text.split(), f"model.in_channels={channels}")
-    return alexnet_lit.build_net(config)
 
 
 def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
@@ -33,36 +31,33 @@ def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
         made = Net(nn.Conv2d(channels, 64, 11), nn.Conv2d(64, 8, 3, groups=groups))
         sheet = kernels(made)
         assert sheet is not None
-        grey = bool((sheet == sheet[..., :1]).all())
+        grey = bool((sheet == sheet[:1]).all())
         assert grey is (channels != 3)
-        white = (sheet == 255).all(2).all(1)  # rows that are a gap
+        white = (sheet == 1).all(0).all(1)  # rows that are a gap
         gaps = (white[1:] & ~white[:-1]).sum().item()
         assert gaps == 4, "four rows of 16 kernels"
         longest = max(len(run) for run in "".join("w" if each else " " for each in white).split())
         assert (longest > 6) is (groups == 2)
-        assert sheet.shape[1] == 16 * 35 + 2
+        assert sheet.shape[2] == 16 * 35 + 2
 
 
-def test_a_net_without_convolutions_has_no_kernels() -> None:
-    assert kernels(nn.Sequential(nn.Linear(2, 2))) is None
-
-
-def test_a_flat_kernel_is_grey_and_each_has_its_own_scale() -> None:
+def test_each_kernel_has_its_own_scale() -> None:
     made = nn.Conv2d(1, 2, 3)
     with torch.no_grad():
-        made.weight[0] = 0.5
+        made.weight[0] = torch.arange(9.0).view(1, 3, 3)
         made.weight[1] = 1e-3 * torch.arange(9.0).view(1, 3, 3)
     sheet = kernels(nn.Sequential(made))
     assert sheet is not None
-    assert set(sheet[2:35, 2:35].unique().tolist()) == {128}
-    assert [int(sheet[2, 37, 0]), int(sheet[34, 69, 0])] == [0, 255]
+    for left in (2, 37):
+        assert [float(sheet[0, 2, left]), float(sheet[0, 34, left + 32])] == pytest.approx([0, 1])
+    assert kernels(nn.Sequential(nn.Linear(2, 2))) is None
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("text", NETS)
+@pytest.mark.parametrize(("text", "channels"), [(NETS[0], 1), (NETS[1], 3), (NETS[2], 3)])
 def test_activations_of_any_net_leave_it_as_it_is(text: str, channels: int) -> None:
-    made = net(text, channels).train()
+    config = alexnet_lit.compose("data=sample", *text.split(), f"model.in_channels={channels}")
+    made = alexnet_lit.build_net(config).train()
     size = 28 if "lenet" in text else 96
     before = torch.get_rng_state()
     picture = rendered(activations(made, torch.randn(channels, size, size, generator=torch.Generator().manual_seed(0))))
@@ -74,19 +69,18 @@ def test_activations_of_any_net_leave_it_as_it_is(text: str, channels: int) -> N
 
 
 @pytest.mark.parametrize("count", [2, 30, 1000])
-def test_of_many_classes_those_that_fare_worst_are_shown(count: int) -> None:
+def test_of_many_classes_those_that_fare_worst_are_visible(count: int) -> None:
     confusion = torch.eye(count, dtype=torch.int64) * 10
     confusion[1, 0] = 10
-    figure = classes(confusion, [f"class {n} with a name that goes on and on" for n in range(count)], "accuracy")
+    figure = class_accuracy(confusion, [f"class {n} with a name that goes on and on" for n in range(count)], "accuracy")
     axes = figure.axes[0]
     assert [bar.get_width() for bar in axes.patches][:2] == [0.5, 1.0]  # type: ignore[attr-defined] # they are rectangles
     assert len(axes.patches) == min(count, 30)
-    assert len(summary("a", figure).SerializeToString()) < 50_000
     assert rendered(figure).shape[0] < 700
 
 
 def test_a_class_without_images_has_no_bar() -> None:
-    assert len(classes(torch.tensor([[1, 1], [0, 0]]), ["a", "b"], "accuracy").axes[0].patches) == 1
+    assert len(class_accuracy(torch.tensor([[1, 1], [0, 0]]), ["a", "b"], "accuracy").axes[0].patches) == 1
 
 
 def test_images_look_as_they_did_before_they_were_normalised() -> None:
@@ -95,8 +89,8 @@ def test_images_look_as_they_did_before_they_were_normalised() -> None:
         pixels = cast("nn.Module", SimpleNamespace(mean=mean, std=std))
         mean, std = (torch.as_tensor(each).view(-1, 1, 1) for each in (mean, std))
         images = (values.float().expand(4, channels, 2, 2) / 255 - mean) / std
-        assert shown(images, pixels, 96).equal(values[None, ..., None].expand(4, 2, 2, 3))
-        assert shown(images.repeat(1, 1, 100, 100), pixels, 96).shape == (4, 96, 96, 3)
+        assert visible(images, pixels, 96).equal(values[None, ..., None].expand(4, 2, 2, 3))
+        assert visible(images.repeat(1, 1, 100, 100), pixels, 96).shape == (4, 96, 96, 3)
 
 
 @pytest.mark.parametrize("count", [1, 16, 64])
@@ -106,40 +100,16 @@ def test_a_gallery_of_any_size_is_bounded(count: int) -> None:
     assert max(picture.shape) < 1200
 
 
-class Hidden(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.last(self.first(x))
-        return result
-
-
-def test_an_embedding_is_of_the_last_hidden_layer_and_of_the_first_view() -> None:
-    made, inputs = Hidden(), torch.randn(7, 4)
-    embedding = Embedding(made, 5)
-    for batch in inputs.split(3):
-        made(batch)
-        made(-batch)  # another view of the same images
-        if embedding.wants_more:
-            embedding.add(torch.zeros(len(batch), 2, 2, 3, dtype=torch.uint8), torch.arange(len(batch)))
-    embedding.close()
-    made(inputs)
-    assert torch.cat(embedding._units).equal(made.first(inputs[:5]))
-    assert torch.cat(embedding._labels).tolist() == [0, 1, 2, 0, 1]
-
-
 def test_principal_axes_keep_the_distances() -> None:
     units = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) @ torch.randn(3, 200)
-    points = principal(units)
+    points = principal_axes(units)
     assert points.shape == (40, 40)
     before, after = (torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") for x in (units, points))
     torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
     assert (points.std(0).diff() <= 1e-4).all(), "the longest first"
 
 
-@pytest.mark.parametrize("shape", [(3000, 100), (100, 3000), (1, 8), (5, 1)], ids=str)
+@pytest.mark.parametrize("shape", [(3000, 100), (100, 3000), (1, 8)], ids=str)
 def test_principal_axes_of_many_images_take_no_square_of_them(shape: tuple[int, int]) -> None:
     """10,000 images x 10,000 images take minutes. A run's own random numbers stay what they are."""
     count = min(*shape, 64)
@@ -156,7 +126,7 @@ def test_principal_axes_of_many_images_take_no_square_of_them(shape: tuple[int, 
 
     state = torch.get_rng_state()
     with Largest():  # type: ignore[no-untyped-call] # torch's has no types
-        points = principal(units)
+        points = principal_axes(units)
     assert torch.get_rng_state().equal(state)
     assert largest <= max(units.numel(), 128 * max(shape)), "units, and 128 axes"
     assert points.shape == (shape[0], count)

@@ -1,0 +1,162 @@
+"""Loggers of scalars: a run's curves in memory, in TensorBoard's event file, in metrics.csv."""
+
+import csv
+import weakref
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Self
+
+from lightning.fabric.loggers.logger import rank_zero_experiment
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
+from torch.utils.tensorboard import SummaryWriter
+
+from alexnet_lit.console import warn_unwritten
+from alexnet_lit.errors import writing
+from alexnet_lit.terminal import Lasting
+
+
+class _ScalarLogger(Logger):
+    """Base of loggers without a folder of their own; hyper-parameters are in .hydra/config.yaml."""
+
+    name = version = ""
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Ignored."""
+
+
+class History(_ScalarLogger):
+    """All scalars of a run in memory, whatever its other logger. Filled on rank 0, empty on the other ranks.
+
+    A value logged again for a step replaces the earlier one, so a resumed run overwrites what it repeats.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._curves: dict[str, dict[int, float]] = {}
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self:
+        """The trainer's history; an empty one where there is none (`fast_dev_run` removes every logger)."""
+        return next((logger for logger in trainer.loggers if isinstance(logger, cls)), cls())
+
+    @property
+    def points(self) -> dict[str, list[tuple[int, float]]]:
+        """(global step, value) pairs by tag ("train/loss"), as plain values that a checkpoint can hold."""
+        return {tag: list(curve.items()) for tag, curve in self._curves.items()}
+
+    @points.setter
+    def points(self, points: Mapping[str, list[tuple[int, float]]]) -> None:
+        self._curves = {tag: dict(curve) for tag, curve in points.items()}
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Keep the values without Lightning's "epoch"."""
+        for tag, value in metrics.items():
+            if tag != "epoch":
+                self._curves.setdefault(tag, {})[step or 0] = float(value)
+
+    def latest(self, tag: str) -> float | None:
+        """The newest value of a tag, None before there is one."""
+        return next(reversed(self._curves.get(tag, {}).values()), None)
+
+
+class CSV(_ScalarLogger):
+    """Appends to metrics.csv in the run folder, a line a value: step, tag, value.
+
+    Lightning's CSVLogger rewrites the whole file at each save, and deletes it when a run is resumed.
+    """
+
+    def __init__(self, *, run_dir: str) -> None:
+        super().__init__()
+        self.path = Path(run_dir) / "metrics.csv"
+
+    @property
+    def save_dir(self) -> str:
+        """The run folder."""
+        return str(self.path.parent)
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Append the values without Lightning's "epoch". Raises: UserError where the disk refuses."""
+        with writing(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with self.path.open("a", newline="", encoding="utf-8") as file:
+                rows = csv.writer(file)
+                if file.tell() == 0:
+                    rows.writerow(("step", "tag", "value"))
+                rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Remove the lines from that step on, and a last one that a kill cut short."""
+        if not self.path.exists():
+            return
+        head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and int(line.partition(",")[0]) < step]
+        part = self.path.with_name(f"{self.path.name}.part")
+        part.write_text("".join([head, *kept]), encoding="utf-8", newline="")
+        part.replace(self.path)
+
+
+class TensorBoard(TensorBoardLogger):
+    """Lightning's logger, with its event file straight in the run folder, which names the run in TensorBoard.
+
+    It writes no hparams.yaml and no curves "epoch" and "hp_metric". Fit and test write to one file; a resumed run adds
+    a second one, which TensorBoard joins to the first.
+    """
+
+    def __init__(self, *, run_dir: str) -> None:
+        super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10)
+        self._close: weakref.finalize[[], Any] | None = None
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> SummaryWriter:
+        """The writer. Its thread ends with this logger or the process, even if nobody calls `close`."""
+        writer: SummaryWriter = super().experiment
+        if self._close is None:
+            self._close = weakref.finalize(self, writer.close)
+            # A full disk would end the writer's thread with a traceback, and the run at its next point.
+            events = writer._get_file_writer().event_writer
+            records = events._async_writer._writer
+            records._writer = Lasting(records._writer, partial(warn_unwritten, Path(events._file_name)))
+        return writer
+
+    @property
+    def log_dir(self) -> str:
+        """The run folder, taken literally."""
+        return self._root_dir
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Write the values without Lightning's "epoch"."""
+        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
+
+    @rank_zero_only
+    def rewind(self, step: int) -> None:
+        """Hide all points from that step on, as SummaryWriter's `purge_step` does: Lightning makes the writer before it
+        reads the checkpoint that knows the step.
+        """
+        restart = Event(session_log=SessionLog(status=SessionLog.START))
+        self.experiment._get_file_writer().add_event(restart, step=step)
+
+    @rank_zero_only
+    def save(self) -> None:
+        """Flush. Lightning calls this after each logged step, so curves show live."""
+        if self._experiment is not None:
+            self._experiment.flush()
+
+    @rank_zero_only
+    def finalize(self, status: str) -> None:
+        """Flush, but stay open: a closed writer would start a second event file for the test."""
+        self.save()
+
+    @rank_zero_only
+    def close(self) -> None:
+        """End the run's event file."""
+        if self._close is not None:
+            self._close()

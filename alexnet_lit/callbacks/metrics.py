@@ -1,0 +1,314 @@
+"""Callbacks that measure training: points of its curve, throughput, divergence, time to an accuracy, curves.png."""
+
+import math
+import time
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from pydantic import ConfigDict, Field, validate_call
+from torch import Tensor
+
+from alexnet_lit.callbacks.loggers import CSV, History, TensorBoard
+from alexnet_lit.errors import Diverged
+
+
+def log_to_all(trainer: Trainer, values: dict[str, float]) -> None:
+    """Log values at the global step to all loggers."""
+    for logger in trainer.loggers:
+        logger.log_metrics(values, step=trainer.global_step)
+
+
+def wait_for_device(trainer: Trainer) -> None:
+    """Synchronise a GPU before the clock is read. Called at log steps, where Lightning waits for the loss too."""
+    device = trainer.strategy.root_device
+    if device.type in {"cuda", "mps", "xpu"}:
+        torch.accelerator.synchronize(device)
+
+
+class TrainingCurve(Callback):
+    """Logs `module.take_point()` every `every` steps and at the last step of an epoch and of the run, to all loggers;
+    with every=0 at these last steps alone.
+
+    Raises: Diverged out of `fit` if the loss is NaN or infinite.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._step = 0  # global step before this batch
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Note the step: a batch whose gradients accumulate ends none."""
+        self._step = trainer.global_step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Log a point if it is due."""
+        step = trainer.global_step
+        last = trainer.is_last_batch or step == trainer.max_steps
+        if step != self._step and (last or (self.every and step % self.every == 0)):
+            values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
+            check_loss(values["train/loss"], step)
+            log_to_all(trainer, values)
+
+
+class Throughput(Callback):
+    """Counts training images and the seconds of fit, and logs `images_per_second` every `log_every_n_steps` steps.
+
+    `batch.total` is the number of images that all devices train on in a batch. `seconds` is the time in fit, validation
+    and checkpoints included; the throughput leaves those out. Checkpoints keep all of it, so a resumed run adds up.
+    """
+
+    def __init__(self) -> None:
+        self.images = 0
+        self._fit = _Stopwatch()
+        self._training = _Stopwatch()
+        self._fitting = True
+        self._step = 0  # global step at the end of the last batch
+        self._logged = False
+        self._since = (0, 0.0)  # images and training seconds when images_per_second was last logged
+
+    @classmethod
+    def of(cls, trainer: Trainer) -> Self:
+        """The trainer's, or one that has counted nothing."""
+        callbacks = trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
+        return next((callback for callback in callbacks if isinstance(callback, cls)), cls())
+
+    @property
+    def seconds(self) -> float:
+        """Time in fit so far."""
+        return self._fit.seconds
+
+    @property
+    def images_per_second(self) -> float:
+        """Over the whole run; 0 before the first step."""
+        seconds = self._training.seconds
+        return self.images / seconds if seconds else 0.0
+
+    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
+        """Note whether a fit begins, see `load_state_dict`."""
+        self._fitting = stage == "fit"
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Start the clock of `seconds`."""
+        self._fit.start()
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Measure from here: a resumed run has loaded its counts by now."""
+        self._step = trainer.global_step
+        self._logged = False
+        self._since = (self.images, self._training.seconds)
+
+    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Start the training clock, which a validation or a checkpoint may have stopped."""
+        self._training.start()
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
+        """Count the batch, and log at the trainer's interval."""
+        self.images += batch.total
+        stepped = trainer.global_step != self._step
+        self._step = trainer.global_step
+        interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
+        if stepped and interval and self._step % interval == 0:
+            self._log(trainer)
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Stop the training clock."""
+        self.pause(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stop the training clock."""
+        self.pause(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Log one point of a run that is shorter than the interval."""
+        self.pause(trainer)
+        if not self._logged:
+            self._log(trainer)
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Stop the clock of `seconds`."""
+        self._fit.stop()
+
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Stop both clocks: an interrupted run reports its seconds too."""
+        self._training.stop()
+        self._fit.stop()
+
+    def state_dict(self) -> dict[str, float]:
+        """The counts so far, the running fit included."""
+        return {"images": self.images, "seconds": self.seconds, "training_seconds": self._training.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, float]) -> None:
+        """Go on from a checkpoint's counts, unless `trainer.test` loads it after the run that made it."""
+        if self._fitting:
+            self.images = int(state_dict["images"])
+            self._fit.earlier = state_dict["seconds"]
+            self._training.earlier = state_dict["training_seconds"]
+
+    def pause(self, trainer: Trainer) -> None:
+        """Stop the training clock until the next training batch."""
+        wait_for_device(trainer)
+        self._training.stop()
+
+    def _log(self, trainer: Trainer) -> None:
+        wait_for_device(trainer)
+        images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
+        if images and seconds:
+            self._since = (self.images, self._training.seconds)
+            self._logged = True
+            log_to_all(trainer, {"images_per_second": images / seconds})
+
+
+class _Stopwatch:
+    """Adds up the time between `start` and `stop`; both may be called again at any time."""
+
+    def __init__(self) -> None:
+        self.earlier = 0.0
+        self._began: float | None = None
+
+    @property
+    def seconds(self) -> float:
+        return self.earlier + (0.0 if self._began is None else time.monotonic() - self._began)
+
+    def start(self) -> None:
+        if self._began is None:
+            self._began = time.monotonic()
+
+    def stop(self) -> None:
+        self.earlier = self.seconds
+        self._began = None
+
+
+class TerminateOnNaN(Callback):
+    """Raises Diverged out of `fit`, on all ranks at the same step, if the loss of any of them is NaN or infinite.
+
+    A CPU's loss is read when its step ends. A GPU is not waited for: its loss is copied into pinned memory, and read
+    when the next step ends, or at once before a checkpoint or a validation.
+
+    Before those the weights are checked too: gradients that overflow while the loss is finite break the weights a step
+    before the loss shows it. The optimizer's moments are not checked.
+    """
+
+    def __init__(self) -> None:
+        self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None  # step, loss, when it can be read
+        self._pinned: Tensor | None = None
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
+        """Check the step before; fetch this one's loss, and check it too where that costs no wait."""
+        self._check_loss()
+        loss, event = outputs["loss"].detach().float(), None
+        if trainer.world_size > 1:
+            loss = loss.clone()
+            torch.distributed.all_reduce(loss)  # on a GPU it joins the queue like any other kernel
+        if loss.is_cuda:
+            if self._pinned is None:
+                self._pinned = torch.empty(loss.shape, pin_memory=True)
+            loss = self._pinned.copy_(loss, non_blocking=True)
+            event = torch.cuda.Event()
+            event.record()
+        self._pending = (trainer.global_step, loss, event)
+        if event is None:
+            self._check_loss()
+
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Refuse to measure a broken net."""
+        if trainer.state.fn == "fit":
+            self._check(trainer, module)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Refuse to save a broken net. The file is written after this."""
+        self._check(trainer, module)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check the last step."""
+        self._check_loss()
+
+    def _check_loss(self) -> None:
+        if self._pending is not None:
+            (step, loss, event), self._pending = self._pending, None
+            if event is not None:
+                event.synchronize()
+            check_loss(float(loss), step)
+
+    def _check(self, trainer: Trainer, module: LightningModule) -> None:
+        """Check loss and weights. Waits for the device."""
+        self._check_loss()
+        broken = ~torch.stack([weight.detach().isfinite().all() for weight in module.parameters()]).all()
+        if trainer.world_size > 1:
+            broken = broken.float()
+            torch.distributed.all_reduce(broken)
+        if broken.item():
+            raise Diverged(f"weights are no longer finite after step {trainer.global_step}: lower optimizer.lr")
+
+
+def check_loss(loss: float, step: int) -> None:
+    """Raises: Diverged if the loss of that step is NaN or infinite."""
+    if not math.isfinite(loss):
+        raise Diverged(f"the training loss is {loss} at step {step}: lower optimizer.lr")
+
+
+class TimeToAccuracy(Callback):
+    """Logs `seconds_to_acc/<level>` once, at the first validation whose accuracy is at least that level: the seconds of
+    fit so far, validation and checkpoints included, those before a resume too.
+    """
+
+    @validate_call(config=ConfigDict(strict=True))
+    def __init__(self, *, levels: list[Annotated[float, Field(gt=0, le=1)]]) -> None:
+        self.levels = levels
+
+    def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Compare the newest accuracy with the best one before."""
+        if trainer.state.fn != "fit" or trainer.sanity_checking:
+            return
+        *before, now = [0.0, *(value for _, value in History.of(trainer).points.get(f"{module.validate}/acc", []))]
+        reached = [level for level in self.levels if max(before, default=0.0) < level <= now]
+        if reached:
+            log_to_all(trainer, {f"seconds_to_acc/{level:g}": Throughput.of(trainer).seconds for level in reached})
+
+
+class CurvesPlot(Callback):
+    """Keeps a run's history in its checkpoints, and draws it to `path`, which the run calls for when it ends.
+
+    A resumed run repeats the steps since its checkpoint. What TensorBoard and metrics.csv have from the checkpoint's
+    step on is void then; what the checkpoint itself knows of that step is logged again.
+    """
+
+    def __init__(self, history: History, *, path: Path, title: str) -> None:
+        self.history = history
+        self.path = path
+        self.title = title
+        self._resumed_at: int | None = None  # global step of the checkpoint
+
+    def draw(self) -> None:
+        """Draw what was measured so far."""
+        from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
+
+        draw_curves(self.history.points, self.path, self.title)
+
+    def state_dict(self) -> dict[str, Any]:
+        """The points."""
+        return {"points": self.history.points}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the curves where the saved run was."""
+        self.history.points = state_dict["points"]
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Flush the loggers: a kill then loses no point that a resumed run doesn't repeat."""
+        for logger in trainer.loggers:
+            logger.save()
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the run goes on."""
+        self._resumed_at = checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Let the loggers go on from there too."""
+        step, self._resumed_at = self._resumed_at, None
+        if step is not None:
+            here = {tag: dict(curve)[step] for tag, curve in self.history.points.items() if step in dict(curve)}
+            for logger in trainer.loggers:
+                if isinstance(logger, CSV | TensorBoard):
+                    logger.rewind(step)
+                    logger.log_metrics(here, step=step)

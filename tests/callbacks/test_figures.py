@@ -1,0 +1,178 @@
+"""curves.png, confusion matrices, and Chinese characters in them with a Chinese font and without."""
+
+import io
+import logging
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib import font_manager, pyplot
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+from alexnet_lit.callbacks import figures
+from alexnet_lit.callbacks.figures import draw_confusion, draw_curves
+from alexnet_lit.errors import UserError
+
+Points = dict[str, list[tuple[int, float]]]
+TRAIN, VALIDATION, TEST = (0, 114, 178), (213, 94, 0), (64, 64, 64)
+
+RUN: Points = {
+    "train/loss": [(step, 2.3 * math.exp(-step / 300)) for step in range(10, 1010, 10)],
+    "train/acc": [(step, 0.9 - 0.8 * math.exp(-step / 300)) for step in range(10, 1010, 10)],
+    "val/loss": [(500, 0.6), (1000, 0.4)],
+    "val/acc": [(500, 0.8), (1000, 0.86)],
+    "test/loss": [(1000, 0.42)],
+    "test/acc": [(1000, 0.85)],
+}
+
+
+def pixels(path: Path, colour: tuple[int, int, int]) -> tuple[int, int]:
+    """How many pixels of that very colour the left and the right half of the picture have."""
+    with Image.open(path) as image:
+        same = (np.asarray(image.convert("RGB")) == colour).all(axis=2)  # (height, width)
+    left, right = np.split(same, 2, axis=1)
+    return int(left.sum()), int(right.sum())
+
+
+def test_a_run_has_its_curves_in_both_panels(tmp_path: Path) -> None:
+    draw_curves(RUN, tmp_path / "curves.png", "2026-11-25_10-00-00_quick")
+    with Image.open(tmp_path / "curves.png") as image:
+        assert (image.format, image.size) == ("PNG", (1600, 672))
+    for colour in (TRAIN, VALIDATION, TEST):
+        assert min(pixels(tmp_path / "curves.png", colour)) > 300
+    assert [path.name for path in tmp_path.iterdir()] == ["curves.png"]
+    assert (tmp_path / "curves.png").stat().st_mode & 0o777 == 0o644
+
+
+def test_each_stage_has_its_own_colour_and_panel(tmp_path: Path) -> None:
+    draw_curves({"val/acc": RUN["val/acc"]}, tmp_path / "curves.png", "validation only")
+    loss, accuracy = pixels(tmp_path / "curves.png", VALIDATION)
+    assert loss == 0 < accuracy
+    assert pixels(tmp_path / "curves.png", TRAIN) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("points", "drawn"),
+    [
+        ({}, False),
+        ({"train/loss": []}, False),
+        ({"train/loss": [(1, math.nan)], "train/acc": [(1, math.inf)]}, False),
+        ({"train/loss": [(3, 1.2)]}, True),
+        ({"train/loss": [(0, 1.2)]}, True),
+        ({"train/loss": [(1, 1.0), (2, math.nan), (3, math.inf), (4, 2.0)]}, True),
+        ({"train/loss": [(step, math.nan if step % 2 else 1.0) for step in range(200)]}, True),
+    ],
+)
+def test_odd_runs_have_a_picture_too(points: Points, drawn: bool, tmp_path: Path) -> None:
+    draw_curves(points, tmp_path / "curves.png", "odd")
+    assert any(pixels(tmp_path / "curves.png", TRAIN)) is drawn
+
+
+def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError("no space left")
+
+    (tmp_path / "curves.png").write_bytes(b"old")
+    monkeypatch.setattr(Path, "replace", full)
+    with pytest.raises(UserError, match=r"curves\.png: cannot be written \(no space left\)"):
+        draw_curves(RUN, tmp_path / "curves.png", "new")
+    assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"old")]
+
+
+def test_no_state_is_shared_with_a_notebook(tmp_path: Path) -> None:
+    before = dict(matplotlib.rcParams)
+    draw_curves(RUN, tmp_path / "curves.png", "run")
+    assert dict(matplotlib.rcParams) == before
+    assert pyplot.get_fignums() == []
+
+
+def rgb(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_the_colour_is_the_share_of_the_row(tmp_path: Path) -> None:
+    def colours(matrix: list[list[int]]) -> set[bytes]:
+        draw_confusion(matrix, ["a", "b"], tmp_path / "c.png", "title")
+        found, counts = np.unique(rgb(tmp_path / "c.png").reshape(-1, 3), axis=0, return_counts=True)
+        return {colour.tobytes() for colour in found[counts > 5000]}  # of areas, not of letters
+
+    assert colours([[8, 2], [0, 1]]) == colours([[80, 20], [0, 5]])
+    assert colours([[8, 2], [0, 1]]) != colours([[5, 5], [0, 1]])
+
+
+@pytest.mark.parametrize("count", [2, 31])
+def test_any_number_of_classes_has_a_picture(count: int, tmp_path: Path) -> None:
+    matrix = [[int(row == column) for column in range(count)] for row in range(count)]
+    draw_confusion(matrix, [f"class {n}" for n in range(count)], tmp_path / "c.png", "title")
+    dark = (rgb(tmp_path / "c.png") == (8, 48, 107)).all(-1)  # the last of the colour map: what is all right
+    rows, columns = np.nonzero(dark)
+    assert abs(np.corrcoef(rows, columns)[0, 1]) > 0.7, "it is the diagonal"
+    assert max(dark.shape) < 2500
+
+
+def test_a_class_without_images_is_blank(tmp_path: Path) -> None:
+    draw_confusion([[0, 0], [1, 3]], ["a", "b"], tmp_path / "c.png", "title")
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+def test_chinese_classes_leave_no_empty_boxes(tmp_path: Path) -> None:
+    draw_confusion([[2, 1], [1, 3]], ["短靴", "连衣裙"], tmp_path / "c.png", "图")  # matplotlib warns of such a box
+    assert (tmp_path / "c.png").stat().st_size > 1000
+
+
+@pytest.fixture
+def no_font(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine that has no font but matplotlib's own."""
+    monkeypatch.setattr(figures, "_CJK", ())
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: ["/usr/share/fonts/other.ttf"])
+    figures.chinese.cache_clear()
+    figures._characters.cache_clear()
+    yield
+    figures.chinese.cache_clear()
+    figures._characters.cache_clear()
+
+
+def text_png(text: str) -> bytes:
+    """A picture of it. Warnings are errors: matplotlib warns of a character that it has to draw as an empty box."""
+    page = io.BytesIO()
+    with figures.fonts():
+        figure = Figure(figsize=(3, 1))
+        FigureCanvasAgg(figure)
+        figure.text(0, 0.5, text, fontweight="bold")
+        figure.savefig(page, format="png")
+    return page.getvalue()
+
+
+@pytest.mark.usefixtures("no_font")
+def test_without_a_chinese_font_there_are_no_empty_boxes() -> None:
+    assert figures.chinese() is None
+    assert figures.drawable("a 图 \N{MINUS SIGN}1") == "a ? \N{MINUS SIGN}1"
+    text_png(figures.drawable("a 图 \N{MINUS SIGN}1 $5"))
+    with pytest.raises(UserWarning, match="Glyph"):
+        text_png("图")
+
+
+@pytest.mark.skipif(figures.chinese() is None, reason="this machine has no Chinese font")
+def test_with_a_chinese_font_all_is_drawn(caplog: pytest.LogCaptureFixture) -> None:
+    text = "暂退法、局部响应归一化 \N{MINUS SIGN}1 $5$"
+    assert figures.drawable(text) == text
+    with caplog.at_level(logging.WARNING):
+        assert text_png(text) != text_png("?")
+    assert not caplog.records, "that a Chinese font has no bold need not be told"
+
+
+@pytest.mark.skipif(figures.chinese() is None, reason="this machine has no Chinese font")
+def test_a_font_that_is_newer_than_matplotlibs_list_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = figures.chinese()
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+    figures.chinese.cache_clear()
+    found = figures.chinese()
+    figures.chinese.cache_clear()
+    monkeypatch.undo()
+    assert found == name == figures.chinese()

@@ -1,0 +1,165 @@
+"""What the loggers leave in memory and on the disk, resumed runs and full disks included."""
+
+import gc
+import resource
+import threading
+from pathlib import Path
+
+import pytest
+from lightning.pytorch.utilities import rank_zero_only
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from alexnet_lit.callbacks.loggers import CSV, History, TensorBoard
+from alexnet_lit.console import close_log, open_log
+from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
+
+pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
+
+
+def test_history_keeps_every_value_of_a_run_but_the_epoch() -> None:
+    history = History()
+    make_trainer(max_epochs=2, logger=[history]).fit(Module(), Data(train=4))
+    assert set(history.points) == {"train/loss", "train/acc", "val/acc"}
+    assert len(history.points["train/loss"]) == 8
+    assert [value for _, value in history.points["val/acc"]] == [0.75, 0.75]
+    assert all(type(step) is int and type(value) is float for step, value in history.points["train/loss"])
+
+
+def test_a_step_logged_again_replaces_the_first_value_and_points_can_be_restored() -> None:
+    history, other = History(), History()
+    assert history.latest("loss") is None
+    for step, value in ((10, 1.0), (20, 2.0), (20, 0.0)):
+        history.log_metrics({"loss": value}, step)
+    other.log_metrics({"other": 1.0}, 1)
+    other.points = history.points
+    assert other.points == {"loss": [(10, 1.0), (20, 0.0)]}
+    assert other.latest("loss") == 0.0
+
+
+def test_other_ranks_keep_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rank_zero_only, "rank", 1)
+    history = History()
+    history.log_metrics({"loss": 1.0}, 1)
+    assert history.points == {}
+
+
+def test_history_is_found_among_a_trainers_loggers() -> None:
+    history = History()
+    assert History.of(make_trainer(logger=[history])) is history
+    assert History.of(make_trainer(logger=[history], fast_dev_run=True)).points == {}
+
+
+def test_a_line_a_value_and_a_resumed_run_appends(tmp_path: Path) -> None:
+    for _ in range(2):
+        make_trainer(logger=[CSV(run_dir=str(tmp_path / "run"))]).fit(Module(), Data(train=2))
+    lines = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    assert lines[0] == "step,tag,value"
+    assert lines.count("step,tag,value") == 1
+    assert lines.count("1,val/acc,0.75") == 2
+    assert [line.split(",")[1] for line in lines[1:6]] == ["train/loss", "train/acc"] * 2 + ["val/acc"]
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["metrics.csv"]
+
+
+def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_path: Path) -> None:
+    logger = CSV(run_dir=str(tmp_path))
+    logger.rewind(3)
+    assert not logger.path.exists()
+    for step in (1, 2, 3, 10):
+        logger.log_metrics({"loss": 0.5}, step)
+    with logger.path.open("a") as file:
+        file.write("2,lo")  # cut short by a kill
+
+    logger.rewind(3)
+    logger.log_metrics({"loss": 0.25}, 3)
+
+    assert logger.path.read_text().splitlines() == ["step,tag,value", "1,loss,0.5", "2,loss,0.5", "3,loss,0.25"]
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
+    events = EventAccumulator(str(folder)).Reload()
+    return {tag: [(point.step, point.value) for point in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
+
+
+def test_fit_and_test_leave_one_event_file_in_the_run_folder_and_nothing_else(tmp_path: Path) -> None:
+    logger = TensorBoard(run_dir=str(tmp_path))
+    trainer, module = make_trainer(max_epochs=2, logger=[logger]), Module()
+    module.save_hyperparameters({"config": {"seed": 0}})
+    trainer.fit(module, Data(train=4))
+    trainer.test(module, Data(), verbose=False)
+    logger.close()
+    assert [path.name[:20] for path in tmp_path.iterdir()] == ["events.out.tfevents."]
+    assert logger.log_dir == trainer.log_dir == str(tmp_path)
+    read = curves(tmp_path)
+    assert set(read) == {"train/loss", "train/acc", "val/acc", "test/acc"}
+    assert len(read["train/loss"]) == 8
+    assert read["test/acc"] == [(8, 0.625)]
+
+
+def test_curves_show_while_the_run_goes_on(tmp_path: Path) -> None:
+    seen = []
+
+    def look(stage: str) -> None:
+        if stage == "val":
+            seen.append(len(curves(tmp_path)["train/loss"]))
+
+    logger = TensorBoard(run_dir=str(tmp_path))
+    make_trainer(max_epochs=2, logger=[logger]).fit(Module(look), Data(train=4, val=1))
+    logger.close()
+    assert seen == [4, 8]
+
+
+def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
+    for rewind, steps in ((None, (1, 2, 3)), (3, (3, 4))):
+        logger = TensorBoard(run_dir=str(tmp_path))
+        if rewind is not None:
+            logger.rewind(rewind)
+        for step in steps:
+            logger.log_metrics({"loss": 10.0 * len(steps) + step, "epoch": 0}, step)
+        logger.close()
+    assert len(list(tmp_path.iterdir())) == 2
+    assert curves(tmp_path) == {"loss": [(1, 31.0), (2, 32.0), (3, 23.0), (4, 24.0)]}
+
+
+def test_a_path_is_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/nowhere")
+    folder = tmp_path / "$HOME"
+    logger = TensorBoard(run_dir=str(folder))
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.close()
+    assert curves(folder) == {"loss": [(1, 1.0)]}
+
+
+def test_a_sweep_of_many_runs_leaves_no_threads(tmp_path: Path) -> None:
+    before = set(threading.enumerate())  # of which some may end meanwhile: they are other tests'
+    for run in range(3):
+        logger = TensorBoard(run_dir=str(tmp_path / str(run)))
+        logger.log_metrics({"loss": 1.0}, 1)
+    assert set(threading.enumerate()) - before
+    del logger
+    gc.collect()
+    assert not set(threading.enumerate()) - before
+    assert curves(tmp_path / "2") == {"loss": [(1, 1.0)]}
+
+
+def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No thread dies of it with a traceback, and what is there can be read."""
+    logger = TensorBoard(run_dir=str(tmp_path))
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.save()
+    (file,) = tmp_path.iterdir()
+    open_log(None, speak=True)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 9, limits[1]))  # within the next record
+    try:
+        for step in range(2, 40):
+            logger.log_metrics({"loss": 1.0}, step)
+            logger.save()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    logger.log_metrics({"loss": 1.0}, 40)  # there is room again, but half a record ends the file
+    logger.close()
+    close_log()
+    out, err = capsys.readouterr()
+    assert (out, err) == (f"warning: {file} can't be written (File too large): the run goes on without\n", "")
+    assert curves(tmp_path) == {"loss": [(1, 1.0)]}

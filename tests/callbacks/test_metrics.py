@@ -1,0 +1,242 @@
+"""Callbacks that measure: the training curve, throughput, a loss that is no number, time to an accuracy."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from lightning import Callback, LightningModule, Trainer
+
+import alexnet_lit.callbacks.metrics
+from alexnet_lit.callbacks.loggers import History
+from alexnet_lit.callbacks.metrics import Throughput, TimeToAccuracy, TrainingCurve
+from alexnet_lit.lit import Classifier
+from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, make_trainer
+from tests.conftest import Outcome, Train
+from tests.sweep.tiny import TINY
+from tests.test_run import scalars, weights
+
+pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
+
+# LeNet on real images: a step takes milliseconds. 20 steps an epoch; points of the curve come later than any of them.
+LENET = (
+    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=32", "data.train_size=640"),
+    *("data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=1000"),
+    *("trainer.limit_test_batches=1", "checkpoint.every_steps=1", "scheduler=constant"),
+)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(alexnet_lit.callbacks.metrics, "time", clock)
+    return clock
+
+
+class SaveAt(Callback):
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+class SlowDisk(Callback):
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+
+    def on_save_checkpoint(self, *_: Any) -> None:
+        self.clock.now += 50
+
+
+def test_throughput_is_of_training_alone(clock: Clock, tmp_path: Path) -> None:
+    history, speed = History(), Throughput()
+    callbacks = [speed, SlowDisk(clock), SaveAt(tmp_path / "last.ckpt", 3)]
+    trainer = make_trainer(logger=[history], callbacks=callbacks, log_every_n_steps=2, val_check_interval=2)
+    trainer.fit(Module(clock.costs(train=2, val=100)), Data(train=6, val=1))
+    assert history.points["images_per_second"] == [(2, 4.0), (4, 4.0), (6, 4.0)]  # 8 images in 2 s
+    assert (speed.images, speed.images_per_second) == (48, 4.0)
+    assert speed.seconds == 6 * 2 + 3 * 100 + 50
+
+
+def test_each_point_is_about_the_steps_since_the_last_one(clock: Clock) -> None:
+    history, costs = History(), iter([1, 1, 4, 4])
+    module = Module(lambda stage: clock.costs(train=next(costs))(stage))
+    make_trainer(logger=[history], callbacks=[Throughput()], log_every_n_steps=2, limit_val_batches=0).fit(
+        module, Data()
+    )
+    assert history.points["images_per_second"] == [(2, 8.0), (4, 2.0)]
+
+
+def test_a_run_shorter_than_the_interval_has_one_point(clock: Clock) -> None:
+    first, second = History(), History()
+    trainer = make_trainer(logger=[first, second], callbacks=[Throughput()], log_every_n_steps=50)
+    trainer.fit(Module(clock.costs(train=4)), Data(train=3))
+    assert first.points["images_per_second"] == second.points["images_per_second"] == [(3, 2.0)]
+
+
+def test_gathered_batches_count_and_only_steps_are_logged(clock: Clock) -> None:
+    history, speed = History(), Throughput()
+    trainer = make_trainer(logger=[history], callbacks=[speed], accumulate_grad_batches=2)
+    trainer.fit(Module(clock.costs(train=1)), Data(train=4))
+    assert speed.images == 32
+    assert [step for step, _ in history.points["images_per_second"]] == [1, 2]
+
+
+def test_a_resumed_run_adds_up(clock: Clock, tmp_path: Path) -> None:
+    module, data = Module(clock.costs(train=2)), Data(train=4, val=0)
+    make_trainer(callbacks=[Throughput(), SaveAt(tmp_path / "last.ckpt", 3)]).fit(module, data)
+    clock.now += 3600
+    speed = Throughput()
+    make_trainer(callbacks=[speed], max_epochs=2).fit(module, data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
+    assert (speed.images, speed.seconds, speed.images_per_second) == (8 * 8, 2 * 8, 4.0)
+
+
+def test_a_test_of_the_best_checkpoint_changes_nothing(clock: Clock, tmp_path: Path) -> None:
+    speed, module = Throughput(), Module(clock.costs(train=2, test=9))
+    trainer = make_trainer(callbacks=[speed, SaveAt(tmp_path / "best.ckpt", 1)])
+    trainer.fit(module, Data(train=4))
+    trainer.test(module, Data(), ckpt_path=tmp_path / "best.ckpt", weights_only=True, verbose=False)
+    assert (speed.images, speed.seconds) == (32, 8.0)
+
+
+def test_an_interrupted_run_knows_its_seconds(clock: Clock) -> None:
+    speed = Throughput()
+
+    def stop(stage: str) -> None:
+        clock.now += 2
+        if clock.now >= 1006:
+            raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        make_trainer(callbacks=[speed]).fit(Module(stop), Data(train=9))
+    clock.now += 3600
+    assert (speed.images, speed.seconds) == (16, 6.0)
+
+
+class WithPoints(Module):
+    def take_point(self) -> dict[str, float]:
+        return {"train/loss": 1.0, "lr": 0.1}
+
+
+@pytest.mark.parametrize(("gathered", "steps"), [(1, [3, 5, 6, 9, 10]), (2, [3, 6])])
+def test_steps_have_points_and_batches_whose_gradients_are_only_added_up_have_none(
+    gathered: int, steps: list[int]
+) -> None:
+    history = History()
+    options = {"accumulate_grad_batches": gathered, "max_epochs": 2}
+    make_trainer(logger=[history], callbacks=[TrainingCurve(every=3)], **options).fit(WithPoints(), Data(train=5))
+    assert [step for step, _ in history.points["lr"]] == steps
+
+
+def test_time_to_an_accuracy_is_logged_once(clock: Clock) -> None:
+    class Improving(Module):
+        validate = "val"
+
+        def on_validation_epoch_end(self) -> None:
+            accuracy = {1: 0.5, 2: 0.85, 3: 0.7, 4: 0.9}[self.trainer.current_epoch + 1]
+            self.trainer.loggers[0].log_metrics({"val/acc": accuracy}, self.trainer.global_step)
+
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            self.happens("val")
+
+    history = History()
+    callbacks = [Throughput(), TimeToAccuracy(levels=[0.7, 0.8, 0.9, 0.95])]
+    trainer = make_trainer(logger=[history], callbacks=callbacks, max_epochs=4)
+    trainer.fit(Improving(clock.costs(train=2, val=1)), Data(train=2, val=1))
+    found = {tag: points for tag, points in history.points.items() if tag.startswith("seconds_to_acc")}
+    assert found == {
+        "seconds_to_acc/0.7": [(4, 10.0)],
+        "seconds_to_acc/0.8": [(4, 10.0)],
+        "seconds_to_acc/0.9": [(8, 20.0)],
+    }
+
+
+@pytest.mark.slow
+def test_the_norm_of_gradients_is_that_before_clipping(train: Train, tmp_path: Path) -> None:
+    plain = ("scheduler=constant", "optimizer.lr=1.0", "optimizer.momentum=0", "optimizer.nesterov=false")
+    typed = (*TINY, *plain, "optimizer.weight_decay=0", "trainer.max_steps=1", "trainer.limit_test_batches=0")
+    clippings = ("null", "1e-3", "1e-3 trainer.gradient_clip_algorithm=value")
+    runs = [
+        train(*typed, *f"trainer.gradient_clip_val={clipping}".split(), logs=tmp_path / str(number)).folder
+        for number, clipping in enumerate(clippings)
+    ]
+
+    torch.manual_seed(0)
+    fresh = alexnet_lit.build_net(alexnet_lit.compose(*TINY)).state_dict()
+    moved = weights(runs[0])  # where nothing is clipped, the step is the gradient
+    norm = torch.cat([(moved[f"net.{name}"] - value).flatten() for name, value in fresh.items()]).norm()
+    for run in runs:
+        ((step, value),) = scalars(run)["grad_norm"]
+        assert step == 1
+        assert value == pytest.approx(float(norm), rel=1e-4)
+
+
+def saved(outcome: Outcome) -> int:
+    """The step of last.ckpt, whose weights are numbers."""
+    checkpoint = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    trained = checkpoint.get("moving_average", {"trained": []})["trained"]
+    assert all(value.isfinite().all() for value in [*checkpoint["state_dict"].values(), *trained])
+    step: int = checkpoint["global_step"]
+    return step
+
+
+def test_a_learning_rate_out_of_all_bounds(train: Train) -> None:
+    outcome = train(*LENET, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
+
+    assert outcome.status == 1
+    assert outcome.result["status"] == "diverged"
+    assert outcome.result["steps"] < 5, "long before the first point of the curve"
+    assert f"step {outcome.result['steps']}: lower optimizer.lr" in outcome.out
+    assert saved(outcome) == outcome.result["steps"] - 1
+    assert f"last finite weights: {outcome.folder / 'checkpoints' / 'last.ckpt'}" in outcome.out
+    json.loads((outcome.folder / "result.json").read_text(), parse_constant=pytest.fail)
+
+
+def test_a_loss_that_is_no_number_stops_its_own_step(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    step = Classifier.training_step
+
+    def poisoned(self: Classifier, batch, batch_idx):  # type: ignore[no-untyped-def] # as the method it stands for
+        return step(self, batch, batch_idx) + (torch.inf if self.global_step == 6 else 0.0)
+
+    monkeypatch.setattr(Classifier, "training_step", poisoned)
+
+    outcome = train(*LENET)
+
+    assert (outcome.status, outcome.result["status"], outcome.result["steps"]) == (1, "diverged", 7)
+    assert "the training loss is inf at step 7: lower optimizer.lr" in outcome.out
+    assert saved(outcome) == 6
+
+
+@pytest.mark.parametrize(("at", "callbacks"), [(7, "default"), (20, "ema")])
+def test_gradients_that_overflow_spoil_no_checkpoint(
+    train: Train, monkeypatch: pytest.MonkeyPatch, at: int, callbacks: str
+) -> None:
+    """The loss of that step is finite still. At the end of an epoch a validation would follow."""
+
+    def poison(self: Classifier) -> None:
+        if self.global_step == at - 1:
+            next(self.net.parameters()).grad.fill_(torch.inf)  # type: ignore[union-attr] # after backward there is one
+
+    monkeypatch.setattr(Classifier, "on_after_backward", poison)
+
+    outcome = train(*LENET, f"callbacks={callbacks}")
+
+    assert (outcome.status, outcome.result["status"]) == (1, "diverged")
+    assert f"weights are no longer finite after step {at}: lower optimizer.lr" in outcome.out
+    assert saved(outcome) == at - 1
+    assert not (outcome.folder / "checkpoints" / "best.ckpt").exists()
+
+
+@pytest.mark.slow
+def test_two_ranks_stop_together_though_one_alone_has_the_loss(train: Train) -> None:
+    outcome = train(
+        *(*LENET, "trainer.devices=2"), "+callbacks.poison={_target_: tests.poison.Poison, rank: 1, steps: 6}"
+    )
+
+    assert (outcome.status, outcome.result["status"], outcome.result["steps"]) == (1, "diverged", 7)
+    assert outcome.result["world_size"] == 2
+    assert "the training loss is nan at step 7: lower optimizer.lr" in (outcome.folder / "train.log").read_text()
+    assert saved(outcome) == 6
