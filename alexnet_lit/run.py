@@ -14,7 +14,6 @@ from alexnet_lit.announce import log_data, log_origin, log_results, log_start
 from alexnet_lit.callbacks.hparams import log_hparams
 from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import plain
-from alexnet_lit.console import close_log, log, open_log
 from alexnet_lit.distributed.launcher import launch
 from alexnet_lit.distributed.rank_group import join
 from alexnet_lit.distributed.store import Failure
@@ -22,6 +21,7 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import infer_model_dims, read_checkpoint
 from alexnet_lit.prepare import RunObjects, message_to_ranks, prepare, prepare_data
 from alexnet_lit.result import Result, answered, collect, expect_result, forget_expected, keep_result
+from alexnet_lit.terminal import close_log, log, open_log
 
 
 def run(config: DictConfig, folder: Path) -> Result:

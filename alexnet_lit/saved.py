@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from omegaconf import OmegaConf
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.data import ImageData
 from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import UserError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError
 
 

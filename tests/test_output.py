@@ -4,8 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.errors import UserError
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.errors import UserError, check_free, whole
 
 
 def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from rich.live import Live
 from alexnet_lit.callbacks.estimate import Estimate, Plan, final_test_images, validation_images
 from alexnet_lit.callbacks.history import History
 from alexnet_lit.callbacks.line import Line, clock, duration, rate
-from alexnet_lit.console import console, log, on_terminal
+from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
 _MEASURED = (3, 10.0)  # batches and seconds behind a forecast that is said aloud

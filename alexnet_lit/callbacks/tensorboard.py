@@ -14,8 +14,7 @@ from tensorboard.compat.proto.graph_pb2 import GraphDef  # type: ignore[attr-def
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
 from torch.utils.tensorboard import SummaryWriter
 
-from alexnet_lit.console import warn_unwritten
-from alexnet_lit.terminal import Lasting
+from alexnet_lit.terminal import Lasting, warn_unwritten
 
 
 class TensorBoard(TensorBoardLogger):

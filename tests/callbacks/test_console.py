@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from rich.table import Table
 
-from alexnet_lit.console import close_log, log, on_terminal, open_log, show
 from alexnet_lit.errors import UserError
+from alexnet_lit.terminal import close_log, log, on_terminal, open_log, show
 from tests.callbacks.tiny import Terminal
 
 

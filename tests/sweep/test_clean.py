@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet_lit.sweep import summary, undisturbed
+from alexnet_lit.sweep import summary
+from alexnet_lit.sweep.signals import process_restored
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
 
@@ -23,7 +24,7 @@ def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None
     benchmark = torch.backends.cudnn.benchmark
     before = dict(os.environ)
 
-    with undisturbed():
+    with process_restored():
         os.environ.update(MASTER_PORT="2", WORLD_SIZE="2")
         signal.signal(signal.SIGINT, lambda number, frame: None)
         torch.backends.cudnn.benchmark = not benchmark
@@ -55,13 +56,13 @@ def memory() -> int:
 @pytest.mark.slow
 @linux
 def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, update = [], summary.update
+    held, update = [], summary.update_summary
 
     def note(sweep: Path) -> None:
         held.append((memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))))
         update(sweep)
 
-    monkeypatch.setattr("alexnet_lit.sweep.update", note)
+    monkeypatch.setattr("alexnet_lit.app.update_summary", note)
     handlers = list(logging.getLogger().handlers)
 
     outcome = train(*TINY, "-m", "seed=range(0,20)", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")

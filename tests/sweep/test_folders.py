@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from alexnet_lit.resume import quoted
+from alexnet_lit.config import quoted
 from tests.conftest import Outcome, Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 

@@ -12,7 +12,7 @@ from alexnet_lit.callbacks.board.graph import graph
 from alexnet_lit.callbacks.board.layout import layout
 from alexnet_lit.callbacks.summary import layers
 from alexnet_lit.callbacks.tensorboard import TensorBoard
-from alexnet_lit.console import plain
+from alexnet_lit.terminal import plain
 
 
 @rank_zero_only

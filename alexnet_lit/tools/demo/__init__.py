@@ -5,7 +5,7 @@ Names and choices are checked before torch and Gradio are imported.
 
 from importlib.util import find_spec
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError
 
 

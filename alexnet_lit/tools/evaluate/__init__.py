@@ -5,9 +5,8 @@ Names and choices are checked before torch is imported.
 
 from pathlib import Path
 
-from alexnet_lit.ckpt import checkpoint_file
-from alexnet_lit.errors import check_choice
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.config import checkpoint_file
+from alexnet_lit.errors import check_choice, check_free, whole
 
 
 def evaluate(

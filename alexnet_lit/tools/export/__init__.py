@@ -7,9 +7,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-from alexnet_lit.ckpt import checkpoint_file
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.config import checkpoint_file
+from alexnet_lit.errors import UserError, check_choice, check_free, whole
 
 _SUFFIXES = {"onnx": ".onnx", "torch": ".pt2"}
 _FOR_ONNX = ("onnx", "onnxscript", "onnxruntime")  # the extra `export`

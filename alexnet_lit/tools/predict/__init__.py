@@ -6,7 +6,7 @@ Names and choices are checked before torch is imported.
 import sys
 from collections.abc import Sequence
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.tools.predict.picture import BACKGROUNDS
 from alexnet_lit.tools.predict.sources import find

@@ -7,8 +7,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_lit.console import plain
-from alexnet_lit.terminal import json_text
+from alexnet_lit.terminal import json_text, plain
 from alexnet_lit.tools.predict.guess import Guess
 
 _DIGITS = 6

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image, ImageStat
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.tools.demo.sight import grid, look
