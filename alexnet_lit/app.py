@@ -106,13 +106,15 @@ def _command(environment: RankEnvironment) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
-    except (*_INPUT_ERRORS, OSError) as error:
-        full_disk = isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
-        if full_errors == "1" or not (full_disk or isinstance(error, _INPUT_ERRORS)):
+    except _INPUT_ERRORS as error:
+        if full_errors == "1":
             raise
-        if full_disk:
-            error = unwritten(error.filename or "paths.logs", error.strerror)
         _print_error(error)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or full_errors == "1":
+            raise
+        _print_error(unwritten(error.filename or "paths.logs", error.strerror))
         return 2
     finally:
         sys.argv = typed

@@ -1,4 +1,4 @@
-"""Files that a verb writes: never over another one, and whole or not at all."""
+"""Files that a command writes: never over another one, and whole or not at all."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Which file is meant where a person names a checkpoint."""
+"""Finding the checkpoint that a path names."""
 
 from pathlib import Path
 
