@@ -221,14 +221,10 @@ def bench(
 ) -> None:
     """Measure things beside each other, in turn, and print tables in Markdown: all takes about 10 minutes on two cores.
 
-    lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
-    without LRN, against torchvision's net, and beside what the device does at its best; on a GPU in bf16 and compiled
-    too. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL. epoch:
-    training and evaluation as a whole against the course's program, and what Lightning adds. start: what a command
-    takes until its first step is done, in seconds and memory. reach: images and seconds to an accuracy, by
-    experiment=fast and by the course's recipe.
-    ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
-    of it. Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
+    lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
+    time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
+    first step. reach: time to an accuracy. ddp, parallel: two devices against one, and one net on two devices.
+    Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.tools.bench import measure
 

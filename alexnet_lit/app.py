@@ -258,7 +258,8 @@ def _hydra(*, shows: bool = False) -> int:
         failure.append(refused.error)
     except _INPUT_ERRORS as error:
         _close_sweep()
-        if SweepCallback.folder and not SweepCallback.folder.exists():
+        composing = not isinstance(error, UserError)
+        if composing and SweepCallback.folder and not SweepCallback.folder.exists():
             raise UserError(f"{explain(error)} (no job was started)") from error
         raise
     finally:

@@ -8,11 +8,11 @@ import functools
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
@@ -59,26 +59,15 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str] = ()) -> DictConfig:
-    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application.
-    with _version_base_1_3():
+    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application
+    # and have a `version_base` of its own, as may another thread.
+    with _version_lock, mock.patch.object(version.VersionBase.instance(), "version_base"):
+        version.setbase("1.3")
         loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
         config = loader.load_configuration("train", list(overrides), run_mode=RunMode.RUN, from_shell=False)
     with open_dict(config):
         del config["hydra"]
     return config
-
-
-@contextmanager
-def _version_base_1_3() -> Iterator[None]:
-    """Compose by the rules of Hydra 1.3, whichever `version_base` the program around has chosen for itself."""
-    with _version_lock:
-        base = version.VersionBase.instance()
-        theirs = base.version_base
-        version.setbase("1.3")
-        try:
-            yield
-        finally:
-            base.version_base = theirs
 
 
 @functools.cache
@@ -223,20 +212,17 @@ def suggest(key: str) -> str:
     """A few words on which key may be meant by one that does not exist."""
     if choices := _choices_with(key):
         return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
-    names = _leaves(known())
     group, _, last = key.rpartition(".")
     if group and last in known() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
-    siblings = [name for name in names if group and name.startswith(f"{group}.")]
-    near = [name for name in names if name.split(".")[-1] == last] or _close(key, siblings, 0.92)
+    names = _leaves(known())
+    near = [name for name in names if name.split(".")[-1] == last] or _close(key, names, 0.92)
     if not near and (choices := _choices_taking(key)):
         return f"{' and '.join(choices)} {'take' if len(choices) > 1 else 'takes'} it: write +{key}=..."
-    near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
+    near = near or _close(key, names, 0.85)[:1]
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
-    near = near or _close(key, names)
-    if near:
-        return f"did you mean {' or '.join(near[:3])}?"
-    return f"there are {', '.join(siblings)}" if siblings else "python train.py --cfg job lists the keys"
+    near = near or _close(key, names, 0.65)
+    return f"did you mean {' or '.join(near[:3])}?" if near else "python train.py --cfg job lists the keys"
 
 
 def _choices_with(key: str) -> list[str]:
@@ -259,7 +245,7 @@ def _choices_taking(key: str) -> list[str]:
     return taking
 
 
-def _close(word: str, words: Sequence[str], cutoff: float = 0.65) -> list[str]:
+def _close(word: str, words: Sequence[str], cutoff: float) -> list[str]:
     return difflib.get_close_matches(word, words, n=2, cutoff=cutoff)
 
 
@@ -290,10 +276,6 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     except OSError as error:
         way_out = "set paths.logs to a folder that you can write to"
         raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}") from error
-    return str(_make_new(base, stem))
-
-
-def _make_new(base: Path, stem: str) -> Path:
     attempt, folder = 1, base / stem
     while True:
         try:
@@ -303,7 +285,7 @@ def _make_new(base: Path, stem: str) -> Path:
             folder = base / f"{stem}_{attempt}"
         else:
             _made.add(folder)
-            return folder
+            return str(folder)
 
 
 def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:

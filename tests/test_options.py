@@ -90,6 +90,7 @@ def test_completion_knows_groups_choices_and_keys(
 @pytest.mark.skipif(shutil.which("bash") is None, reason="there is no bash")
 def test_tab_completes_in_bash_and_runs_no_other_program(tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text("open('ran', 'w').close()\n")
+    (tmp_path / "train.py").symlink_to(REPOSITORY / "train.py")
     (tmp_path / "python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
     (tmp_path / "python").chmod(0o755)
     env = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}", "PS1": "$ ", "TERM": "dumb"}
@@ -113,9 +114,9 @@ def test_tab_completes_in_bash_and_runs_no_other_program(tmp_path: Path) -> None
                 shown += os.read(ours, 1000).decode(errors="replace").replace("\a", "")
 
     try:
-        os.write(ours, f"eval \"$(python {REPOSITORY}/train.py -sc install=bash)\"; echo rea''dy\n".encode())
+        os.write(ours, b"eval \"$(python train.py -sc install=bash)\"; echo rea''dy\n")
         read("\nready\r\n$ ")
-        os.write(ours, f"python {REPOSITORY}/train.py model=alexnet_o\t".encode())
+        os.write(ours, b"python train.py model=alexnet_o\t")
         read("model=alexnet_owt")
         os.write(ours, b"\x15python other.py m\t\x15echo do''ne\n")  # ^U: on an empty line
         read("\ndone")

@@ -203,7 +203,6 @@ def test_a_run_is_printed_in_any_encoding(train: Train, into: Into, tmp_path: Pa
 
     assert (outcome.status, outcome.err) == (0, "")
     text = (tmp_path / "out.txt").read_text("ascii")
-    assert f" {'-' * 20}" in text, "lines of tables"
     assert text.count("test accuracy") == 1
     assert "─" in (jobs_of(sweep_of(outcome))[0] / "train.log").read_text(encoding="utf-8")
 
@@ -224,7 +223,7 @@ def test_commands_answer_in_any_encoding(
         assert (outcome.status, outcome.err) == (0, ""), typed
         texts[" ".join(typed)] = (tmp_path / "out.txt").read_text(encoding)
     table, csv, guesses, scores = texts.values()
-    name = "靴─é" if encoding == "utf-8" else "\\u9774-é"
+    name = "靴─é" if encoding == "utf-8" else "\\u9774\\u2500é"
     assert f"{name}\\udcff.png" in table
     assert f"{name}\\udcff.png," in csv
     assert json.loads(guesses)[0]["file"] == boot

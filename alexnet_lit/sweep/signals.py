@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdo
 from functools import partial
 from pathlib import Path
 from types import FrameType
+from unittest import mock
 
 from hydra.core.hydra_config import HydraConfig
 
@@ -93,15 +94,12 @@ def process_restored() -> Iterator[None]:
     """
     import torch  # it takes seconds: not before there is a job to run
 
-    environment = dict(os.environ)
     handlers = {number: signal.getsignal(number) for number in _RESTORED}
     benchmark = torch.backends.cudnn.benchmark
     try:
-        yield
+        with mock.patch.dict(os.environ):  # which it puts back
+            yield
     finally:
-        for name in os.environ.keys() - environment.keys():
-            del os.environ[name]
-        os.environ.update(environment)
         if threading.current_thread() is threading.main_thread():
             for number, handler in handlers.items():
                 if handler is not None:  # None is a handler that isn't Python's
