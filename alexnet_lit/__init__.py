@@ -8,9 +8,9 @@
 Importing the package imports no torch; the first use of a name does.
 """
 
-from typing import TYPE_CHECKING
-
-from alexnet_lit.lazy import lazily
+import random
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from alexnet_lit.config import compose
@@ -20,11 +20,17 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = ["build", "build_net", "compose", "load"]
 
-_HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "saved"}
+_MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "saved"}
 
-__getattr__ = lazily(__name__, _HOMES)
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    state = random.getstate()
+    module = import_module(f"{__name__}.{_MODULES[name]}")
+    random.setstate(state)  # rich draws from it when it is imported
+    return getattr(module, name)
 
 
 def __dir__() -> list[str]:
-    """What TAB offers: names that nobody has asked for yet too."""
     return sorted({*globals(), *__all__})

@@ -1,4 +1,4 @@
-"""The verbs: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
+"""The commands: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
 
 import dataclasses
 import json
@@ -15,28 +15,22 @@ from alexnet_lit.terminal import printing
 app = typer.Typer(
     help="AlexNet (2012) as a laboratory.",
     no_args_is_help=True,
-    add_completion=Path(sys.argv[0]).name != "__main__.py",  # a shell completes behind a program's name alone
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-
-
-def _complete(incomplete: str) -> list[str]:
-    from alexnet_lit.complete import overrides
-
-    return overrides(incomplete)
 
 
 @app.command(
     context_settings={"ignore_unknown_options": True, "help_option_names": []},
     help="Train: the same as `python train.py`, with the same arguments; --help has examples, groups and keys.",
 )
-def train(arguments: Annotated[list[str] | None, typer.Argument(autocompletion=_complete)] = None) -> None:
-    """Hand over to the door."""
-    from alexnet_lit.app import main as door
+def train(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> None:
+    """Hand the arguments over to Hydra."""
+    from alexnet_lit.app import main as run
 
     sys.argv = [f"{Path(sys.argv[0]).name} train", *(arguments or ())]
-    raise typer.Exit(door())
+    raise typer.Exit(run())
 
 
 @app.command()
@@ -65,9 +59,7 @@ def summary(
     overrides: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="OVERRIDES",
-            help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96.",
-            autocompletion=_complete,
+            metavar="OVERRIDES", help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96."
         ),
     ] = None,
     config_dir: Annotated[
@@ -85,8 +77,8 @@ def summary(
     config = compose(*more, *overrides or ())
     # These import torch: only once there is a net to build.
     from alexnet_lit.callbacks.summary import layers
-    from alexnet_lit.console import plain
     from alexnet_lit.factory import build_net, check_root, instantiate, with_model_dims, without_weights
+    from alexnet_lit.terminal import plain
 
     check_root(config)
     config = with_model_dims(without_weights(config))
@@ -124,9 +116,9 @@ def predict(
     own pictures it is the square in the centre, as there. The last column says what was done.
     What can't be read is named on stderr, left out, and makes the exit status 1.
     """
-    from alexnet_lit.tools.predict import predict as answer
+    from alexnet_lit.tools.predict import predict as run
 
-    status = answer(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
+    status = run(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
     raise typer.Exit(status)
 
 
@@ -141,9 +133,9 @@ def demo(
 
     It is for the browser of this machine alone, and asks nothing of any other. Needs alexnet-lit[demo].
     """
-    from alexnet_lit.tools.demo import demo as answer
+    from alexnet_lit.tools.demo import demo as run
 
-    raise typer.Exit(answer(ckpt, port=port, device=device, browse=browse))
+    raise typer.Exit(run(ckpt, port=port, device=device, browse=browse))
 
 
 @app.command()
@@ -166,9 +158,9 @@ def evaluate(
 
     The checkpoint alone is enough: the run's config is in it. Accuracy and loss are those of the run's result.json.
     """
-    from alexnet_lit.tools.evaluate import evaluate as answer
+    from alexnet_lit.tools.evaluate import evaluate as run
 
-    answer(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, as_json=as_json)
+    run(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, as_json=as_json)
 
 
 @app.command()
@@ -186,9 +178,9 @@ def export(
     Normalising and enlarging are inside, and so is the softmax; any number of pictures goes in at a time. The file is
     read back and compared with torch. Names of classes, config and version are in its metadata.
     """
-    from alexnet_lit.tools.export import export as answer
+    from alexnet_lit.tools.export import export as run
 
-    answer(ckpt, kind=kind, size=size, out=out, force=force)
+    run(ckpt, kind=kind, size=size, out=out, force=force)
 
 
 @app.command()
@@ -211,9 +203,9 @@ def report(
     accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
     files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
     """
-    from alexnet_lit.tools.report import report as answer
+    from alexnet_lit.tools.report import report as run
 
-    answer(folders, baseline=baseline, accuracy=accuracy, out=out)
+    run(folders, baseline=baseline, accuracy=accuracy, out=out)
 
 
 @app.command()
@@ -229,14 +221,10 @@ def bench(
 ) -> None:
     """Measure things beside each other, in turn, and print tables in Markdown: all takes about 10 minutes on two cores.
 
-    lrn: local response normalisation against torch's layer. step: a training step against a plain torch loop, with and
-    without LRN, against torchvision's net, and beside what the device does at its best; on a GPU in bf16 and compiled
-    too. profile: where its time goes. data: images/s of the input pipeline against a DataLoader with PIL. epoch:
-    training and evaluation as a whole against the course's program, and what Lightning adds. start: what a command
-    takes until its first step is done, in seconds and memory. reach: images and seconds to an accuracy, by
-    experiment=fast and by the course's recipe.
-    ddp: a step on all devices against one. parallel: two devices that hold a net together against two that have copies
-    of it. How far it is is told on stderr, so `bench > tables.md` keeps the tables alone.
+    lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
+    time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
+    first step. reach: time to an accuracy. ddp, parallel: two devices against one, and one net on two devices.
+    Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.tools.bench import measure
 
@@ -247,18 +235,18 @@ def bench(
     tables = []
     for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
         tables.append(dataclasses.asdict(table))
-        if file is not None:  # each time, so that what is measured is not lost when a person stops the rest
+        if file is not None:  # each time, so that Ctrl-C keeps what is measured
             file.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
         print(table.markdown() + "\n", flush=True)
 
 
 @printing(ends=True)
 def main() -> None:
-    """Run a verb. A person's mistake costs one line and exit status 2."""
+    """Run a command. A UserError prints one line and exits with status 2."""
     try:
         app()
-    except UserError as mistake:
-        print(f"error: {mistake}", file=sys.stderr)
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 
 

@@ -7,11 +7,10 @@ from omegaconf import OmegaConf
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.callbacks.tensorboard import log_run
 from alexnet_lit.config import continued_overrides
-from alexnet_lit.console import log, show
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects
 from alexnet_lit.result import Result, origin
-from alexnet_lit.resume import program
+from alexnet_lit.terminal import log, program, show
 
 
 def log_start(parts: RunObjects) -> None:

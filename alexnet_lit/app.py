@@ -1,18 +1,22 @@
-"""The command line of training: from what a person typed to a run, and from what went wrong to one readable line."""
+"""The command line of training: from typed arguments to runs, and from errors to one readable line and an exit status.
+
+Imports no torch before there is something to train.
+"""
 
 import errno
 import io
+import json
 import os
+import shutil
 import sys
+import traceback
 from argparse import Namespace
 from collections.abc import Iterable, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import hydra
-from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -22,30 +26,41 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
-from alexnet_lit import job, sweep
+from alexnet_lit.config import PLAN, RESULT, explain, explain_override, quoted, run_of, typed_path, under_way
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
-from alexnet_lit.errors import UserError, unwritten
-from alexnet_lit.mistakes import explain_override
-from alexnet_lit.resume import MULTIRUN, finished, resume_arguments, starts_sweep
+from alexnet_lit.errors import UserError, reason_of, unwritten
+from alexnet_lit.sweep.jobs import MULTIRUN, hold, left_to_run, named_sweep, read_job, release, set_aside, worst
+from alexnet_lit.sweep.jobs import resume_arguments as resume_sweep_arguments
+from alexnet_lit.sweep.signals import process_restored, restore_sigint_handler, stop_requested, worker_signals
+from alexnet_lit.sweep.start import Refused, SweepCallback, starts_sweep, sweep_arguments
+from alexnet_lit.sweep.summary import print_summary, update_summary
 from alexnet_lit.terminal import printing
 
+Result = dict[str, Any]
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 _SHOW = ("help", "hydra_help", "cfg", "resolve", "info", "shell_completion")  # Hydra's options that run nothing
+_INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
+# What a checkpoint has the state of, so that another value would have no effect or no meaning.
+_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"} | {
+    "objective",  # best.ckpt was chosen by it
+    "direction",
+}
+_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 
 
 @printing(ends=False)
 def main() -> int:
-    """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 a person's mistake, 130 interrupted.
+    """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 wrong input, 130 interrupted.
 
-    Of several processes that torchrun or srun has started rank 0 does that, and tells the others what to do.
+    Of several processes that torchrun or srun has started rank 0 does that, and sends the others the config.
     """
-    place = rank_environment()
-    return _command(place) if place.ranks == 1 else _rank(place)
+    environment = rank_environment()
+    return _command(environment) if environment.ranks == 1 else _rank(environment)
 
 
-def _rank(place: RankEnvironment) -> int:
-    """What one of several processes does. All of them return the same status."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # what it warns of at the end of another rank, that one tells
+def _rank(environment: RankEnvironment) -> int:
+    """Run one of several processes. All of them return the same status."""
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of the end of another rank, which says why itself
     status = 1
     try:
         from alexnet_lit.distributed.launch import join
@@ -54,83 +69,168 @@ def _rank(place: RankEnvironment) -> int:
         rank_group = join()
         assert rank_group is not None
         try:
-            status = _command(place) if place.is_leader else EXIT[run_as_rank()["status"]]
+            status = _command(environment) if environment.is_leader else EXIT[run_as_rank()["status"]]
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else status
             raise
         finally:
             rank_group.leave(status)
-    except UserError as mistake:
-        if not place.is_child:  # else who leads says it
-            print(job.line(mistake), file=sys.stderr)
+    except UserError as error:
+        if not environment.is_child:  # else the leader prints it
+            _print_error(error)
         return 2
     except KeyboardInterrupt:
         return EXIT["interrupted"]
     return status
 
 
-def _command(place: RankEnvironment) -> int:
-    """The command line of a process that stands alone or leads."""
-    typed, wanted = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    # Hydra would print several lines of its own and exit; asked for full errors it raises, and the lines below tell.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+def _command(environment: RankEnvironment) -> int:
+    """Run the command line of a process that stands alone or leads."""
+    typed, full_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, in several lines, and exits
     try:
         # Hydra reads its options before or after all overrides, not between them.
         arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
         options = get_args_parser().parse_known_args(arguments)[0]
-        _check_arguments(arguments, options, place)
+        _check_arguments(arguments, options, environment)
         arguments = [argument if argument.startswith("-") else composition.choose(argument) for argument in arguments]
         if folder := finished(arguments):
             print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
             return 0
-        if sweep_folder := sweep.named_sweep(arguments):
-            return _resume(sweep_folder, arguments)
-        sys.argv = [typed[0], *sweep.sweep_arguments(resume_arguments(arguments))]
+        if sweep := named_sweep(arguments):
+            return _resume_sweep(sweep, arguments)
+        sys.argv = [typed[0], *sweep_arguments(resume_arguments(arguments))]
         if any(getattr(options, name) for name in _SHOW):
-            return _shown(options)
+            return _show(options)
         return _hydra()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        if wanted == "1":
+    except _INPUT_ERRORS as error:
+        if full_errors == "1":
             raise
-        print(job.line(error), file=sys.stderr)
+        _print_error(error)
         return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or wanted == "1":
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or full_errors == "1":
             raise
-        print(job.line(unwritten(error.filename or "paths.logs", error.strerror)), file=sys.stderr)
+        _print_error(unwritten(error.filename or "paths.logs", error.strerror))
         return 2
     finally:
         sys.argv = typed
         del os.environ["HYDRA_FULL_ERROR"]
-        if wanted is not None:
-            os.environ["HYDRA_FULL_ERROR"] = wanted
+        if full_errors is not None:
+            os.environ["HYDRA_FULL_ERROR"] = full_errors
 
 
-def _check_arguments(arguments: Sequence[str], options: Namespace, place: RankEnvironment) -> None:
+def _print_error(error: Exception) -> None:
+    print(f"error: {explain(error)}", file=sys.stderr)
+
+
+def _check_arguments(arguments: Sequence[str], options: Namespace, environment: RankEnvironment) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
-    if place.ranks > 1 and (starts_sweep(arguments) or sweep.named_sweep(arguments)):
-        way_out = f"start it without {place.launcher}, with trainer.devices={place.local_ranks}"
+    if environment.ranks > 1 and (starts_sweep(arguments) or named_sweep(arguments)):
+        way_out = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {way_out}")
     if options.multirun and options.cfg:
         raise UserError("--cfg shows the config of one run: leave out -m and the lists of values")
-    parser = OverridesParser.create()
     for argument in options.overrides:
         if argument.startswith(("ckpt=", "resume_sweep=")):  # a path, whatever characters it has
             continue
         try:
-            override = parser.parse_override(argument)
+            override = OverridesParser.create().parse_override(argument)
         except HydraException as error:
             raise explain_override(argument) from error
         if override.key_or_group == "sweep" and override.is_sweep_override():
             raise UserError(f"{argument}: a ready sweep is several runs already: name one of them")
 
 
+# ---- Resuming
+
+
+def resume_arguments(arguments: Sequence[str]) -> list[str]:
+    """Hydra's arguments for continuing the run that `ckpt=` names; `arguments` as they are if it names none.
+
+    The run's saved config takes the place of conf/, so overrides of its start and of earlier continuations hold; those
+    typed now are applied on top. Each continuation keeps a config of its own beside that of the start.
+    Raises: UserError if it makes no sense.
+    """
+    value = _checkpoint(arguments)
+    if not value:
+        return list(arguments)
+    arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
+    if starts_sweep(arguments):
+        raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
+    path = Path(value).expanduser()
+    folder = run_of(path)
+    if folder is None and (path / PLAN).is_file():
+        raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+    if folder is None:
+        return list(arguments)
+    for argument in arguments:
+        key, _, choice = argument.lstrip("+~").partition("=")
+        if key.split(".")[0] in _FIXED and key not in _PLACES:
+            way_out = "leave it out, or start a new run"
+            raise UserError(f"{argument}: can't be changed in a run that is continued: {way_out}")
+        if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
+            way_out = f"set single keys of it, {key}.<key>=..."
+            raise UserError(f"{argument}: a run that is continued has its {key} already: {way_out}")
+    number = 1 + len(list((folder / ".hydra").glob("resume_*")))
+    return [
+        *("--config-path", str(composition.last_record(folder)), "--config-name", "config"),
+        *arguments,
+        f"hydra.run.dir={quoted(folder)}",
+        f"hydra.output_subdir=.hydra/resume_{number}",
+        "hydra/job_logging=none",
+        "hydra/hydra_logging=none",
+    ]
+
+
+def finished(arguments: Sequence[str]) -> Path | None:
+    """The run that `ckpt=` names if it is complete and no override beside it makes it longer."""
+    value = _checkpoint(arguments)
+    folder = run_of(Path(value).expanduser()) if value else None
+    groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
+    if folder is None or under_way(folder) or groups & {"trainer", "callbacks"}:  # which decide when a run ends
+        return None
+    file = folder / RESULT
+    completed = file.is_file() and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
+    return folder if completed else None
+
+
+def _checkpoint(arguments: Sequence[str]) -> str:
+    """The value of `ckpt=`; empty where it is not typed or null."""
+    value = typed_path(arguments, "ckpt=")
+    return value if value and value != "null" else ""
+
+
+def _resume_sweep(sweep: Path, arguments: Sequence[str]) -> int:
+    """Go on with a sweep, if there is anything left to run."""
+    arguments = resume_sweep_arguments(sweep, arguments)
+    if left_to_run(sweep) == 0:
+        print(f"{sweep} is complete")
+        return _worst(print_summary(sweep))
+    if (sweep / ".submitit").is_dir():
+        from alexnet_lit.sweep.submitit_launcher import check_queue
+
+        check_queue(sweep)
+    hold(sweep)
+    plan = (sweep / PLAN).read_bytes()
+    try:
+        set_aside(sweep)
+        sys.argv = [sys.argv[0], *arguments]
+        return _hydra()
+    finally:
+        (sweep / PLAN).write_bytes(plan)  # Hydra saves it again, with the arguments of now
+        release()
+
+
+# ---- Hydra
+
+
 def _hydra(*, shows: bool = False) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
-    results: list[dict[str, Any]] = []
+    results: list[Result] = []
     failure: list[Exception] = []  # raised at the end, with its own causes: Hydra would add lines
 
     @hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="train")
@@ -138,98 +238,171 @@ def _hydra(*, shows: bool = False) -> int:
         settings = HydraConfig.get()
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
-            result = job.of_sweep(config, folder)
-        else:
-            try:
-                result = job.alone(config, folder)
-            except Exception as error:
-                failure.append(error)
-                return None
-            results.append(result)
-        return job.score(config, result)
+            return score(config, run_job(config, folder))
+        try:
+            results.append(_run_alone(config, folder))
+        except Exception as error:
+            failure.append(error)
+        return None
 
     composition.forget_folders(only_named=shows)
-    sweep.Started.forget()
+    SweepCallback.forget()
     try:
         application()
     except KeyboardInterrupt:
         _close_sweep()
         raise
-    except sweep.Refused as refused:
-        if folder := sweep.Started.folder():
-            composition.discard_folder(folder)
+    except Refused as refused:
+        if SweepCallback.folder:
+            composition.discard_folder(SweepCallback.folder)
         failure.append(refused.error)
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        folder = sweep.Started.folder()
-        mistake = folder and sweep.refused(folder)
+    except _INPUT_ERRORS as error:
         _close_sweep()
-        if mistake:
-            raise mistake from error
+        composing = not isinstance(error, UserError)
+        if composing and SweepCallback.folder and not SweepCallback.folder.exists():
+            raise UserError(f"{explain(error)} (no job was started)") from error
         raise
     finally:
-        if started := sweep.Started.folder():
-            sweep.unheed(started)
-        sweep.let_go()
+        if SweepCallback.folder:
+            restore_sigint_handler(SweepCallback.folder)
+        release()
     if failure:
         raise failure[0]
     return _worst(_close_sweep() or [result["status"] for result in results])
 
 
-def _shown(options: Namespace) -> int:
+def _show(options: Namespace) -> int:
     """Let Hydra show what is asked for, and run nothing."""
-    if "install=bash" in options.overrides:
-        return _installed()
-    if options.hydra_help:  # is about no config of ours
+    if options.hydra_help:  # knows none of our keys
         sys.argv = [argument for argument in sys.argv if argument not in options.overrides]
-    theirs = Hydra.get_sanitized_cfg
-
-    def resolved(hydra: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
-        """Hydra would resolve its own part once the rest, to which that refers, is taken away."""
-        if options.resolve and cfg_type != "job":
-            OmegaConf.resolve(cfg)
-        return theirs(hydra, cfg, cfg_type)
-
-    with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
-        try:
-            return _hydra(shows=True)
-        except ValueError as error:  # options that don't go together
-            raise UserError(" ".join(str(error).split())) from error
-
-
-def _installed() -> int:
-    """Print Hydra's completion for bash, mended: on TAB it would run any Python file, and show what goes wrong."""
-    with redirect_stdout(io.StringIO()) as script:
-        status = _hydra()
-    mended = script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n")
-    print(mended.replace("query=bash)", "query=bash 2>/dev/null)"), end="")
+    script = io.StringIO()
+    installs = "install=bash" in options.overrides
+    try:
+        with redirect_stdout(script) if installs else nullcontext():
+            status = _hydra(shows=True)
+    except ValueError as error:  # options that don't go together
+        raise UserError(" ".join(str(error).split())) from error
+    if installs:  # Hydra's script runs any Python file on TAB, application of Hydra or not, and shows its errors
+        mended = script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n")
+        print(mended.replace("query=bash)", "query=bash 2>/dev/null)"), end="")
     return status
 
 
 def _close_sweep() -> list[str]:
-    """Tell how the sweep came out, if there was one; the statuses of its jobs. Without any it leaves no folder."""
-    folder = sweep.Started.folder()
+    """Print the summary of the sweep, if there was one; the statuses of its jobs. Without any it leaves no folder."""
+    folder = SweepCallback.folder
     if folder:
         composition.discard_folder(folder)
     if not folder or not folder.exists():
         return []
-    sweep.update(folder)  # a job that was killed has not done so
-    return sweep.close(folder)
+    update_summary(folder)  # a job that was killed has not done so
+    return print_summary(folder)
 
 
 def _worst(statuses: Iterable[str]) -> int:
     return max((EXIT[status] for status in statuses), default=0)
 
 
-def _resume(folder: Path, arguments: Sequence[str]) -> int:
-    """Go on with the sweep in `folder`, if there is anything left to run."""
-    arguments = sweep.resume_arguments(folder, arguments)
-    if sweep.left_to_run(folder) == 0:
-        print(f"{folder} is complete")
-        return _worst(sweep.close(folder))
-    with sweep.held(folder):
-        sweep.set_aside(folder)
-        sys.argv = [sys.argv[0], *arguments]
-        return _hydra()
+# ---- One job: a run by itself, or one of a sweep
+
+
+def _run_alone(config: DictConfig, folder: Path) -> Result:
+    """One run. One that is refused before training leaves no folder behind, or an earlier run as it was."""
+    from alexnet_lit.run import run  # which imports torch: not before there is something to train
+
+    try:
+        return run(config, folder)
+    except UserError:
+        composition.discard_folder(folder)
+        composition.discard_continuation(folder / str(HydraConfig.get().output_subdir))
+        raise
+    finally:
+        if (folder.parent / "summary.csv").is_file():  # ckpt= continued one job of a sweep
+            update_summary(folder.parent)
+
+
+@printing(ends=False)  # in a launcher's worker process too
+def run_job(config: DictConfig, folder: Path) -> Result:
+    """One job of a sweep, in this process or a launcher's. A failure is recorded, and the next job starts all the same.
+
+    In a sweep that is resumed, a job that has ended stays as it is, and one that was stopped goes on.
+    Where srun has started several processes for it, all of them call this.
+    """
+    if rank_environment().ranks == 1:
+        return _run_job(config, folder)
+    from alexnet_lit.distributed.rank_group import join
+    from alexnet_lit.run import run_as_rank
+
+    rank_group = join()
+    assert rank_group is not None
+    result: Result = {"status": "failed"}
+    try:
+        result = _run_job(config, folder) if rank_group.place.is_leader else run_as_rank()
+    finally:
+        rank_group.leave(0 if result["status"] == "completed" else 1)
+    return result
+
+
+def _run_job(config: DictConfig, folder: Path) -> Result:
+    job, sweep = read_job(folder), folder.parent
+    if job.ended:
+        print(f"job {job.number}  {folder.name}  {job.status} before", flush=True)
+        return job.result
+    if stop_requested(sweep):
+        if {path.name for path in folder.iterdir()} <= {".hydra"}:  # nothing of an earlier start
+            shutil.rmtree(folder)
+        return {"status": "unfinished"}
+    in_worker = SweepCallback.folder is None  # another process started the sweep
+    print(f"{'' if in_worker else chr(10)}job {job.number}  {folder.name}", flush=True)
+    if job.can_go_on:
+        config = OmegaConf.load(composition.last_record(folder) / "config.yaml")  # type: ignore[assignment] # a mapping at the top
+        config.ckpt = str(folder)
+    result: Result = {"status": "interrupted"}
+    try:
+        with worker_signals() if in_worker else nullcontext(), process_restored():
+            result = _run_recorded(config, folder, fresh=not job.can_go_on)
+    except KeyboardInterrupt:
+        if not in_worker:
+            raise
+    finally:
+        update_summary(sweep)
+    if in_worker:  # in which an interruption is a result, as other jobs go on
+        job = read_job(folder)
+        print(f"job {job.number}  {folder.name}  {job.status}{job.reason and ': '}{job.reason}", flush=True)
+    elif result["status"] == "interrupted":
+        raise KeyboardInterrupt
+    return result
+
+
+def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
+    """Run it, and write result.json for a failure, unless it can still go on from its last checkpoint."""
+    from alexnet_lit.result import write_result
+    from alexnet_lit.run import run
+
+    try:
+        return run(config, folder)
+    except _INPUT_ERRORS as error:
+        _print_error(error)
+        reason = str(explain(error))
+    except Exception as error:
+        traceback.print_exception(error)
+        reason = reason_of(error)
+    failed = {"status": "failed", "reason": reason, "overrides": composition.typed_overrides(folder)}
+    if fresh and not (folder / RESULT).exists():
+        write_result(failed, folder)
+    return failed
+
+
+def score(config: DictConfig, result: Result) -> float | None:
+    """The score of a job for a sweeper that searches: the objective of best.ckpt, else of the last net; of a job
+    without one, the worst there is.
+    """
+    if config.objective is None:
+        return None
+    value = result.get(f"{config.objective}_best", result.get(config.objective))
+    if value is None or result["status"] not in ("completed", "interrupted"):
+        return worst(config.direction)
+    return float(value)
 
 
 if __name__ == "__main__":

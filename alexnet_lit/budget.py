@@ -8,13 +8,13 @@ from typing import Any
 
 from omegaconf import Container, DictConfig, OmegaConf
 
-from alexnet_lit.console import log
+from alexnet_lit.config import show
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.errors import UserError
 from alexnet_lit.length import epoch_batches, limited
-from alexnet_lit.mistakes import show
 from alexnet_lit.prepare import prepare, prepare_data
+from alexnet_lit.terminal import log
 from alexnet_lit.trial import Speeds, measured, trial_of
 
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -1,167 +1,45 @@
-"""From the files in conf/ and a person's overrides to one config. Imports no torch."""
+"""Compose conf/ and overrides into one config, explain what is wrong with them, and find runs and their checkpoints.
+
+Imports no torch.
+"""
 
 import difflib
 import functools
 import re
 import shutil
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import ChoiceSweep, QuotedString, Sweep
+from hydra.core.override_parser.types import ChoiceSweep, Quote, QuotedString, Sweep
 from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from pydantic import ValidationError
 
 from alexnet_lit.errors import UserError
-from alexnet_lit.mistakes import explain, explain_override
 
 PACKAGE = Path(__file__).resolve().parent
 # In a checkout conf/ lies beside the package; a wheel carries it inside.
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
-_claimed: dict[tuple[str, str, str], str] = {}
-_version_lock = threading.Lock()  # Hydra keeps the version in one global place
+RESULT = "result.json"
+PART = "result.json.part"  # beside the result of a run that goes on from it
+PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder: its config and overrides
+_made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts
 _only_named = False
+_version_lock = threading.Lock()  # Hydra keeps its version_base in one global place
 
 
-def home() -> str:
-    """Where logs/ and data/ lie: beside train.py in a checkout, else in the current folder."""
-    return str(PACKAGE.parent if (PACKAGE.parent / "train.py").is_file() else Path.cwd())
-
-
-def run_folder(parent: str, stamp: str, name: str | None) -> str:
-    """Make a folder that no other run has: <parent>/<stamp>[_<name>], with _2, _3 ... where that is taken."""
-    key = (parent, stamp, str(name))
-    if key not in _claimed:
-        base = Path(parent).expanduser().resolve()
-        stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
-        if _only_named:
-            return str(base / stem)
-        try:
-            base.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            way_out = "set paths.logs to a folder that you can write to"
-            raise UserError(
-                f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}"
-            ) from error
-        attempt, folder = 1, base / stem
-        while True:
-            try:
-                folder.mkdir()
-                break
-            except FileExistsError:
-                attempt += 1
-                folder = base / f"{stem}_{attempt}"
-        _claimed[key] = str(folder)
-    return _claimed[key]
-
-
-def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
-    """Make a sweep's folder, once: a config hands its cache on to those of the jobs, in other processes too, so that
-    all of them lie in that one folder, even where they differ in `name`.
-    """
-    cache = OmegaConf.get_cache(_root_)["sweep_folder"]
-    if "path" not in cache:
-        cache["path"] = run_folder(parent, stamp, _root_.name)
-    return str(cache["path"])
-
-
-def claim_folder(folder: Path) -> None:
-    """Take the folder that hydra.run.dir names for a new run. Raises: UserError if it holds one already."""
-    if str(folder) in _claimed.values():
-        return
-    held = {path.name for path in folder.iterdir()}
-    files = {".hydra", "checkpoints", "result.json", "train.log", "multirun.yaml"}
-    if held & files or any(name.startswith("events.out.tfevents.") for name in held):
-        raise UserError(
-            f"hydra.run.dir={folder}: holds a run already: name another folder, or go on with that one by ckpt={folder}"
-        )
-    if not held:
-        _claimed["", "", str(folder)] = str(folder)
-
-
-def claim(folder: Path, key: str) -> None:
-    """Make a folder that a person has named by `key`: as long as there is nothing in it, it is new.
-
-    Raises: UserError if it can't be made.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
-    if {path.name for path in folder.iterdir()} <= {".hydra"}:
-        _claimed[str(folder), "", ""] = str(folder)
-
-
-def forget_folders(*, only_named: bool = False) -> None:
-    """Let the next run in this process have a folder of its own; `only_named`: none is made, as nothing is run."""
-    global _only_named
-    _claimed.clear()
-    _only_named = only_named
-
-
-def discard_folder(folder: Path) -> None:
-    """Remove a run's or a sweep's folder, but only if nothing was trained in it and it is new."""
-    fresh = {".hydra", "train.log", "multirun.yaml", ".running.lock", "study.db"}
-    if str(folder) in _claimed.values() and {path.name for path in folder.iterdir()} <= fresh:
-        shutil.rmtree(folder)
-
-
-def discard_continuation(record: Path) -> None:
-    """Remove <run>/.hydra/resume_<n>, Hydra's record of a continuation, if that was refused: it has written no more."""
-    if not record.name.startswith("resume_"):
-        return
-    began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
-    files = (path for path in record.parents[1].rglob("*") if path.name != "train.log")  # which tells of the refusal
-    if not any(path.stat().st_mtime_ns > began for path in files):
-        shutil.rmtree(record)
-
-
-def job_folder(number: int, overrides: str) -> str:
-    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long.
-
-    The number tells jobs apart whose overrides are cut off to the same.
-    """
-    typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
-    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
-
-
-def safe(text: str) -> str:
-    """A file name part: letters, digits and `._+-`; anything else becomes a hyphen."""
-    return re.sub(r"-*[^\w.+-]+-*", "-", text, flags=re.ASCII)
-
-
-def choose(argument: str) -> str:
-    """The same override, but that null for a group with the choice `none` names that one.
-
-    Raises: UserError for a group that is given what is no name.
-    """
-    group, _, typed = argument.lstrip("+").partition("=")
-    if not group or not typed or not (CONF / group).is_dir():
-        return argument
-    try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException as error:
-        raise explain_override(argument) from error
-    if isinstance(value, dict) and argument.startswith("+"):  # a node of one's own in the place of a group
-        return argument
-    values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
-    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
-    if None in values and "none" in names and not isinstance(value, list):
-        return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
-    if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
-        way_out = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
-        raise UserError(f"{argument}: of a group a choice is named: {way_out}")
-    return argument
+# ---- Composing
 
 
 def compose(*overrides: str) -> DictConfig:
@@ -177,12 +55,14 @@ def compose(*overrides: str) -> DictConfig:
     except OverrideParseException as error:
         raise explain_override(error.override) from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise explain(error, suggest) from error
+        raise explain(error) from error
 
 
 def _compose(overrides: Sequence[str] = ()) -> DictConfig:
-    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application.
-    with _as_of_hydra_1_3():
+    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application
+    # and have a `version_base` of its own, as may another thread.
+    with _version_lock, mock.patch.object(version.VersionBase.instance(), "version_base"):
+        version.setbase("1.3")
         loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
         config = loader.load_configuration("train", list(overrides), run_mode=RunMode.RUN, from_shell=False)
     with open_dict(config):
@@ -190,48 +70,159 @@ def _compose(overrides: Sequence[str] = ()) -> DictConfig:
     return config
 
 
-@contextmanager
-def _as_of_hydra_1_3() -> Iterator[None]:
-    """Compose by the rules of Hydra 1.3, whichever `version_base` the program around has chosen for itself."""
-    with _version_lock:
-        base = version.VersionBase.instance()
-        theirs = base.version_base
-        version.setbase("1.3")
-        try:
-            yield
-        finally:
-            base.version_base = theirs
-
-
 @functools.cache
 def known() -> DictConfig:
-    """The config without any override: what keys there are. Not to be changed."""
+    """The config without any override, read-only: what keys there are."""
     config = _compose()
     OmegaConf.set_readonly(config, True)
     return config
 
 
+def choose(argument: str) -> str:
+    """The same override, but for a group that has the choice `none`, null becomes it.
+
+    Raises: UserError for a group that is given anything else that is no name.
+    """
+    group, _, typed = argument.lstrip("+").partition("=")
+    if not group or not typed or not (CONF / group).is_dir():
+        return argument
+    try:
+        value = OverridesParser.create().parse_override(argument).value()
+    except HydraException as error:
+        raise explain_override(argument) from error
+    if isinstance(value, dict) and argument.startswith("+"):  # a node in place of a group
+        return argument
+    values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
+    names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
+    if None in values and "none" in names and not isinstance(value, list):
+        return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
+    if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
+        way_out = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
+        raise UserError(f"{argument}: of a group a choice is named: {way_out}")
+    return argument
+
+
+def plain(config: Any) -> Any:
+    """A config node as plain dicts, lists, strings and numbers, interpolations resolved."""
+    return OmegaConf.to_container(config, resolve=True)
+
+
+def as_typed(config: Any) -> Any:
+    """A config node as plain dicts and lists, interpolations as they are written."""
+    return OmegaConf.to_container(config, resolve=False)
+
+
+def mode(direction: str) -> str:
+    """Lightning's word for a direction: min or max."""
+    return str(direction)[:3]
+
+
+def quoted(path: str | Path) -> str:
+    """A path as a value in Hydra's grammar, whatever characters it has; `${...}` is an interpolation all the same."""
+    return QuotedString(str(path), Quote.single).with_quotes()
+
+
+def typed_path(arguments: Sequence[str], key: str) -> str | None:
+    """The path that `key` (with its "=") is given in a command line, without the quotes of Hydra's grammar."""
+    values = [argument.removeprefix(key) for argument in arguments if argument.startswith(key)]
+    return re.sub(r"""^(['"])(.*)\1$""", r"\2", values[-1]) if values else None
+
+
+# ---- Errors of Hydra, OmegaConf and pydantic in one line
+
+# Hydra has classes for stages of its work, not for causes: its texts tell those apart.
+_NO_KEY = re.compile(r"Could not override '(?P<key>[^']+)'\.")
+_NO_CHOICE = re.compile(
+    r"Could not find '(?P<group>.+)/(?P<choice>[^/']+)'\s+Available options in '[^']+':\s*(?P<options>.*?)\nConfig",
+    re.S,
+)
+_SWEEP = re.compile(r"Ambiguous value for argument '(?P<override>[^']+)'")
+_NO_PLUGIN = re.compile(r"Could not find '(?P<group>hydra/(launcher|sweeper))/(sampler/)?(?P<choice>\w+)")
+_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
+
+
+def explain(error: Exception) -> UserError:
+    """The UserError behind an error of Hydra's composition; a UserError as it is."""
+    text = str(error)
+    raised: BaseException | None = error
+    while raised is not None:
+        if isinstance(raised, UserError):  # of a resolver below
+            return raised
+        raised = raised.__cause__ or raised.__context__
+    if match := _NO_KEY.search(text):
+        cause = str(error.__cause__ or "")
+        if "is not in struct" in cause or "is not a valid" not in cause:
+            return UserError(f"{match['key']}: there is no such key: {suggest(match['key'])}")
+    if match := _NO_PLUGIN.search(text):
+        has = 'pip install "alexnet-lit[sweep]" brings joblib, submitit_local, submitit_slurm and optuna'
+        return UserError(f"{match['group']}: {match['choice']} isn't there: {has}")
+    if match := _NO_CHOICE.search(text):
+        options = ", ".join(match["options"].split())
+        return UserError(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")
+    if match := _SWEEP.search(text):
+        override = match["override"]
+        key, _, values = override.partition("=")
+        way_out = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
+        return UserError(f"{override}: several values: {way_out}")
+    if match := _TWICE.search(text):
+        return UserError(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
+    return UserError(" ".join(text.split()))
+
+
+def explain_override(override: str) -> UserError:
+    """The error of an override that Hydra's grammar cannot read."""
+    if "=" not in override:
+        return UserError(f"{override}: not of the form key=value")
+    key, _, value = override.partition("=")
+    return UserError(f"{override}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
+
+
+def explain_argument(error: ValidationError, path: str) -> UserError:
+    """The first wrong argument of a constructor, by its config key. `path`: of the object in the config."""
+    first = _first(error)
+    name = ".".join(str(part) for part in first["loc"][:1])
+    key = f"{path}.{name}" if path else name
+    if first["type"] == "unexpected_keyword_argument":
+        return UserError(f"{key}: there is no such key")
+    if first["type"] == "missing_keyword_only_argument":
+        return UserError(f"{key}: this key is missing")
+    return UserError(f"{key}={show(first['input'])}: {wanted(error)}")
+
+
+def _first(error: ValidationError) -> Any:
+    """The first wrong value. Of a union's errors, one for each type, the most specific one."""
+    errors = error.errors(include_url=False)
+    return max((each for each in errors if each["loc"][:1] == errors[0]["loc"][:1]), key=lambda each: len(each["loc"]))
+
+
+def wanted(error: ValidationError) -> str:
+    """What the first wrong value should be, in words."""
+    text: str = _first(error)["msg"].replace("Input should", "should").replace("False, True", "false, true")
+    return text.replace("a valid boolean", "true or false")
+
+
+def show(value: object) -> str:
+    """A value as it is typed on the command line."""
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value)
+
+
 def suggest(key: str) -> str:
-    """A few words on which key a person may have meant by one that does not exist."""
+    """A few words on which key may be meant by one that does not exist."""
     if choices := _choices_with(key):
         return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
-    names = _leaves(known())
     group, _, last = key.rpartition(".")
     if group and last in known() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
-    siblings = [name for name in names if group and name.startswith(f"{group}.")]
-    near = [name for name in names if name.split(".")[-1] == last]
-    near = near or [name for name in siblings if _close(last, [name.split(".")[-1]], 0.9)]
+    names = _leaves(known())
+    near = [name for name in names if name.split(".")[-1] == last] or _close(key, names, 0.92)
     if not near and (choices := _choices_taking(key)):
         return f"{' and '.join(choices)} {'take' if len(choices) > 1 else 'takes'} it: write +{key}=..."
-    near = near or [f"{group}.{name}" for name in _close(last, [name[len(group) + 1 :] for name in siblings])]
+    near = near or _close(key, names, 0.85)[:1]
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
-    near = near or _close(key, names)
-    if near:
-        return f"did you mean {' or '.join(near[:3])}?"
-    if siblings:
-        return f"there are {', '.join(siblings)}"
-    return "python train.py --cfg job lists the keys"
+    near = near or _close(key, names, 0.65)
+    return f"did you mean {' or '.join(near[:3])}?" if near else "python train.py --cfg job lists the keys"
 
 
 def _choices_with(key: str) -> list[str]:
@@ -243,22 +234,19 @@ def _choices_with(key: str) -> list[str]:
 
 
 def _choices_taking(key: str) -> list[str]:
-    """The choices of a group whose class, a library's, has this argument, though its file does not list it."""
-    group, _, rest = key.partition(".")
-    parent, _, last = rest.rpartition(".")
+    """The choices of a group whose class, a library's, has this argument, though their file does not list it."""
+    group, _, argument = key.partition(".")
     taking = []
-    for file in sorted((CONF / group).glob("*.yaml")) if last else []:
-        config = OmegaConf.load(file)
-        node = OmegaConf.select(config, parent) if parent else config
-        target = str(node.get("_target_", "")) if isinstance(node, DictConfig) else ""
-        # Those of this package have no arguments but the listed ones.
-        if target.partition(".")[0] not in ("", "alexnet_lit") and last in signature(get_object(target)).parameters:
+    for file in sorted((CONF / group).glob("*.yaml")) if argument else []:
+        target = str(DictConfig(OmegaConf.load(file)).get("_target_", ""))
+        # Classes of this package have no arguments but the listed ones.
+        if target.partition(".")[0] not in ("", "alexnet_lit") and argument in signature(get_object(target)).parameters:
             taking.append(f"{group}={file.stem}")
     return taking
 
 
-def _close(word: str, known: Sequence[str], cutoff: float = 0.65) -> list[str]:
-    return difflib.get_close_matches(word, known, n=2, cutoff=cutoff)
+def _close(word: str, words: Sequence[str], cutoff: float) -> list[str]:
+    return difflib.get_close_matches(word, words, n=2, cutoff=cutoff)
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
@@ -269,8 +257,110 @@ def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
     return names
 
 
+# ---- Folders of runs and sweeps
+
+
+def home() -> str:
+    """Where logs/ and data/ lie: beside train.py in a checkout, else in the current folder."""
+    return str(PACKAGE.parent if (PACKAGE.parent / "train.py").is_file() else Path.cwd())
+
+
+def run_folder(parent: str, stamp: str, name: str | None) -> str:
+    """Make a folder that no other run has: <parent>/<stamp>[_<name>], with _2, _3 ... where that is taken."""
+    base = Path(parent).expanduser().resolve()
+    stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
+    if _only_named:
+        return str(base / stem)
+    try:
+        base.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        way_out = "set paths.logs to a folder that you can write to"
+        raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}") from error
+    attempt, folder = 1, base / stem
+    while True:
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            attempt += 1
+            folder = base / f"{stem}_{attempt}"
+        else:
+            _made.add(folder)
+            return str(folder)
+
+
+def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
+    """Make a sweep's folder, once: Hydra copies a config's cache to the jobs' configs, in other processes too, so that
+    all jobs lie in that one folder, even where they differ in `name`.
+    """
+    cache = OmegaConf.get_cache(_root_)["sweep_folder"]
+    if "path" not in cache:
+        cache["path"] = run_folder(parent, stamp, _root_.name)
+    return str(cache["path"])
+
+
+def job_folder(number: int, overrides: str) -> str:
+    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long."""
+    typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
+    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
+
+
+def safe(text: str) -> str:
+    """A file name part: letters, digits and `._+-`; anything else becomes a hyphen."""
+    return re.sub(r"-*[^\w.+-]+-*", "-", text, flags=re.ASCII)
+
+
+def forget_folders(*, only_named: bool = False) -> None:
+    """Begin a new command in this process. `only_named`: it runs nothing, so that no folder is made."""
+    global _only_named
+    _made.clear()
+    _only_named = only_named
+
+
+def claim_folder(folder: Path, key: str) -> None:
+    """Make the folder that `key`, hydra.run.dir or hydra.sweep.dir, names for a new run or sweep.
+
+    Raises: UserError if it can't be made, or holds results: a new run would be mixed up with them.
+    """
+    if folder in _made:
+        return
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
+    names = {path.name for path in folder.iterdir()}
+    refused = f"{key}={folder}: holds {{}} already: name another folder"
+    if PLAN in names:
+        raise UserError(refused.format("a sweep") + f", or go on with that one by resume_sweep={folder}")
+    if names & {".hydra", "checkpoints", RESULT, "train.log"} or any(name.startswith("events.out.") for name in names):
+        raise UserError(refused.format("a run") + f", or go on with that one by ckpt={folder}")
+    if any(folder.glob("*/.hydra")):
+        raise UserError(refused.format("runs"))
+    if not names:
+        _made.add(folder)
+
+
+def discard_folder(folder: Path) -> None:
+    """Remove a run's or a sweep's folder if this process has made it and nothing was trained in it."""
+    fresh = {".hydra", "train.log", PLAN, ".running.lock", "study.db"}
+    if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
+        shutil.rmtree(folder)
+
+
+def discard_continuation(record: Path) -> None:
+    """Remove <run>/.hydra/resume_<n>, Hydra's record of a continuation, if that was refused: it has written no more."""
+    if not record.name.startswith("resume_"):
+        return
+    began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
+    files = (path for path in record.parents[1].rglob("*") if path.name != "train.log")  # which records the refusal
+    if not any(path.stat().st_mtime_ns > began for path in files):
+        shutil.rmtree(record)
+
+
+# ---- Earlier runs and their checkpoints
+
+
 def typed_overrides(folder: Path) -> list[str]:
-    """What was typed when the run in `folder` was started."""
+    """The overrides that the run in `folder` was started with."""
     file = folder / ".hydra" / "overrides.yaml"
     return [str(item) for item in as_typed(OmegaConf.load(file))] if file.exists() else []
 
@@ -282,38 +372,42 @@ def last_record(folder: Path) -> Path:
 
 
 def continued_overrides(folder: Path) -> list[str]:
-    """What was typed beside ckpt= when the run in `folder` was last continued."""
-    record = last_record(folder)
-    file = record / "overrides.yaml"
-    typed = [str(item) for item in as_typed(OmegaConf.load(file))] if record.name != ".hydra" and file.exists() else []
-    return [item for item in typed if not item.startswith("ckpt=")]
+    """The overrides beside ckpt= with which the run in `folder` was last continued."""
+    file = last_record(folder) / "overrides.yaml"
+    typed = as_typed(OmegaConf.load(file)) if file.parent.name != ".hydra" and file.exists() else []
+    return [str(item) for item in typed if not str(item).startswith("ckpt=")]
 
 
-def as_typed(config: Any) -> Any:
-    """A config node as plain dicts and lists, interpolations as they are written."""
-    return OmegaConf.to_container(config, resolve=False)
+def run_of(path: Path) -> Path | None:
+    """The run folder that is `path` or holds the checkpoint file `path`; None where it belongs to no run."""
+    folder = path if path.is_dir() else path.parent.parent
+    return folder.resolve() if (folder / ".hydra" / "config.yaml").is_file() else None
 
 
-def plain(config: Any) -> Any:
-    """A config node as plain dicts, lists, strings and numbers, interpolations resolved."""
-    return OmegaConf.to_container(config, resolve=True)
+def under_way(folder: Path) -> bool:
+    """Whether a run that had a result has gone on since: it still runs, or was killed."""
+    return (folder / PART).exists()
 
 
-def mode(direction: str) -> str:
-    """Lightning's word for a direction: min or max."""
-    return str(direction)[:3]
+def checkpoint_file(place: str | Path) -> Path:
+    """The .ckpt file at `place`; of a run folder, or of its checkpoints folder, best.ckpt, else last.ckpt.
 
-
-def register_old_resolvers(folder: Path) -> None:
-    """Let the saved config of the run in `folder` say ${home:} and ${mode:...}, as it did before names had a prefix."""
-    file = folder / ".hydra" / "config.yaml"
-    saved = file.read_text(encoding="utf-8") if file.is_file() else ""
-    for function in (home, mode):
-        name = function.__name__
-        if f"${{{name}:" in saved and not OmegaConf.has_resolver(name):
-            OmegaConf.register_new_resolver(name, function)
+    Raises: UserError if there is none.
+    """
+    path, way_out = Path(place).expanduser(), "name a run folder, or a .ckpt file of one"
+    if not path.exists():
+        raise UserError(f"{place}: there is no such file or folder: {way_out}")
+    names = ["checkpoints/best.ckpt", "best.ckpt", "checkpoints/last.ckpt", "last.ckpt"]
+    files = [path / name for name in names if (path / name).is_file()] if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{place}: there is no best.ckpt or last.ckpt in it: {way_out}")
+    return files[0]
 
 
 # Resolvers are global: the prefix keeps those of the program around from being overwritten.
-for _function in (home, mode, run_folder, job_folder, sweep_folder):
-    OmegaConf.register_new_resolver(f"alexnet_lit.{_function.__name__}", _function, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.home", home, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.mode", mode, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.job_folder", job_folder, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.sweep_folder", sweep_folder, replace=True)
+# Cached, as it makes a folder: one for each config.
+OmegaConf.register_new_resolver("alexnet_lit.run_folder", run_folder, replace=True, use_cache=True)

@@ -10,10 +10,11 @@ from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.data import changed_classes
+from alexnet_lit.config import show
+from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier
-from alexnet_lit.mistakes import show
 
 
 def read_continued(ckpt: str | None) -> tuple[Path, dict[str, Any]] | tuple[None, None]:

@@ -1,68 +1,40 @@
-"""What tells a person's mistake from a fault of ours."""
+"""Errors that a user can mend, outcomes that end a training, and writing files whole."""
 
+import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 
 class UserError(ValueError):
-    """A person's mistake. Its text is one line that names the key or file, the value, and the way out.
+    """Wrong input. Its text is one line that names the key or file, the value, and the way out.
 
-    The command line prints that line and exits non-zero; any other exception is a fault of ours and shows its
-    traceback.
+    The command line prints that line and exits with status 2; any other exception is a bug and shows its traceback.
     """
 
 
+class Interrupted(Exception):
+    """Training stopped after a finished step because of a signal; the text is the signal's name."""
+
+
+class Diverged(Exception):
+    """The loss is no longer finite."""
+
+
+class Exited(Exception):
+    """Code that a run calls, such as a callback or a net, called `sys.exit`."""
+
+
 def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
-    """Raise the UserError of a value that is none of the choices."""
+    """Raises: UserError if `value` is none of the choices."""
     if value not in choices:
         raise UserError(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
 def reason_of(error: BaseException) -> str:
-    """What went wrong, in one line."""
+    """The error in one line of at most 300 characters."""
     text = str(error) if isinstance(error, UserError | Exited) else f"{type(error).__name__}: {error}"
     return " ".join(text.split())[:300]
-
-
-def refusal_of(error: BaseException) -> str | None:
-    """Why the disk refused a write, as "No space left on device"; None if something else is wrong. torch hides that
-    error behind one of its own.
-    """
-    seen: BaseException | None = error
-    while seen is not None:
-        if isinstance(seen, OSError):
-            return seen.strerror or str(seen)
-        seen = seen.__cause__ or seen.__context__
-    return None
-
-
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Write a file of a run. Raises: UserError where the disk refuses it, as one that is full does."""
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        if (why := refusal_of(error)) is None:
-            raise
-        raise unwritten(path, why) from error
-
-
-def unwritten(path: Path | str, why: str | None) -> UserError:
-    """The mistake of a disk that refuses a file of a run."""
-    return UserError(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
-
-
-class Interrupted(Exception):
-    """Training stopped after a finished step, as a person or the machine asked for it by the signal that it names."""
-
-
-class Diverged(Exception):
-    """The loss is no longer a number, so that further training is pointless."""
-
-
-class Exited(Exception):
-    """Something that a run calls, as a callback or a net, would have ended the process with a status."""
 
 
 @contextmanager
@@ -76,3 +48,54 @@ def exits_raised() -> Iterator[None]:
         code = 0 if error.code is None else error.code
         status = code if isinstance(code, int) else f"1: {code}"
         raise Exited(f"exited with status {status}").with_traceback(error.__traceback__) from None
+
+
+def unwritten(path: Path | str, why: str | None) -> UserError:
+    """The error of a disk that refuses a file of a run."""
+    return UserError(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Write a file of a run. Raises: UserError where the disk refuses it, as one that is full does."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        cause: BaseException | None = error
+        while cause is not None:  # torch raises a RuntimeError of its own in place of the OSError
+            if isinstance(cause, OSError):
+                raise unwritten(path, cause.strerror or str(cause)) from error
+            cause = cause.__cause__ or cause.__context__
+        raise
+
+
+def check_free(path: Path, *, force: bool) -> None:
+    """Check before the work that a command can write `path`; `force`: in place of a file that is there.
+
+    Raises: UserError if it can't.
+    """
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder: name a file with --out")
+    if path.exists() and not force:
+        raise UserError(f"{path}: is there already: --force replaces it, --out names another file")
+    if not path.parent.is_dir():
+        raise UserError(f"{path}: there is no folder {path.parent}: make it, or name another file with --out")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path}: can't be written: name a file elsewhere with --out")
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; the file moves to its place when the block ends, and is gone if it fails.
+
+    Raises: UserError if the disk refuses.
+    """
+    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    try:
+        yield part
+        part.replace(path)
+    except OSError as error:
+        way_out = "name another file with --out"
+        raise UserError(f"{path}: can't be written ({error.strerror or error}): {way_out}") from error
+    finally:
+        part.unlink(missing_ok=True)

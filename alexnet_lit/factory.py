@@ -18,12 +18,11 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from alexnet_lit.config import known, plain, suggest
+from alexnet_lit.config import explain_argument, known, plain, show, suggest, wanted
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import UserError
 from alexnet_lit.length import run_length
 from alexnet_lit.lit import Classifier
-from alexnet_lit.mistakes import explain_argument, show, wanted
 from alexnet_lit.optim import Schedule
 
 _ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)

@@ -15,6 +15,12 @@ from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.config import plain
 from alexnet_lit.console import log
+from alexnet_lit.callbacks.finite import TerminateOnNaN
+from alexnet_lit.callbacks.history import History
+from alexnet_lit.callbacks.picture import Picture
+from alexnet_lit.callbacks.points import Points
+from alexnet_lit.callbacks.speed import Speed
+from alexnet_lit.config import plain, show
 from alexnet_lit.continued import Restored, check_continues, keep_precision, keep_split, read_continued
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.devices import describe
@@ -24,8 +30,8 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build, check_measured, check_root, infer_model_dims, instantiate
 from alexnet_lit.length import check_limits
 from alexnet_lit.lit import Classifier
-from alexnet_lit.mistakes import show
 from alexnet_lit.nets.kernels.native import keep_memory
+from alexnet_lit.terminal import log
 from alexnet_lit.trainer import build_trainer, check_batches, check_clipping, settle_trainer
 
 

@@ -14,9 +14,11 @@ from lightning import Trainer
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.config import home, typed_overrides
+from alexnet_lit.callbacks.history import History
+from alexnet_lit.callbacks.speed import Speed
+from alexnet_lit.config import PART, RESULT, home, typed_overrides, under_way
 from alexnet_lit.errors import writing
 from alexnet_lit.lit import Classifier
-from alexnet_lit.resume import PART, RESULT, under_way
 
 Result = dict[str, Any]
 SCORES = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")

@@ -16,10 +16,14 @@ from alexnet_lit.callbacks.tensorboard import log_hparams
 from alexnet_lit.config import plain
 from alexnet_lit.console import close_log, log, open_log
 from alexnet_lit.distributed.launch import Failure, join, launch
+from alexnet_lit.distributed.launcher import launch
+from alexnet_lit.distributed.rank_group import join
+from alexnet_lit.distributed.store import Failure
 from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, reason_of
 from alexnet_lit.factory import infer_model_dims, read_checkpoint
 from alexnet_lit.prepare import RunObjects, message_to_ranks, prepare, prepare_data
 from alexnet_lit.result import Result, answered, collect, expect_result, forget_expected, keep_result
+from alexnet_lit.terminal import close_log, log, open_log
 
 
 def run(config: DictConfig, folder: Path) -> Result:

@@ -9,6 +9,9 @@ from omegaconf import OmegaConf
 
 from alexnet_lit.ckpt import checkpoint_file
 from alexnet_lit.data import ImageData, changed_classes
+from alexnet_lit.config import checkpoint_file
+from alexnet_lit.data import ImageData
+from alexnet_lit.data.folder import changed_classes
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import assemble, read_checkpoint
 from alexnet_lit.lit import Classifier

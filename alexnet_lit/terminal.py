@@ -1,6 +1,6 @@
-"""The terminal, pipe or file that a program prints to: it may go away before the program ends, or know few characters.
+"""The terminal and train.log: what a run and the commands print, to streams that may go away before the program ends.
 
-The doors of the programs alone put `printing` in the place of sys.stdout and sys.stderr: a notebook keeps its own.
+Only the programs' entry points put `printing` in the place of sys.stdout and sys.stderr: a notebook keeps its own.
 """
 
 import codecs
@@ -9,19 +9,40 @@ import io
 import json
 import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 from typing import Any, TextIO, cast
 
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from alexnet_lit.errors import UserError
+
 _READER_IS_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
-_SIGPIPE = 128 + 13  # the exit status of what a shell's pipe ends
+_SIGPIPE = 128 + 13  # the exit status of a program whose reader has ended, as a shell has it
+_WIDTH = 100  # of tables off a terminal, unless they need more
+_NATURAL = 1000  # wider than any table: paths and commands in a file stay in one piece
+
+# No file is named, so the console follows sys.stdout wherever it points; off a terminal rich adds no colour.
+console = Console(highlight=False, markup=False, emoji=False)
+
+# Hydra puts handlers on the root logger: without propagation a message is printed once.
+log = logging.getLogger("alexnet_lit")
+log.propagate = False
+log.setLevel(logging.DEBUG)
+log.addHandler(logging.NullHandler())
+_library_warnings = logging.getLogger("py.warnings")  # where logging.captureWarnings sends them
+_open_handlers: list[logging.Handler] = []
 
 
 class Lasting:
-    """A stream that outlives its end: after the first error in writing to it, `failed` is told, and text is dropped."""
+    """A stream that outlives its end: after the first OSError in writing, calls `failed` and drops all further text."""
 
     def __init__(self, stream: Any, failed: Callable[[OSError], None]) -> None:
         self.stream = stream
@@ -47,8 +68,8 @@ class Lasting:
         try:
             act(*arguments)
         except OSError as error:
-            told, self._over = self._over, True
-            if not told:
+            first, self._over = not self._over, True
+            if first:
                 self._failed(error)
 
     def __getattr__(self, name: str) -> Any:
@@ -57,20 +78,20 @@ class Lasting:
 
 @contextmanager
 def printing(*, ends: bool) -> Iterator[None]:
-    """Print whatever becomes of stdout and stderr; of characters that their encoding lacks, the numbers.
+    """Print whatever becomes of stdout and stderr; characters that their encoding lacks are escaped.
 
-    ends: the text is the answer, so that a stdout that is gone ends the program, quietly with status 141 as a shell's
-    pipe does. Else it goes on, with train.log alone. Without stderr either goes on.
+    ends: the program ends once stdout is gone, quietly with status 141, as a command in a shell's pipe does. Else it
+    goes on, with train.log alone. Either goes on without stderr.
     """
     before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
     errors: dict[io.TextIOWrapper, str | None] = {}
     for name, stream in before.items():
         stream = stream.stream if isinstance(stream, Lasting) else stream
-        if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO where somebody listens
+        if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
             errors.setdefault(stream, stream.errors)
-            stream.reconfigure(errors="alexnet_lit")
-            lasting = Lasting(stream, _failure(name, stream, ends=ends and name == "stdout"))
-            setattr(sys, name, cast("TextIO", lasting))
+            stream.reconfigure(errors="backslashreplace")
+            failed = partial(_stream_failed, name, stream, ends and name == "stdout")
+            setattr(sys, name, cast("TextIO", Lasting(stream, failed)))
     try:
         yield
     finally:
@@ -84,46 +105,28 @@ def printing(*, ends: bool) -> Iterator[None]:
             sys.stdout, sys.stderr = before["stdout"], before["stderr"]
 
 
-def _failure(name: str, stream: io.TextIOWrapper, *, ends: bool) -> Callable[[OSError], None]:
-    """What to do once `stream` can't be written to."""
-
-    def failed(error: OSError) -> None:
-        # What it holds back is written at the latest as the interpreter ends, and children inherit where it goes.
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        if not ends:  # DEBUG is for train.log alone
-            text = "%s: can't be written to any more (%s): the rest is in this file alone"
-            logging.getLogger("alexnet_lit").debug(text, name, error.strerror)
-            return
-        if error.errno not in _READER_IS_GONE:
-            print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
-            sys.exit(1)
+def _stream_failed(name: str, stream: io.TextIOWrapper, ends: bool, error: OSError) -> None:
+    # What is buffered is written at the latest as the interpreter ends, and children inherit the descriptor.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+    if not ends:  # DEBUG is for train.log alone
+        log.debug("%s: can't be written to any more (%s): the rest is in this file alone", name, error.strerror)
+    elif error.errno in _READER_IS_GONE:
         sys.exit(_SIGPIPE)
-
-    return failed
-
-
-def _by_number(error: UnicodeError) -> tuple[str, int]:
-    """What stands for characters that an encoding lacks: hyphens for the lines of tables, else Python's escapes."""
-    assert isinstance(error, UnicodeEncodeError)
-    lacking = error.object[error.start : error.end].replace("─", "-")
-    return lacking.encode("ascii", "backslashreplace").decode(), error.end
-
-
-codecs.register_error("alexnet_lit", _by_number)
+    else:
+        print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
+        sys.exit(1)
 
 
 def json_text(content: Any) -> str:
-    """JSON for stdout, with characters as they are if it has all of them, else escaped as JSON does it."""
+    """JSON for stdout, with characters as they are if its encoding is a UTF, else with JSON's escapes."""
     encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
     return json.dumps(content, indent=2, ensure_ascii=not codecs.lookup(encoding).name.startswith("utf"))
 
 
 def hangup() -> tuple[signal.Signals, ...]:
-    """SIGHUP, which comes as a terminal closes, perhaps twice. Empty where the program is to outlive that, as under
-    nohup, and on Windows, which has none.
-    """
+    """SIGHUP, which comes as a terminal closes, perhaps twice. Empty under nohup, and on Windows, which has none."""
     number: signal.Signals | None = getattr(signal, "SIGHUP", None)
     return () if number is None or signal.getsignal(number) == signal.SIG_IGN else (number,)
 
@@ -134,4 +137,120 @@ def say_from_handler(say: Callable[[str], object], text: str) -> None:
 
 
 def ignore(number: int, frame: object) -> None:
-    """Do nothing on a signal. Unlike SIG_IGN it isn't taken for nohup's, nor inherited by started processes."""
+    """Signal handler that does nothing. Unlike SIG_IGN it isn't taken for nohup's, nor inherited by child processes."""
+
+
+def program(name: str) -> str:
+    """How a program of this environment is started: by its name alone where the shell's PATH finds it."""
+    here = Path(sys.executable).with_name(name)
+    found = shutil.which(name)
+    return name if found and Path(found).parent == here.parent else str(here)
+
+
+def on_terminal() -> bool:
+    """Whether lines on stdout can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
+    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+
+
+def open_log(path: Path | None, *, speak: bool) -> None:
+    """Print messages of `log` from INFO up if `speak`, and append all of them (DEBUG too) to the file at `path`.
+
+    Closes an open log first. Python's warnings go the same way as long as the log is open.
+    Raises: UserError if the file can't be written.
+    """
+    close_log()
+    handlers: list[logging.Handler] = [_Screen()] if speak else []
+    if path is not None:
+        try:
+            file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")  # paths can be any bytes
+        except OSError as error:
+            way_out = "choose another folder with paths.logs=..."
+            raise UserError(f"{path} can't be written ({error.strerror or error}): {way_out}") from error
+        file.stream = Lasting(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
+        file.setFormatter(_Message(timed=True))
+        handlers.append(file)
+    for handler in handlers:
+        _open_handlers.append(handler)
+        log.addHandler(handler)
+        _library_warnings.addHandler(handler)
+    if handlers:
+        _library_warnings.propagate = False
+        logging.captureWarnings(True)
+
+
+@contextmanager
+def on_stderr() -> Iterator[None]:
+    """Print messages of `log` from INFO up on stderr meanwhile: stdout is for a command's answer."""
+    handler = logging.StreamHandler()
+    handler.setLevel(logging.INFO)
+    handler.setFormatter(_Message(timed=False))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+
+
+def close_log() -> None:
+    """Close train.log and print nothing more. Harmless when nothing is open."""
+    if _open_handlers:
+        logging.captureWarnings(False)
+        _library_warnings.propagate = True
+    while _open_handlers:
+        handler = _open_handlers.pop()
+        log.removeHandler(handler)
+        _library_warnings.removeHandler(handler)
+        handler.close()
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a table (or anything that rich draws), and write it to train.log as plain text."""
+    log.info("%s", plain(renderable), extra={"renderable": renderable})
+
+
+def plain(renderable: RenderableType) -> str:
+    """Text of 100 columns, or of as many as keep the renderable's lines whole."""
+    page = Console(file=io.StringIO(), width=_NATURAL, color_system=None, force_terminal=False, legacy_windows=False)
+    width = max(_WIDTH, page.measure(renderable).maximum)
+    with page.capture() as capture:
+        page.print(renderable, width=width)
+    return "\n".join(line.rstrip() for line in capture.get().splitlines())
+
+
+def warn_unwritten(path: Path, error: OSError) -> None:
+    """Warn that the disk does not take a file beside the run, which is no reason to stop."""
+    log.warning("%s can't be written (%s): the run goes on without", path, error.strerror)
+
+
+class _Message(logging.Formatter):
+    """The text alone, or behind the time, a table on lines of its own; of a warning, behind `warning:`."""
+
+    def __init__(self, *, timed: bool) -> None:
+        super().__init__()
+        self._timed = timed
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
+        text = record.message.rstrip()
+        if record.levelno == logging.WARNING:
+            text = f"warning: {text}"
+        if not self._timed:
+            return text
+        return self.formatTime(record, "%Y-%m-%d %H:%M:%S") + ("\n" if hasattr(record, "renderable") else "  ") + text
+
+
+class _Screen(logging.Handler):
+    """Prints through `console`, which knows how to print above a live progress bar."""
+
+    def __init__(self) -> None:
+        super().__init__(level=logging.INFO)
+        self.setFormatter(_Message(timed=False))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if hasattr(record, "renderable") and console.is_terminal:
+                console.print(record.renderable)
+            else:
+                style = "yellow" if record.levelno == logging.WARNING else ""
+                console.print(Text(self.format(record), style=style), soft_wrap=True)
+        except Exception:  # as every handler of logging: what can't be printed must not stop the run
+            self.handleError(record)

@@ -17,7 +17,7 @@ from pydantic import Field
 from torch.optim import Optimizer
 
 from alexnet_lit.callbacks.checkpointing import AtomicFile
-from alexnet_lit.config import known, plain
+from alexnet_lit.config import known, plain, show
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.devices import devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment
@@ -25,7 +25,6 @@ from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments, 
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build_net, check_arguments, infer_model_dims, instantiate, without_weights
 from alexnet_lit.length import epoch_batches, limited_batches
-from alexnet_lit.mistakes import show
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.precision import bf16_speedup, cpu_precision
 

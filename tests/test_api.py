@@ -24,7 +24,7 @@ from omegaconf.basecontainer import BaseContainer
 
 import alexnet_lit
 from alexnet_lit.lit import Classifier
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import REPOSITORY
 
 TINY = ("data=sample", "model=lenet", "model.lrn=true", "data.image_size=28", "data.batch_size=8")
 
@@ -190,40 +190,3 @@ def test_a_list_of_overrides_is_answered() -> None:
 
 def test_tab_offers_the_names() -> None:
     assert {"build", "build_net", "compose", "load"} <= set(dir(alexnet_lit))
-
-
-@pytest.fixture
-def no_resolvers() -> Any:
-    """Forget resolvers that a test brings."""
-    before = dict(BaseContainer._resolvers)
-    yield
-    BaseContainer._resolvers = before
-
-
-def test_configs_with_unprefixed_resolvers_go_on(train: Train, no_resolvers: None) -> None:
-    """What runs have saved in .hydra/ before the resolvers' names had a prefix."""
-    few = ("trainer.limit_train_batches=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1")
-    short = (*TINY, *few, "trainer.accelerator=cpu", "trainer.max_steps=3", "logger=none", "callbacks=early_stopping")
-
-    def age(folder: Path) -> None:
-        file = folder / ".hydra" / "config.yaml"
-        text = file.read_text()
-        assert "${alexnet_lit.mode:${direction}}" in text
-        file.write_text(
-            text.replace("${alexnet_lit.", "${").replace(f"logs: {folder.parents[1]}", "logs: ${home:}/logs")
-        )
-        assert "${mode:${direction}}" in file.read_text()
-
-    run = train(*short)
-    age(run.folder)
-    assert train(f"ckpt={run.folder}", "trainer.max_steps=4").status == 0
-    assert run.result["steps"] == 4
-
-    sweep = train("-m", *short, "seed=1")
-    (folder,) = (sweep.logs / "sweeps").iterdir()
-    (job,) = (path for path in folder.iterdir() if path.is_dir())
-    (job / "result.json").unlink()
-    age(job)
-    BaseContainer._resolvers = {name: value for name, value in BaseContainer._resolvers.items() if name != "mode"}
-    assert train("-m", f"resume_sweep={folder}").status == 0
-    assert "completed" in (job / "result.json").read_text()

@@ -21,21 +21,14 @@ from tests.conftest import Train
 TYPED = [
     # Keys
     (["model.lnr=true"], "model.lnr: there is no such key: did you mean model.lrn"),
-    (["lr=0.1"], "lr: there is no such key: did you mean optimizer.lr"),
     (["modle.lrn=true"], "modle.lrn: there is no such key: did you mean model.lrn"),
-    (["+model.width=2"], "model.width: there is no such key"),
-    (["+seeds=1"], "seeds: there is no such key: did you mean seed"),
-    (["+trainer.epochs=1"], "trainer.epochs: there is no such key"),
-    (["+optimizer.lrate=1"], "optimizer.lrate: there is no such key"),
-    (["+checkpoint.every=1"], "checkpoint.every: there is no such key"),
-    (["+data.augment.flip=true"], "data.augment.flip: there is no such key"),
+    (["+model.width=2"], "model.width: there is no such key: did you mean"),
     # Choices
     (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
     (
         ["experiment=quik"],
         "experiment=quik: there is no such choice: use one of best, d2l, fast, paper_2012, quick, small",
     ),
-    (["optimizer=adm"], "optimizer=adm: there is no such choice: use one of adamw, muon, sgd"),
     (["+experiment=quick"], "experiment has a place already: leave out the +"),
     # Form
     (["model.lrn"], "model.lrn: not of the form key=value"),
@@ -50,9 +43,6 @@ TYPED = [
     ),
     (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
     (["logger=false"], "logger=false: of a group a choice is named: use one of csv, none, tensorboard"),
-    (["data=1"], "data=1: of a group a choice is named: use one of fashion_mnist, image_folder, sample"),
-    (["model=true"], "model=true: of a group a choice is named: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
-    (["-m", "model=true,1"], "model=true,1: of a group a choice is named: use one of alexnet"),
     (
         ["callbacks=[ema,null]"],
         "callbacks=[ema,null]: of a group a choice is named: use one of default, early_stopping",
@@ -66,7 +56,6 @@ TYPED = [
     (["-m", "sweep=lrn,seeds"], "sweep=lrn,seeds: a ready sweep is several runs already: name one of them"),
     (["sweep=lrn", "ckpt={tmp}"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
     (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
-    # Combinations
     # Schedules
     (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
     # The trainer, by Lightning's own judgement
@@ -79,7 +68,6 @@ TYPED = [
         "trainer.precision=fp8: should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
     ),
     (["trainer.max_epochs=0"], "trainer.max_epochs=0: should be greater than or equal to 1"),
-    (["trainer.max_steps=0"], "trainer.max_steps=0: should be greater than or equal to 1"),
     (["trainer.max_time=00:00:00:00"], "trainer.max_time=00:00:00:00: is no time to train in: use 00:01:00:00 for an"),
     (["trainer.max_time=5m"], "trainer.max_time=5m: `Timer(duration='5m')` is not a valid duration"),
     (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: should be greater than 0"),
@@ -88,27 +76,10 @@ TYPED = [
         "trainer.limit_train_batches=0.001: of 25 train batches that is none: use a larger share, or a number of",
     ),
     (
-        ["data=sample", "data.image_size=65", "trainer.limit_val_batches=0.001"],
-        "trainer.limit_val_batches=0.001: of 7 val batches that is none",
-    ),
-    (
-        ["data=sample", "data.image_size=65", "trainer.limit_test_batches=0.1"],
-        "trainer.limit_test_batches=0.1: of 8 test batches that is none",
-    ),
-    (
-        ["data=sample", "data.image_size=65", "trainer.overfit_batches=0.1"],
-        "trainer.overfit_batches=0.1: of 7 val batches that is none",
-    ),
-    (["trainer.log_every_n_steps=-1"], "trainer.log_every_n_steps=-1: should be greater than or equal to 0"),
-    (["trainer.accumulate_grad_batches=0"], "trainer.accumulate_grad_batches=0: should be greater than or equal to 1"),
-    (["trainer.profiler=fast"], "trainer.profiler=fast: When passing string value for the `profiler` parameter"),
-    (
         ["trainer.check_val_every_n_epoch=null"],
         "trainer.check_val_every_n_epoch=null: `val_check_interval` should be an integer or a time-based duration",
     ),
-    (["budget=20s", "trainer.max_epochs=0"], "trainer.max_epochs=0: should be greater than or equal to 1"),
     (["+trainer.logger=false"], "trainer.logger=false: the run sets it itself: use the group, logger=..."),
-    (["+trainer.callbacks=null"], "trainer.callbacks=null: the run sets it itself: use the group, callbacks=..."),
     (["+trainer.plugins=null"], "trainer.plugins=null: the run sets it itself: leave it out"),
     (["trainer.logger=false"], "trainer.logger: there is no such key: did you mean the group, logger=...?"),
     (
@@ -140,22 +111,13 @@ TYPED = [
         "trainer.min_steps=9: the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more",
     ),
     (
-        ["data=sample", "data.image_size=65", "callbacks=early_stopping", "callbacks.early_stopping.monitor=val/f1"],
-        "callbacks.early_stopping.monitor=val/f1: the run does not measure it: use val/loss or val/acc",
-    ),
-    (
         ["ckpt={tmp}", "trainer.fast_dev_run=true"],
         "trainer.fast_dev_run=true: tries out a new run, and ckpt={tmp} cont",
     ),
     # Types
-    (["callbacks.board.images=100"], "callbacks.board.images=100: should be less than or equal to 64"),
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
     (["model.dropout=half"], "model.dropout=half: should be a valid number"),
-    (["model.dropout=null"], "model.dropout=null: should be a valid number"),
-    (["optimizer.lr=fast"], "optimizer.lr=fast: should be"),
-    (["trainer.max_epochs=ten"], "trainer.max_epochs=ten: should be a valid integer"),
     (["seed=abc"], "seed=abc: should be a whole number from 0"),
-    (["data.batch_size=32.5"], "data.batch_size=32.5: should be a valid integer"),
     # Ranges
     (["model.dropout=1.5"], "model.dropout=1.5: should be less than or equal to 1"),
     (
@@ -164,9 +126,6 @@ TYPED = [
     ),
     (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
     (["model.lrn_size=0"], "model.lrn_size=0: should be greater than or equal to 1"),
-    (["model.lrn_alpha=-1"], "model.lrn_alpha=-1: should be greater than or equal to 0"),
-    (["model.lrn_beta=-0.75"], "model.lrn_beta=-0.75: should be greater than or equal to 0"),
-    (["model.lrn_k=0"], "model.lrn_k=0: should be greater than 0"),
     (["model.lrn_k=inf"], "model.lrn_k=inf: should be a finite number"),
     (
         ["model=lenet", "data.image_size=28", "model.init=caffe"],
@@ -181,23 +140,14 @@ TYPED = [
     (["model.weights=imagenet"], "model: weights=imagenet: there are none for design=course: use model=alexnet_owt"),
     (["optimizer.lr=-1"], "optimizer: Invalid learning rate: -1"),
     (["label_smoothing=1"], "label_smoothing=1: should be a number from 0 to less than 1: 0.1 is usual"),
-    (["label_smoothing=true"], "label_smoothing=true: should be a number from 0 to less than 1"),
-    (["seed=-1"], "seed=-1: should be a whole number from 0"),
-    (["data.batch_size=0"], "data.batch_size=0: should be greater than or equal to 1"),
     (["data.val_size=60000"], "data.val_size=60000 leaves none of the 60000 images for training: use at most 59999"),
     (["data.train_size=60000"], "data.train_size=60000 is more than the 55000 images"),
-    (["data.augment.crop=0"], "data.augment.crop=0: should be greater than or equal to 0.1"),
     (["data.augment.crop=224"], "data.augment.crop=224: should be less than or equal to 1"),
-    (["data.augment.translate=1"], "data.augment.translate=1: should be less than 1"),
-    (["data.augment.color=-1"], "data.augment.color=-1: should be greater than or equal to 0"),
     (["data.augment.color_axes=[]"], "data.augment.color_axes=[]: should be axes with a number for each channel"),
     (
         ["data.augment.color=0.1", "data.augment.color_axes=[[1,0,0]]"],
         "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images have 1 channel: use 1 number an axis",
     ),
-    (["data.augment.erase=2"], "data.augment.erase=2: should be less than or equal to 1"),
-    (["data.augment.mixup=-1"], "data.augment.mixup=-1: should be greater than or equal to 0"),
-    (["data.augment.cutmix=inf"], "data.augment.cutmix=inf: should be a finite number"),
     (
         ["data.augment.cutmix=1", "data.batch_size=7"],
         "data.batch_size=7 does not divide into pairs for data.augment.mixup and cutmix: use a multiple of 2",
@@ -215,7 +165,6 @@ TYPED = [
     (["data.fold=2"], "data.fold=2: data.folds=0 splits into none: set data.folds=3 or more"),
     (["data.folds=5", "data.fold=5"], "data.fold=5: data.folds=5 are counted from 0: use at most 4"),
     (["data.folds=1"], "data.folds=1: should be from 2 to 60000, or 0 for a split by data.val_size"),
-    (["data.folds=-1"], "data.folds=-1: should be greater than or equal to 0"),
     (["experiment=d2l", "data.folds=5"], "data.folds=5: data.validate=test would never look at the fold"),
     (
         ["data.folds=5", "data.train_size=48001"],
@@ -228,17 +177,11 @@ TYPED = [
     ),
     (["checkpoint.keep=-1"], "checkpoint.keep=-1: should be greater than or equal to 0"),
     (["callbacks=ema", "callbacks.ema.decay=1.5"], "callbacks.ema.decay=1.5: should be less than 1"),
-    (["callbacks=ema", "callbacks.ema.decay=-0.1"], "callbacks.ema.decay=-0.1: should be greater than or equal to 0"),
-    (["callbacks=ema", "callbacks.ema.warmup=10"], "callbacks.ema.warmup=10: should be true or false"),
-    (["callbacks=ema", "callbacks.ema.from_step=0"], "callbacks.ema.from_step=0: should be greater than or equal to 1"),
-    (["callbacks=ema", "callbacks.ema.every_steps=0"], "callbacks.ema.every_steps=0: should be greater than or equal"),
     (["data.broken=skip"], "data.broken: there is no such key: data=image_folder has it"),
     (["callbacks.ema.decay=0.9"], "callbacks.ema.decay: there is no such key: callbacks=ema has it"),
     (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),
     (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
     (["data.val_size=0"], "data.val_size=0 leaves no validation images to choose by"),
-    (["scheduler.interval=week"], "scheduler.interval=week: should be step or epoch"),
-    (["scheduler.warmup=2"], "scheduler.warmup=2: should be less than or equal to 1"),
     (
         ["scheduler=plateau", "data.val_size=0", "objective=null"],
         "scheduler.monitor=val/loss: the run does not measure it",
@@ -254,15 +197,10 @@ TYPED = [
     (["trainer.strategy=fsdp"], "trainer.strategy=fsdp: should be one of auto, ddp, ddp_bf16"),
     (["trainer.devices=none"], "trainer.devices=none: use a number of devices"),
     (["trainer.accelerator=abacus"], "trainer.accelerator=abacus: use one of"),
-    (["trainer.precision=7"], "trainer.precision=7"),
     *(
         (["data.image_size=65", "trainer.accelerator=cpu", *typed], line)
         for typed, line in (
             (["trainer.strategy=towers"], "trainer.devices=1: trainer.strategy=towers needs an even number of devices"),
-            (
-                ["trainer=towers", "trainer.devices=3"],
-                "trainer.devices=3: trainer.strategy=towers needs an even number",
-            ),
             (["trainer=hybrid", "trainer.devices=1"], "trainer.devices=1: trainer.strategy=hybrid needs two devices"),
             (
                 ["trainer=hybrid", "trainer.devices=3"],
@@ -297,7 +235,6 @@ TYPED = [
     ),
     (["ckpt={tmp}"], "ckpt={tmp}: there is no {tmp}/checkpoints/last.ckpt: name a run folder"),
     (["ckpt={tmp}/none.ckpt"], "ckpt={tmp}/none.ckpt: there is no"),
-    (["ckpt={tmp}", "-m"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
 ]
 
 

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from alexnet_lit.distributed.launch import Ended, Failure
+from alexnet_lit.app import finished
+from alexnet_lit.distributed.launcher import Ended
+from alexnet_lit.distributed.store import Failure
 from alexnet_lit.lit import Classifier
-from alexnet_lit.resume import finished
 from alexnet_lit.sweep.jobs import read_job
 from tests.conftest import Outcome, Train
 from tests.sweep.tiny import TINY

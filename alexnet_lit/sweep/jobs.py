@@ -1,28 +1,32 @@
-"""The jobs of a sweep: those that its folder tells of, and those that it was to have."""
+"""The jobs of a sweep: those that have folders, those planned, and which of them to run when it is resumed."""
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra.core.config_loader import ConfigLoader
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit.config import as_typed, typed_overrides
-from alexnet_lit.groups import key_by_key
-from alexnet_lit.resume import under_way
+from alexnet_lit.config import PLAN, RESULT, as_typed, claim_folder, quoted, typed_overrides, typed_path, under_way
+from alexnet_lit.distributed.environment import rank_environment
+from alexnet_lit.errors import UserError
 
-PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder when it starts: the whole config and what was typed
+MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
+REPEATS = ("seed", "data.fold")  # runs that differ in nothing else are the same experiment
+_PYTHON = {"True": "true", "False": "false", "None": "null"}  # how Hydra writes the values of a sweep
+_KEY = "resume_sweep="
+_held: list[FileLock] = []
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a job was asked (`overrides`, key by key) and what it came to (`result`: result.json, if there is one)."""
+    """A job's overrides, key by key, and its result.json; empty if there is none."""
 
     number: int
     folder: Path
@@ -31,17 +35,17 @@ class Job:
 
     @property
     def status(self) -> str:
-        """That of result.json; without one the job is still at work, or died before it could write it."""
+        """That of result.json; without one the job still runs, or was killed before it could write it."""
         return str(self.result.get("status", "unfinished"))
 
     @property
     def reason(self) -> str:
-        """Why it came to no result, in one line; empty where there is nothing to say."""
+        """Why it has no scores, in one line; else empty."""
         return str(self.result.get("reason") or ("" if self.result else "no result.json: at work still, or killed"))
 
     @property
     def ended(self) -> bool:
-        """Whether it came to an outcome that stands. To diverge is one: to try until it fits would be choosing."""
+        """Whether its outcome stands. Diverged is one: to try until a run does not diverge would be choosing."""
         return self.status in ("completed", "diverged")
 
     @property
@@ -51,9 +55,15 @@ class Job:
 
     @property
     def can_go_on(self) -> bool:
-        """Whether it was stopped in training, or a process of it was killed, so that last.ckpt is to go on from."""
+        """Whether it was stopped in training, or a process of it was killed, and there is a last.ckpt."""
         saved = (self.folder / "checkpoints" / "last.ckpt").is_file()
         return saved and (self.status in ("interrupted", "unfinished") or bool(self.result.get("killed")))
+
+
+def key_by_key(overrides: Iterable[str]) -> dict[str, str]:
+    """`["+model.lrn=True", "seed=0"]` -> `{"model.lrn": "true", "seed": "0"}`."""
+    parts = [override.lstrip("+").partition("=") for override in overrides]
+    return {key: _PYTHON.get(value, value) for key, _, value in parts}
 
 
 def jobs_of(sweep: Path) -> list[Job]:
@@ -63,53 +73,37 @@ def jobs_of(sweep: Path) -> list[Job]:
 
 
 def _number(folder: Path) -> str:
-    """What the folder's name begins with; nothing where hydra.sweep.subdir names folders in another way."""
+    """The number that the folder's name begins with; empty where hydra.sweep.subdir names folders in another way."""
     first = folder.name.partition("_")[0]
     return first if first.isdigit() else ""
 
 
 def read_job(folder: Path) -> Job:
-    """The job whose folder this is."""
-    result = folder / "result.json"
-    return Job(
-        number=int(_number(folder) or 0),
-        folder=folder,
-        overrides=key_by_key(typed_overrides(folder)),
-        result=json.loads(result.read_text(encoding="utf-8")) if result.is_file() and not under_way(folder) else {},
-    )
+    """The job in `folder`."""
+    file = folder / RESULT
+    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not under_way(folder) else {}
+    return Job(int(_number(folder) or 0), folder, key_by_key(typed_overrides(folder)), result)
 
 
-def subfolder(loader: ConfigLoader, sweep: DictConfig, number: int, overrides: Sequence[str]) -> str:
-    """The name of a job's folder, as Hydra will make it from hydra.sweep.subdir. `sweep`: the sweep's config."""
-    config, before = loader.load_sweep_config(sweep, list(overrides)), HydraConfig.instance().cfg
-    with open_dict(config):
-        config.hydra.job.num, config.hydra.job.id = number, str(number)
-    try:
-        HydraConfig.instance().set_config(config)  # for ${hydra:...}
-        return str(config.hydra.sweep.subdir)
-    finally:
-        HydraConfig.instance().cfg = before
-
-
-def record_death(folder: Path, reason: str) -> None:
-    """Write result.json for a job whose process was ended, unless that was after the job's end."""
-    if (job := read_job(folder)).ended:
-        return
-    told = {"status": "failed", "reason": reason, "killed": True, "overrides": typed_overrides(folder)}
-    write(folder / "result.json", json.dumps({**job.result, **told}, indent=2) + "\n")
+def record_death(sweep: Path, number: int, reason: str) -> None:
+    """Write result.json for a job whose process was killed, unless it had ended, or had not begun."""
+    for job in jobs_of(sweep):
+        if _number(job.folder) == str(number) and not job.ended:
+            died = {"status": "failed", "reason": reason, "killed": True, "overrides": typed_overrides(job.folder)}
+            write(job.folder / RESULT, json.dumps({**job.result, **died}, indent=2) + "\n")
 
 
 def write(path: Path, text: str) -> None:
-    """Whole or not at all."""
+    """Write a file whole or not at all."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(text, encoding="utf-8", newline="")
     part.replace(path)
 
 
 def planned(sweep: Path) -> list[list[str]] | None:
-    """What each job of the sweep is asked, in their order; None where a sweeper decides that as it goes."""
+    """The overrides of each job of the sweep, in order; None where a sweeper decides them as it goes."""
     plan = _plan(sweep)
-    if plan is None or not plan.sweeper["_target_"].endswith(".BasicSweeper"):
+    if not plan.sweeper["_target_"].endswith(".BasicSweeper"):
         return None
     arguments = [f"{key}={value}" for key, value in (plan.sweeper.params or {}).items()] + as_typed(plan.overrides.task)
     (jobs,) = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(arguments), None)
@@ -117,18 +111,17 @@ def planned(sweep: Path) -> list[list[str]] | None:
 
 
 def searches(sweep: Path) -> bool:
-    """Whether a sweeper decides on each job as it goes, for so many trials: one that fails is an answer too."""
-    plan = _plan(sweep)
-    return plan is not None and "n_trials" in plan.sweeper
+    """Whether the sweeper chooses each of a number of trials by those before: one that fails counts too."""
+    return "n_trials" in _plan(sweep).sweeper
 
 
 def worst(direction: str) -> float:
-    """What a search is told of a job that came to nothing: it goes on from there, and ends if it is told nothing."""
+    """The score of a job that has none, for a search: one that is told nothing ends."""
     return -math.inf if direction == "maximize" else math.inf
 
 
 def left_to_run(sweep: Path) -> int | None:
-    """How many jobs of the sweep have come to no outcome yet; None where that can't be told."""
+    """How many jobs of the sweep have no outcome yet; None where that can't be known."""
     jobs = planned(sweep)
     if jobs is not None:
         return len(jobs) - sum(job.ended for job in jobs_of(sweep))
@@ -139,4 +132,99 @@ def left_to_run(sweep: Path) -> int | None:
 
 def _plan(sweep: Path) -> Any:
     """Hydra's own part of the config that the sweep was started with."""
-    return OmegaConf.load(sweep / PLAN).hydra if (sweep / PLAN).is_file() else None
+    return OmegaConf.load(sweep / PLAN).hydra
+
+
+def hold(sweep: Path) -> None:
+    """Lock the sweep until `release` or the end of the process. Raises: UserError if another process has it."""
+    lock = FileLock(sweep / ".running.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise UserError(f"{sweep}: this sweep is still running: wait for its end, or stop it with Ctrl-C") from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    _held.append(lock)
+
+
+def is_held() -> bool:
+    """Whether this process goes on with a sweep that was started before."""
+    return bool(_held)
+
+
+def release() -> None:
+    """Release the sweep that this process holds."""
+    while _held:
+        _held.pop().release()
+
+
+def named_sweep(arguments: Sequence[str]) -> Path | None:
+    """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: UserError if it is none."""
+    typed = typed_path(arguments, _KEY)
+    if typed is None:
+        return None
+    sweep = Path(typed).expanduser().resolve()
+    if not (sweep / PLAN).is_file():
+        run = (sweep / ".hydra").is_dir()
+        way_out = f"continue a run with ckpt={typed}" if run else "name a folder below logs/sweeps"
+        raise UserError(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {way_out}")
+    return sweep
+
+
+def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
+    """Hydra's arguments for going on with the sweep: those that it was started with, in the same folder.
+
+    Raises: UserError if something typed beside resume_sweep= would make another sweep of it.
+    """
+    hydra = [argument for argument in arguments if argument.startswith(("hydra.", "hydra/"))]
+    for argument in arguments:
+        if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
+            raise UserError(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
+    saved = as_typed(_plan(sweep).overrides)
+    trials = []
+    if searches(sweep):  # those left, with numbers of their own, and with other random values than the first had
+        first = 1 + max((job.number for job in jobs_of(sweep)), default=-1)
+        number = f"${{alexnet_lit.later:{first},${{hydra.job.num}}}}"
+        trials = [
+            f"hydra.sweeper.n_trials={left_to_run(sweep)}",
+            f"hydra.sweeper.sampler.seed={first}",
+            f"hydra.sweep.subdir='${{alexnet_lit.job_folder:{number},${{hydra.job.override_dirname}}}}'",
+        ]
+    kept = [each for each in saved["hydra"] if not each.startswith(("hydra.sweep.dir=", "hydra.mode="))]
+    return ["--multirun", *saved["task"], *kept, *trials, *hydra, f"hydra.sweep.dir={quoted(sweep)}"]
+
+
+def set_aside(sweep: Path) -> None:
+    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier: it starts anew in a new folder.
+
+    Of a search what failed stays, and what was stopped goes: its trial isn't asked for again.
+    """
+    search, earlier = searches(sweep), sweep / "earlier"
+    for job in jobs_of(sweep):
+        if job.tried if search else job.ended or job.can_go_on:
+            continue
+        earlier.mkdir(exist_ok=True)
+        attempt, place = 1, earlier / job.folder.name
+        while place.exists():
+            attempt += 1
+            place = earlier / f"{job.folder.name}_{attempt}"
+        job.folder.rename(place)
+
+
+def record(*, _root_: DictConfig) -> str | None:
+    """Where Hydra keeps a run's config, below its folder: nowhere if it has one, as a job goes on with that. Of several
+    processes of a job rank 0 keeps it.
+
+    Raises: UserError for a run, not a job of a sweep, in a folder that holds results.
+    """
+    if OmegaConf.is_missing(_root_.hydra.runtime, "output_dir"):
+        return ".hydra"
+    folder = Path(_root_.hydra.runtime.output_dir)
+    if _root_.hydra.mode == RunMode.RUN:
+        claim_folder(folder, "hydra.run.dir")
+    return None if rank_environment().rank > 0 or (folder / ".hydra").exists() else ".hydra"
+
+
+OmegaConf.register_new_resolver("alexnet_lit.later", lambda first, number: first + number, replace=True)
+# Hydra asks twice, before it writes the first of these files; where it only shows its config there is no folder.
+OmegaConf.register_new_resolver("alexnet_lit.record", record, replace=True)

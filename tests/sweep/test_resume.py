@@ -1,5 +1,6 @@
 """A sweep that was stopped, or in which jobs failed, goes on with `resume_sweep=`."""
 
+import shutil
 import signal
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 from filelock import FileLock
 
 from tests.conftest import Outcome, Train
-from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of, trouble
+from tests.sweep.tiny import REFUSED, TINY, jobs_of, result_of, rows_of, sweep_of, trouble
 from tests.test_run import equal, scalars, weights
 
 pytestmark = pytest.mark.slow
@@ -88,11 +89,7 @@ def test_a_job_that_was_killed_goes_on_from_its_last_checkpoint(train: Train) ->
     first, second = jobs_of(sweep)
     expected = weights(second)
     (second / "result.json").unlink()  # as after SIGKILL
-    for path in (*first.rglob("*"), first):  # as before its start
-        path.unlink() if path.is_file() else None
-    for path in sorted(first.rglob("*"), reverse=True):
-        path.rmdir()
-    first.rmdir()
+    shutil.rmtree(first)  # as before its start
 
     outcome = resumed(train, whole)
 
@@ -103,22 +100,17 @@ def test_a_job_that_was_killed_goes_on_from_its_last_checkpoint(train: Train) ->
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 2
 
 
-def test_it_is_not_started_twice(train: Train) -> None:
-    refused = train(*TINY, "-m", "model.dropout=2", "seed=0,1")
-    sweep = sweep_of(refused)
-    before = contents(sweep)
-
+def test_it_is_not_started_twice_and_takes_nothing_that_would_make_another_sweep_of_it(
+    train: Train, tmp_path: Path
+) -> None:
+    failed = train(*REFUSED, "-m", "seed=0,1")
+    sweep = sweep_of(failed)
+    job, before = jobs_of(sweep)[0], contents(sweep)
     with FileLock(sweep / ".running.lock"):
-        outcome = resumed(train, refused)
-
+        outcome = resumed(train, failed)
     assert outcome.status == 2
     assert "this sweep is still running" in outcome.err
-    assert contents(sweep) == before
 
-
-def test_it_takes_nothing_that_would_make_another_sweep_of_it(train: Train, tmp_path: Path) -> None:
-    sweep = sweep_of(train(*TINY, "-m", "model.dropout=2", "seed=0,1"))
-    job = jobs_of(sweep)[0]
     for typed, line in (
         ([f"resume_sweep={sweep}", "seed=3"], "seed=3: a sweep goes on as it was started: leave it out"),
         ([f"resume_sweep={tmp_path}"], f"resume_sweep={tmp_path}: is no sweep, as there is no multirun.yaml in it"),
@@ -129,6 +121,7 @@ def test_it_takes_nothing_that_would_make_another_sweep_of_it(train: Train, tmp_
         assert outcome.status == 2
         assert line in outcome.err
         assert len(outcome.err.splitlines()) == 1
+    assert contents(sweep) == before
 
 
 def test_a_job_continued_by_itself_is_told_in_the_summary(train: Train, tmp_path: Path) -> None:

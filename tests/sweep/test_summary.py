@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from alexnet_lit.sweep import update
+from alexnet_lit.sweep.summary import update_summary
 from tests.sweep.tiny import rows_of
 
 
@@ -40,7 +40,7 @@ def sweep(tmp_path: Path) -> Path:
     job(tmp_path, "4_x", ["data=sample", "model.lrn=False", "seed=1"], status="failed", reason="ValueError: a | b")
     job(tmp_path, "10_x", ["data=sample", "model.lrn=False", "seed=2"])
     (tmp_path / "earlier" / "4_x").mkdir(parents=True)
-    update(tmp_path)
+    update_summary(tmp_path)
     return tmp_path
 
 
@@ -106,19 +106,19 @@ def test_mean_and_standard_deviation_over_seeds(sweep: Path) -> None:
 def test_folds_are_repeats_too(tmp_path: Path) -> None:
     for fold in range(2):
         job(tmp_path, f"{fold}_fold", ["data.folds=2", f"data.fold={fold}"], status="completed", test=fold / 2, val=0.5)
-    update(tmp_path)
+    update_summary(tmp_path)
     assert tables(tmp_path)[1][2:] == [["2", "0.2500", "0.3536", "0.5000", "0.0000"]]
 
 
 def test_nothing_to_tell_is_told(tmp_path: Path) -> None:
-    update(tmp_path)
+    update_summary(tmp_path)
     assert rows_of(tmp_path) == []
     assert "0 jobs" in (tmp_path / "summary.md").read_text()
 
 
 def test_jobs_that_end_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
     job(tmp_path, "0_x", ["seed=0"], status="completed")
-    other = threading.Thread(target=update, args=(tmp_path,))
+    other = threading.Thread(target=update_summary, args=(tmp_path,))
     with FileLock(tmp_path / ".summary.lock"):
         other.start()
         other.join(0.3)
@@ -130,5 +130,5 @@ def test_jobs_that_end_at_the_same_time_wait_for_each_other(tmp_path: Path) -> N
 
 def test_where_it_can_not_be_written_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "summary.csv.part").mkdir()
-    update(tmp_path)
+    update_summary(tmp_path)
     assert "can't be written" in capsys.readouterr().err

@@ -23,6 +23,10 @@ TINY = (
     "trainer.log_every_n_steps=1",
 )
 
+# Refused before anything is built, so that a sweep of such jobs takes a moment.
+REFUSED = ("label_smoothing=1",)
+REASON = "label_smoothing=1: should be a number"
+
 
 def sweep_of(outcome: Outcome) -> Path:
     """The one sweep that there is."""

@@ -12,8 +12,7 @@ from pathlib import Path
 from jinja2 import Environment
 
 from alexnet_lit import __version__
-from alexnet_lit.errors import UserError
-from alexnet_lit.output import whole
+from alexnet_lit.errors import UserError, whole
 from alexnet_lit.tools.report import tables
 from alexnet_lit.tools.report.figures import Picture, draw
 from alexnet_lit.tools.report.runs import read_runs

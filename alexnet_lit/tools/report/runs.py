@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_file_loader import LegacyEventFi
 from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[attr-defined] # made at import time
 
 from alexnet_lit.errors import UserError
-from alexnet_lit.groups import REPEATS, key_by_key
+from alexnet_lit.sweep.jobs import REPEATS, key_by_key
 
 UNFINISHED = "killed or still running"
 NUMBERS = ["steps", "images", "test/acc", "val/acc_best", "seconds"]

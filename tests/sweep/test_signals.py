@@ -1,4 +1,4 @@
-"""Jobs that follow each other in one process leave nothing behind for the next."""
+"""Several jobs in one process: each begins as the first one did."""
 
 import logging
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from alexnet_lit.sweep import summary, undisturbed
+from alexnet_lit.sweep import summary
+from alexnet_lit.sweep.signals import process_restored
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
 
@@ -23,7 +24,7 @@ def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None
     benchmark = torch.backends.cudnn.benchmark
     before = dict(os.environ)
 
-    with undisturbed():
+    with process_restored():
         os.environ.update(MASTER_PORT="2", WORLD_SIZE="2")
         signal.signal(signal.SIGINT, lambda number, frame: None)
         torch.backends.cudnn.benchmark = not benchmark
@@ -54,24 +55,24 @@ def memory() -> int:
 
 @pytest.mark.slow
 @linux
-def test_twenty_jobs_take_no_more_memory_than_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    held, update = [], summary.update
+def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, update = [], summary.update_summary
 
     def note(sweep: Path) -> None:
         held.append((memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))))
         update(sweep)
 
-    monkeypatch.setattr("alexnet_lit.sweep.update", note)
+    monkeypatch.setattr("alexnet_lit.app.update_summary", note)
     handlers = list(logging.getLogger().handlers)
 
-    outcome = train(*TINY, "-m", "seed=range(0,20)", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
+    outcome = train(*TINY, "-m", "seed=range(0,8)", "trainer.limit_train_batches=1", "trainer.limit_val_batches=1")
 
     assert outcome.status == 0, outcome.err
     sweep = sweep_of(outcome)
-    assert [int(row["seed"]) for row in rows_of(sweep)] == list(range(20))
-    assert len(jobs_of(sweep)) == 20
-    second, last = held[1], held[19]
-    assert last[0] - second[0] < 200e6
+    assert [int(row["seed"]) for row in rows_of(sweep)] == list(range(8))
+    assert len(jobs_of(sweep)) == 8
+    second, last = held[1], held[7]
+    assert last[0] - second[0] < 80e6
     threads, files = (late - early for late, early in zip(last[1:], second[1:], strict=True))
     assert max(threads, files) <= 0  # of other tests some may have ended meanwhile
     assert logging.getLogger().handlers == handlers

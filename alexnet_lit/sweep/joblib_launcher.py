@@ -1,7 +1,7 @@
-"""Jobs of a sweep side by side, each in a process of joblib's: one that dies takes no other along.
+"""hydra/launcher=joblib: jobs of a sweep side by side, each in a process of its own.
 
-joblib gives up on all jobs, and kills those at work, as soon as one of its processes ends. Here each process is alone
-in its pool, and has one job after another; where one dies, another takes its place.
+joblib gives up on all jobs, and kills those that run, as soon as one of its processes ends. Here each process is alone
+in its pool, and runs one job after another; where one dies, another takes its place.
 """
 
 import os
@@ -22,13 +22,13 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import record_death, subfolder, worst
-from alexnet_lit.sweep.summary import update
-from alexnet_lit.sweep.workers import deaf
+from alexnet_lit.sweep.jobs import record_death, worst
+from alexnet_lit.sweep.signals import ignore_sigint
+from alexnet_lit.sweep.summary import update_summary
 
 
-class Joblib(JoblibLauncher):
-    """`n_jobs` processes; the other keys of hydra/launcher=joblib are of how joblib hands out what takes no time."""
+class ProcessLauncher(JoblibLauncher):
+    """`n_jobs` processes; the other keys of hydra/launcher=joblib concern how joblib hands out many short tasks."""
 
     def setup(self, **given: Any) -> None:
         """Raises: UserError for a number of processes that is none, and for a time limit."""
@@ -37,55 +37,49 @@ class Joblib(JoblibLauncher):
             raise UserError("hydra.launcher.n_jobs=0: use a number of processes, or -1 for one a core")
         if (timeout := self.joblib["timeout"]) is not None:
             raise UserError(f"hydra.launcher.timeout={timeout}: ends no job here: use trainer.max_time")
-        self._free: list[ProcessPoolExecutor] = []  # a search comes back for each few trials
+        self._free: list[ProcessPoolExecutor] = []  # kept, as a search calls `launch` for each few trials
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Run the jobs, however each of them ends."""
         waiting = deque(enumerate(job_overrides, initial_job_idx))
         processes = min(effective_n_jobs(self.joblib["n_jobs"]), len(waiting))
+        environment = {"OMP_NUM_THREADS": str(max(1, cpu_count() // processes)), **os.environ}
         running: dict[Future[JobReturn], tuple[ProcessPoolExecutor, int]] = {}
-        told: dict[int, JobReturn] = {}
+        results: dict[int, JobReturn] = {}
         state = Singleton.get_state()
         try:
             while waiting or running:
                 while waiting and len(running) < processes:
-                    pool, (number, overrides) = self._pool(processes), waiting.popleft()
+                    number, overrides = waiting.popleft()
+                    pool = self._free.pop() if self._free else ProcessPoolExecutor(1, env=environment)
                     given = (number, overrides, self.hydra_context, self.config, self.task_function, state)
-                    with deaf():
+                    with ignore_sigint():
                         running[pool.submit(execute_job, *given)] = pool, number
                 for future in wait(running, return_when=FIRST_COMPLETED).done:
                     pool, number = running.pop(future)
                     try:
-                        told[number] = future.result()
+                        results[number] = future.result()
                         self._free.append(pool)
                     except TerminatedWorkerError as error:
-                        told[number] = self._died(number, job_overrides[number - initial_job_idx], str(error))
+                        results[number] = self._died(number, str(error))
         except BaseException:
             for pool in [*self._free, *(pool for pool, _ in running.values())]:
                 pool.shutdown(kill_workers=True)
             raise
-        return [told[number] for number in sorted(told)]
+        return [results[number] for number in sorted(results)]
 
-    def _pool(self, processes: int) -> ProcessPoolExecutor:
-        """A process that has nothing to do, with its share of the cores."""
-        share = {"OMP_NUM_THREADS": str(max(1, cpu_count() // processes))}
-        return self._free.pop() if self._free else ProcessPoolExecutor(1, env={**share, **os.environ})
-
-    def _died(self, number: int, overrides: Sequence[str], text: str) -> JobReturn:
-        """Tell of a job whose process was ended. `text`: what joblib has to say of it."""
+    def _died(self, number: int, text: str) -> JobReturn:
+        """Record a job whose process was killed. `text`: of joblib's error."""
         assert self.config is not None
-        assert self.hydra_context is not None
         exit_code = re.search(r"\{(\w+)", text)
         reason = f"its process was ended by {exit_code[1] if exit_code else 'something'}"
+        print(f"job {number}  failed: {reason}", flush=True)
         sweep = Path(self.config.hydra.sweep.dir)
-        folder = sweep / subfolder(self.hydra_context.config_loader, self.config, number, overrides)
-        print(f"job {number}  {folder.name}  failed: {reason}", flush=True)
-        if folder.exists():  # else it had not begun
-            record_death(folder, reason)
-            update(sweep)
+        record_death(sweep, number, reason)
+        update_summary(sweep)
         return JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
 
 
-def stand_in() -> None:
-    """Let it be what Hydra knows by the name of the plugin's: it takes launchers from packages of plugins alone."""
-    Plugins.instance().class_name_to_class[f"{JoblibLauncher.__module__}.{JoblibLauncher.__name__}"] = Joblib
+def register() -> None:
+    """Take the place of the plugin's launcher: Hydra finds launchers in packages of plugins alone."""
+    Plugins.instance().class_name_to_class[f"{JoblibLauncher.__module__}.{JoblibLauncher.__name__}"] = ProcessLauncher

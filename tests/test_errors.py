@@ -1,11 +1,10 @@
-"""Files that a verb writes: never over another one, and whole or not at all."""
+"""Files that a command writes: never over another one, and whole or not at all."""
 
 from pathlib import Path
 
 import pytest
 
-from alexnet_lit.errors import UserError
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.errors import UserError, check_free, whole
 
 
 def test_what_is_there_is_replaced_only_by_force(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""Which file is meant where a person names a checkpoint."""
+"""Finding the checkpoint that a path names."""
 
 from pathlib import Path
 
 import pytest
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError
 
 

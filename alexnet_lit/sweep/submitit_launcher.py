@@ -1,11 +1,13 @@
-"""Jobs of a sweep that submitit starts, in Slurm's queue or as processes of this machine: all are waited for, however
-they end, and what was stopped before its time was up is queued again.
+"""hydra/launcher=submitit_slurm and submitit_local: jobs of a sweep in Slurm's queue, or as processes of this machine.
 
-The plugin's own launchers wait for a result that a killed job never writes, and give up on all jobs when one has none.
+All are waited for, however they end, and what was stopped before its time was up is queued again. The plugin's own
+launchers wait for a result that a killed job never writes, and give up on all jobs when one has none.
 """
 
+import os
 import shutil
 import signal
+import subprocess
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -21,34 +23,33 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import read_job, worst
-from alexnet_lit.sweep.slurm import queued
-from alexnet_lit.sweep.workers import deaf
+from alexnet_lit.sweep.signals import ignore_sigint
 
 
-class _Queue(BaseSubmititLauncher):
-    """What both have in common. An instance of it travels to each job, as Hydra's launchers do."""
+class _Submitit(BaseSubmititLauncher):
+    """What both launchers have in common. An instance is pickled into each job, as Hydra's launchers are."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Start the jobs, and wait until none of them is left."""
+        """Start the jobs, and wait until all have ended."""
         jobs = self._submit(job_overrides, initial_job_idx)
         self._wait(jobs)
-        return [self._told(job) for job in jobs]
+        return [self._result(job) for job in jobs]
 
     def __call__(self, *arguments: Any) -> JobReturn:
-        """In the job: run it. A run that has saved because its time will soon be up hands the matter to submitit, which
-        queues it again, or leaves it where it is if it has had its number of times (`max_num_timeout`).
+        """In the job: run it. A run that has saved because its time will soon be up hands over to submitit, which
+        queues it again, or leaves it if it has had its number of times (`max_num_timeout`).
         """
         from submitit import JobEnvironment
         from submitit.core.utils import UncompletedJobError
 
-        warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # by which Slurm warns those whom submitit starts
-        told: JobReturn = super().__call__(*arguments)
-        assert told.hydra_cfg is not None
-        job = read_job(Path(told.hydra_cfg.hydra.runtime.output_dir))
+        warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # by which Slurm warns jobs that submitit starts
+        result: JobReturn = super().__call__(*arguments)
+        assert result.hydra_cfg is not None
+        job = read_job(Path(result.hydra_cfg.hydra.runtime.output_dir))
         if job.status == "interrupted" and job.reason == warned.name:
             with suppress(UncompletedJobError):
                 signal.raise_signal(warned)
-        return told
+        return result
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         import submitit
@@ -67,25 +68,24 @@ class _Queue(BaseSubmititLauncher):
 
     def _wait(self, jobs: list[Any]) -> None:
         began = time.monotonic()
-        while self._left(jobs):
+        while self._running(jobs):
             time.sleep(min(30.0, 1 + (time.monotonic() - began) / 20))
 
-    def _left(self, jobs: list[Any]) -> list[Any]:
-        """Those that have not ended."""
+    def _running(self, jobs: list[Any]) -> list[Any]:
         raise NotImplementedError  # a subclass's task
 
-    def _told(self, job: Any) -> JobReturn:
-        """What a job has to say; of one that died, the worst that a search can be told."""
+    def _result(self, job: Any) -> JobReturn:
+        """The job's return value; the worst score if it died."""
         first = job.task(0)
         if first.paths.result_pickle.exists() and first.exception() is None:
-            told: JobReturn = first.result()
-            return told
+            result: JobReturn = first.result()
+            return result
         assert self.config is not None
         return JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
 
 
-class Slurm(_Queue, SlurmLauncher):
-    """Jobs in Slurm's queue, which alone says whether one of them is still to come: many clusters keep no accounts."""
+class SlurmQueueLauncher(_Submitit, SlurmLauncher):
+    """Jobs in Slurm's queue, which alone says whether one of them has ended: many clusters keep no accounts."""
 
     def setup(self, **given: Any) -> None:
         """Raises: UserError where there is no Slurm."""
@@ -97,13 +97,9 @@ class Slurm(_Queue, SlurmLauncher):
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         from submitit.core.utils import FailedJobError
 
-        notes = Path(self.params["submitit_folder"]).parent
-        fresh = not notes.exists()
         try:
             return super()._submit(job_overrides, first)
         except FailedJobError as error:  # of the command sbatch, with what it has printed
-            if fresh:
-                shutil.rmtree(notes)
             reason = str(error).strip().splitlines()[-1]
             raise UserError(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
 
@@ -116,12 +112,12 @@ class Slurm(_Queue, SlurmLauncher):
             print(f"the jobs stay in the queue: scancel {numbers} ends them", flush=True)
             raise
 
-    def _left(self, jobs: list[Any]) -> list[Any]:
-        queue = queued()  # Slurm's controller may be away for a while
+    def _running(self, jobs: list[Any]) -> list[Any]:
+        queue = queued()  # None while Slurm's controller does not answer
         return jobs if queue is None else [job for job in jobs if job.job_id in queue]
 
 
-class Local(_Queue, LocalLauncher):
+class LocalProcessLauncher(_Submitit, LocalLauncher):
     """Jobs as processes of this machine."""
 
     def setup(self, **given: Any) -> None:
@@ -132,14 +128,31 @@ class Local(_Queue, LocalLauncher):
             raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {way_out}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
-        with deaf():
+        with ignore_sigint():
             return super()._submit(job_overrides, first)
 
-    def _left(self, jobs: list[Any]) -> list[Any]:
+    def _running(self, jobs: list[Any]) -> list[Any]:
         return [job for job in jobs if not job.done()]
 
 
-def stand_in() -> None:
-    """Let them be what Hydra knows by the names of the plugin's: it takes launchers from packages of plugins alone."""
-    for theirs, ours in ((SlurmLauncher, Slurm), (LocalLauncher, Local)):
+def queued() -> set[str] | None:
+    """Numbers of the user's jobs that wait or run, as 12 or, in an array, 12_0. None if Slurm does not answer."""
+    if shutil.which("squeue") is None:
+        return set()
+    command = ["squeue", "--all", "--noheader", "--array", "--format=%i", f"--user={os.getuid()}"]
+    listed = subprocess.run(command, capture_output=True, encoding="utf-8", check=False)
+    return None if listed.returncode else set(listed.stdout.split())
+
+
+def check_queue(sweep: Path) -> None:
+    """Raises: UserError while jobs of the sweep are in Slurm's queue."""
+    submitted = {path.name for path in (sweep / ".submitit").glob("*")}  # submitit names a folder after each job
+    if jobs := sorted(submitted & (queued() or set())):
+        way_out = f"wait for their end, or scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
+        raise UserError(f"{sweep}: {len(jobs)} of its jobs are in Slurm's queue: {way_out}")
+
+
+def register() -> None:
+    """Take the place of the plugin's launchers: Hydra finds launchers in packages of plugins alone."""
+    for theirs, ours in ((SlurmLauncher, SlurmQueueLauncher), (LocalLauncher, LocalProcessLauncher)):
         Plugins.instance().class_name_to_class[f"{theirs.__module__}.{theirs.__name__}"] = ours
