@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 from alexnet_lit.lazy import lazily
 
 if TYPE_CHECKING:
+    from alexnet_lit.checkpoint import load
     from alexnet_lit.config import compose
     from alexnet_lit.factory import build, build_net
-    from alexnet_lit.saved import load
 
 __version__ = "0.1.0"
 __all__ = ["build", "build_net", "compose", "load"]
 
-_HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "saved"}
+_HOMES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "checkpoint"}
 
 __getattr__ = lazily(__name__, _HOMES)
 

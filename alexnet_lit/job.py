@@ -111,8 +111,7 @@ def score(config: DictConfig, result: Result) -> float | None:
 
 def _guarded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
     """Run it, and record a failure, unless it can still go on from its last checkpoint."""
-    from alexnet_lit.result import write_result
-    from alexnet_lit.run import run
+    from alexnet_lit.run import run, write_result
 
     try:
         return run(config, folder)

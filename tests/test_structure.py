@@ -60,7 +60,7 @@ def test_nothing_else_lies_at_the_top() -> None:
 
 
 # The one step upwards, taken when it is called: Lightning gives each module a class method that loads it.
-UPWARDS = {("alexnet_lit.lit", "alexnet_lit.saved")}
+UPWARDS = {("alexnet_lit.lit", "alexnet_lit.checkpoint")}
 GRAPH = {
     name: {found for found in imports(file) if found in MODULES and (name, found) not in UPWARDS}
     for name, file in MODULES.items()
@@ -124,7 +124,7 @@ CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF
 def test_every_choice_composes_and_builds(
     choice: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from alexnet_lit.prepare import prepare
+    from alexnet_lit.run import prepare
     from tests.pictures import fill
 
     if choice in ("hydra/sweeper=search", "sweep=optuna"):

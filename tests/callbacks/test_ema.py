@@ -12,9 +12,7 @@ import torch
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 
-from alexnet_lit import trial
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from tests.conftest import Train
 from tests.processes import Runs
@@ -198,11 +196,3 @@ def test_a_compiled_net_is_averaged_too(train: Train, steps: list[list[Tensor]])
     outcome = train(*LENET, "model.compile=true", "trainer.max_epochs=1", "trainer.limit_test_batches=1")
     assert outcome.status == 0, outcome.err  # the compiler may have something to say on a machine without a GPU
     assert_close(content(outcome.folder, "best")["state_dict"], average(steps, **WARM))
-
-
-def test_a_budget_is_measured_with_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(parts: Any, most: float) -> None:
-        raise UserError(f"there is {[type(each).__name__ for each in parts.trainer.callbacks]}")
-
-    monkeypatch.setattr(trial, "try_out", look)
-    assert "'MovingAverage'" in train(*LENET, "budget=8s").err

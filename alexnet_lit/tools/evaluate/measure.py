@@ -12,13 +12,12 @@ from torch import Tensor
 
 from alexnet_lit.callbacks.count import Count
 from alexnet_lit.callbacks.quiet import quiet_libraries
+from alexnet_lit.checkpoint import read_checkpoint, restore
 from alexnet_lit.config import compose
 from alexnet_lit.console import on_stderr
 from alexnet_lit.data import Batch, ImageData
 from alexnet_lit.distributed.devices import describe, pick
 from alexnet_lit.errors import UserError
-from alexnet_lit.factory import read_checkpoint
-from alexnet_lit.saved import restore
 from alexnet_lit.tools.evaluate.scores import Scores, score
 
 

@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from alexnet_lit import __version__
+from alexnet_lit.checkpoint import read_checkpoint, restore
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.factory import read_checkpoint
 from alexnet_lit.lit import Classifier
-from alexnet_lit.saved import restore
 
 INPUT, OUTPUT = "images", "probabilities"
 BATCH = "batch"  # the name of the dimension that is free

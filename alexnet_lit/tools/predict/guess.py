@@ -13,12 +13,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from alexnet_lit.checkpoint import read_checkpoint, restore
 from alexnet_lit.data import FashionMNIST, ImageData, Sample
 from alexnet_lit.data.picture import Broken, pixels
 from alexnet_lit.distributed.devices import cores, pick
 from alexnet_lit.errors import UserError
-from alexnet_lit.factory import read_checkpoint
-from alexnet_lit.saved import restore
 from alexnet_lit.tools.predict.picture import Picture, clothes, square
 from alexnet_lit.tools.predict.sources import STDIN
 
