@@ -2,36 +2,22 @@
 
 import functools
 import inspect
-import os
 import re
-import shutil
-import sys
-import warnings
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Any, get_type_hints
 
 import hydra.utils
 import torch
 from hydra.errors import HydraException, InstantiationException
-from lightning import Callback, Trainer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import ProgressBar, Timer
-from lightning.pytorch.loggers import Logger
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import ConfigDict, Field, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
+from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
-from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from alexnet_lit.callbacks.checkpointing import AtomicFile
 from alexnet_lit.config import known, plain, suggest
 from alexnet_lit.data import ImageData
-from alexnet_lit.distributed.devices import devices_and_nodes, resolve_devices
-from alexnet_lit.distributed.environment import RankEnvironment
-from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments
-from alexnet_lit.distributed.towers.split import shares
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.mistakes import explain_argument, show, wanted
@@ -39,38 +25,6 @@ from alexnet_lit.optim import Schedule
 
 # Errors by which a constructor refuses its arguments.
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
-
-_COUNT = Annotated[int, Field(ge=1)]
-_LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
-# Types of lightning.Trainer's arguments. Its annotations allow values with which a run trains nothing, or fails later.
-_TYPES: dict[str, Any] = {
-    **get_type_hints(Trainer.__init__),
-    "precision": Literal[
-        *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
-        *("transformer-engine", "transformer-engine-float16"),
-    ],
-    "max_epochs": _COUNT | Literal[-1] | None,
-    "max_steps": _COUNT | Literal[-1],
-    "limit_train_batches": Annotated[float, Field(gt=0, le=1)] | _COUNT | None,
-    "limit_val_batches": _LIMIT,
-    "limit_test_batches": _LIMIT,
-    "limit_predict_batches": _LIMIT,
-    "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
-    "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | dict[str, int] | None,
-    "check_val_every_n_epoch": _COUNT | None,
-    "log_every_n_steps": Annotated[int, Field(ge=0)] | None,
-    "accumulate_grad_batches": _COUNT,
-    "gradient_clip_val": Annotated[float, Field(ge=0)] | None,
-    "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
-    "enable_checkpointing": bool,
-    "enable_progress_bar": bool,
-    "devices": Any,  # checked by `resolve_devices`
-}
-# Other names that Lightning takes for a precision.
-_PRECISIONS = {16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", 32: "32-true", "32": "32-true", None: "32-true"}
-_PRECISIONS |= {64: "64-true", "64": "64-true"}
-_SET_BY_RUN = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
-_SET_BY_STRATEGY = ("devices", "num_nodes", "strategy")
 
 
 def instantiate(
@@ -301,164 +255,3 @@ def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
     if trainer.max_steps != -1:
         steps = trainer.max_steps if endless else min(steps, trainer.max_steps)
     return max(1, steps), epochs
-
-
-def settle_trainer(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
-    """Replace `auto`, null and short names in config.trainer by what they stand for; returns device kind and ranks.
-
-    precision=auto is left to `cpu_precision` on a CPU, as that needs the net.
-    Raises: UserError for values that Lightning refuses or quietly replaces, and for a run that would train nothing.
-    """
-    trainer = config.trainer
-    with open_dict(trainer):
-        for key in known().trainer.keys() - trainer.keys():  # after ~trainer.max_time: Lightning's default
-            trainer[key] = inspect.signature(Trainer).parameters[key].default
-    trainer.precision = _PRECISIONS.get(trainer.precision, trainer.precision)
-    check_arguments(Trainer, plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)
-    for unit in ("epochs", "steps"):
-        least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
-        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
-            raise UserError(
-                f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: "
-                f"use trainer.max_{unit}={least} or more"
-            )
-    kind, ranks = _settle_devices(config, place)
-    if trainer.precision == "auto" and kind != "cpu":
-        bf16 = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
-        trainer.precision = "bf16-mixed" if bf16 else "32-true"
-    _check_compiler(config, kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # refused below, or said again when the run is built
-        bare = _bare_trainer(config, place)
-    if trainer.precision not in ("auto", bare.precision):
-        raise UserError(
-            f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {bare.precision} instead: "
-            f"use trainer.precision={bare.precision}, or 32-true"
-        )
-    for timer in bare.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
-        if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
-            raise UserError(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
-    trainer.log_every_n_steps = bare.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
-    if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
-        trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
-    return kind, ranks
-
-
-def build_trainer(
-    config: DictConfig, place: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
-) -> Trainer:
-    """The run's trainer. Without a progress bar among the callbacks it has none."""
-    settings = _without(config.trainer, *_SET_BY_STRATEGY)
-    settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
-    trainer: Trainer = instantiate(
-        OmegaConf.create({"trainer": settings}),
-        "trainer",
-        types=_TYPES,
-        callbacks=callbacks,
-        logger=logger,
-        barebones=False,
-        plugins=[AtomicFile(), RankClusterEnvironment(place)],
-        default_root_dir=str(folder),
-        **arguments(place, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
-    )
-    return trainer
-
-
-def check_batches(config: DictConfig, data: ImageData) -> None:
-    """Refuse a share of the batches that comes to none, and an interval of validations longer than an epoch.
-
-    Lightning would refuse them once data is read.
-    """
-    trainer = config.trainer
-    splits: dict[str, Stage] = {"train": "train", "val": data.validate, "test": "test"}
-    for stage, split in splits.items():
-        overfit = trainer.overfit_batches and stage != "test"
-        key = "overfit_batches" if overfit else f"limit_{stage}_batches"
-        batches = limited_batches(data.sizes[split], data.batch_size, None)
-        limited = limited_batches(data.sizes[split], data.batch_size, trainer[key])
-        if batches and trainer[key] and not trainer.fast_dev_run and not limited:
-            raise UserError(
-                f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
-                f"use a larger share, or a number of batches such as {key}=1"
-            )
-    batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
-    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
-    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
-        raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
-            f"use at most {batches}, or 1.0 for once an epoch"
-        )
-
-
-def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
-    """Refuse to clip gradients that a fused optimizer unscales itself, as Lightning would at the first step."""
-    trainer, fused = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
-    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and fused:
-        raise UserError(
-            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
-            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
-        )
-
-
-def _without(trainer: DictConfig, *keys: str) -> DictConfig:
-    return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
-
-
-def _bare_trainer(config: DictConfig, place: RankEnvironment) -> Trainer:
-    """A trainer of these settings and nothing else. Raises: UserError that names the key that Lightning refuses."""
-
-    def make(config: DictConfig) -> Trainer:
-        config = config.copy()
-        if config.trainer.precision == "auto":
-            config.trainer.precision = "32-true"
-        return build_trainer(config, place, callbacks=[], logger=[], folder=Path())
-
-    try:
-        return make(config)
-    except UserError as error:
-        refusal = error
-    for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
-        alone, own = config.copy(), ("accelerator", "strategy", "precision", key)
-        alone.trainer = {**known().trainer, **{name: config.trainer[name] for name in own}}
-        try:
-            make(alone)
-        except UserError as error:
-            reason = str(error).partition(": ")[2]
-            raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
-    raise refusal
-
-
-def _settle_devices(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
-    """Replace `auto` in config.trainer's devices; returns the kind of device and how many ranks there will be."""
-    trainer = config.trainer
-    devices, trainer.num_nodes = devices_and_nodes(place, trainer.devices, trainer.num_nodes)
-    trainer.accelerator, trainer.devices = resolve_devices(trainer.accelerator, devices)
-    ranks: int = place.ranks if place.launcher else trainer.devices
-    parts = shares(trainer.strategy, ranks)
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
-        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
-        raise UserError(
-            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {parts}"
-        )
-    return str(trainer.accelerator), ranks
-
-
-def _check_compiler(config: DictConfig, kind: str) -> None:
-    """Refuse model.compile without a compiler, and with gradients accumulated in CUDA graphs, which overwrite them."""
-    compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
-    if not compile:
-        return
-    # As torch's inductor and Triton look for one.
-    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
-    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
-    names = os.environ.get(variable, "").split()[:1] or usual.split()
-    if not any(map(shutil.which, names)):
-        raise UserError(
-            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
-            f"on this machine: install one, name another in {variable}, or use model.compile=false"
-        )
-    if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
-        raise UserError(
-            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
-            "use model.compile=true, or a larger data.batch_size"
-        )

@@ -124,31 +124,16 @@ class Classifier(LightningModule):
         self.published: dict[str, float] = {}  # the latest scores by name
 
     @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: Any = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,
+    def load_from_checkpoint(  # type: ignore[override] # of Lightning's arguments only those that make a difference
+        cls, checkpoint_path: Any, map_location: Any = None, **options: Any
     ) -> Self:
-        """As `alexnet_lit.load(checkpoint_path, map_location)`: a checkpoint brings the config that builds its module.
+        """As `alexnet_lit.load`. Raises: ValueError for hyper-parameters: the checkpoint's config builds the module."""
+        from alexnet_lit.checkpoint import load  # which imports this class
 
-        strict and weights_only make no difference: the weights always fit, and a checkpoint holds plain values only.
-        A subclass with a constructor of its own is loaded in Lightning's way. Raises: ValueError for other values of
-        hyper-parameters.
-        """
-        if cls is not Classifier:
-            return super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-            )
-        if hparams_file is not None or kwargs:
+        if options.keys() - {"strict", "weights_only"}:
             raise ValueError(
                 "hyper-parameters come from the checkpoint: for others, alexnet_lit.build a config of them"
             )
-        from alexnet_lit.checkpoint import load  # which imports this class
-
         return load(checkpoint_path, map_location)  # type: ignore[return-value] # Self is Classifier here
 
     def forward(self, images: Tensor) -> Tensor:

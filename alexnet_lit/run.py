@@ -10,200 +10,35 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import torch
-from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
 from omegaconf import DictConfig, OmegaConf, open_dict
-from torch import nn
 
-from alexnet_lit import factory
 from alexnet_lit.callbacks.board import introduce
 from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
-from alexnet_lit.callbacks.checkpointing import Checkpoints
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.callbacks.finite import TerminateOnNaN
 from alexnet_lit.callbacks.history import History
 from alexnet_lit.callbacks.hparams import log_hparams
-from alexnet_lit.callbacks.picture import Picture
-from alexnet_lit.callbacks.points import Points
 from alexnet_lit.callbacks.quiet import quiet_libraries
-from alexnet_lit.callbacks.speed import Speed
 from alexnet_lit.callbacks.summary import closing, layers
-from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
+from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import continued_overrides, home, plain, typed_overrides
 from alexnet_lit.console import close_log, log, open_log, show
 from alexnet_lit.data import ImageData
-from alexnet_lit.distributed.devices import describe
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launcher import launch
 from alexnet_lit.distributed.rank_group import join
 from alexnet_lit.distributed.store import Failure
-from alexnet_lit.distributed.towers.split import check_split, shares
 from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, reason_of, writing
-from alexnet_lit.lit import Classifier
+from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.mistakes import show as as_typed
-from alexnet_lit.nets.kernels.bf16 import cpu_precision
-from alexnet_lit.nets.kernels.native import bf16_units, keep_memory
+from alexnet_lit.nets.kernels.native import bf16_units
+from alexnet_lit.prepare import RunObjects, build_trainer, prepare
 from alexnet_lit.resume import PART, RESULT, program, under_way
 
 Result = dict[str, Any]
-
-
-@dataclass(frozen=True)
-class RunObjects:
-    """All objects of a run, checked; nothing has been read yet. seconds: what building them took."""
-
-    config: DictConfig
-    folder: Path
-    module: Classifier
-    data: ImageData
-    trainer: Trainer
-    checkpoints: Checkpoints
-    speed: Speed
-    picture: Picture
-    resume: Path | None
-    device: str
-    ranks: int
-    why_precision: str
-    seconds: float
-
-
-def prepare(config: DictConfig, folder: Path) -> RunObjects:
-    """Build and check every object of a run. Reads no data, starts no process.
-
-    Raises: UserError that names the key, the value and the way out.
-    """
-    began = time.monotonic()
-    factory.check_root(config)
-    config = config.copy()
-    config.paths.run = str(folder)
-    _check_budget(config)
-    if config.ckpt is not None and config.trainer.fast_dev_run:
-        raise UserError(
-            f"trainer.fast_dev_run={as_typed(config.trainer.fast_dev_run)}: tries out a new run, and "
-            f"ckpt={config.ckpt} continues one: leave one of them out"
-        )
-    resume, saved = read_resumed(config.ckpt) if config.ckpt is not None else (None, None)
-    if saved is not None:
-        config = keep_precision_and_split(config, saved)
-    environment = rank_environment()
-    kind, ranks = factory.settle_trainer(config, environment)
-    if kind == "cpu":
-        keep_memory()
-    seed_everything(config.seed, workers=True, verbose=False)
-    config, data = factory.build_data(config)
-    net = factory.build_net(config if saved is None else factory.without_weights(config))
-    why_precision = ""
-    if config.trainer.precision == "auto":
-        input_shape = (data.channels, config.data.image_size, config.data.image_size)
-        config.trainer.precision, why_precision = cpu_precision(net, input_shape)
-    module = factory.build_module(config, net, data)
-    optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
-    factory.check_clipping(config, optimizer)
-    _check_pairs(data, shares(config.trainer.strategy, ranks), ranks)
-    callbacks = _callbacks(config, data)
-    check_split(
-        net,
-        config.trainer.strategy,
-        ranks=ranks,
-        precision=config.trainer.precision,
-        optimizer=optimizer,
-        callbacks=callbacks,
-    )
-    if saved is not None:
-        check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
-    if data.sizes[data.validate] == 0:
-        config.trainer.limit_val_batches = 0
-    factory.check_batches(config, data)
-    speed, history = Speed(), History()
-    picture = Picture(history, path=folder / "curves.png", title=folder.name)
-    checkpoints = factory.instantiate(
-        config,
-        "checkpoint",
-        target=Checkpoints,
-        folder=str(folder / "checkpoints"),
-        objective=_objective(config, data),
-        direction=config.direction,
-        say=log.info,
-    )
-    own: list[Callback] = [Resume(), TerminateOnNaN(), speed, picture, Points(config.trainer.log_every_n_steps)]
-    if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
-        own.append(checkpoints)
-    loggers = [history, *([factory.instantiate(config, "logger")] if config.get("logger") else [])]
-    trainer = factory.build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
-    device = describe(kind, ranks, config.trainer.num_nodes)
-    return RunObjects(
-        *(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why_precision),
-        seconds=time.monotonic() - began,
-    )
-
-
-def _check_budget(config: DictConfig) -> None:
-    """Raises: UserError for a run that can't be sized to a time."""
-    budget = config.get("budget")
-    if budget is None:
-        return
-    parse_seconds(budget)
-    if config.ckpt is not None:
-        raise UserError(
-            f"budget={budget}: is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=..."
-        )
-    if config.trainer.accumulate_grad_batches != 1:
-        hint = "use a larger data.batch_size, or trainer.max_steps=..."
-        raise UserError(f"budget={budget}: can't be laid out with trainer.accumulate_grad_batches: {hint}")
-    if monitor := config.scheduler.get("monitor"):
-        hint = "use scheduler=one_cycle or constant, or trainer.max_epochs=..."
-        raise UserError(f"budget={budget}: scheduler.monitor={monitor} looks at whole epochs: {hint}")
-
-
-def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
-    """Refuse batches that would tear apart the images that are to be mixed, or leave a rank without any."""
-    together = data.augment.mix.together * shares
-    if data.batch_size % together:
-        devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
-        raise UserError(
-            f"data.batch_size={data.batch_size} does not divide{devices} into pairs for data.augment.mixup and cutmix: "
-            f"use a multiple of {together}"
-        )
-
-
-def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
-    """Those of the group; null switches one off. Raises: UserError if one monitors what the run does not measure."""
-    nodes = config.get("callbacks") or {}
-    callbacks = {
-        name: factory.instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None
-    }
-    for name, callback in callbacks.items():
-        if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
-            factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
-    bar = config.trainer.enable_progress_bar
-    return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
-
-
-def _objective(config: DictConfig, data: ImageData) -> str | None:
-    """The score that chooses best.ckpt. Raises: UserError if the run does not measure it on validation images."""
-    objective: str | None = config.objective
-    if objective is None:
-        return None
-    if objective not in ("val/acc", "val/loss"):
-        raise UserError(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
-    better = "minimize" if objective == "val/loss" else "maximize"
-    if config.direction in ("minimize", "maximize") and config.direction != better:
-        raise UserError(
-            f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}"
-        )
-    if data.validate != "val" or data.sizes["val"] == 0:
-        key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
-        raise UserError(
-            f"objective={objective}: {key} leaves no validation images to choose by: "
-            f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
-        )
-    return objective
 
 
 def run(config: DictConfig, folder: Path) -> Result:
@@ -218,27 +53,21 @@ def run(config: DictConfig, folder: Path) -> Result:
     rank_group = join()
     with _log_and_report(folder):
         objects = prepare(config, folder)
-        log_start(objects)
         found = objects.data.found
         objects.data.prepare_data()  # a missing or broken file is an error before anything starts
-        if objects.data.found != found:  # fewer images: a schedule of another length
-            objects = prepare(factory.infer_model_dims(objects.config, objects.data), folder)
-            log_data(objects)
-        log.info("images from %s", objects.data.origin)
-        # Each rank resolves `auto` devices by itself; the precision is the same on all.
-        rank_config = factory.infer_model_dims(config, objects.data)
-        rank_config.paths.run, rank_config.trainer.precision = str(folder), objects.config.trainer.precision
-        message = {"config": plain(rank_config), "folder": str(folder), "began": began}
+        if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
+            objects = prepare(infer_model_dims(objects.config, objects.data), folder)
+        _log_start(objects)
+        message = {"config": plain(infer_model_dims(config, objects.data)), "folder": str(folder), "began": began}
+        message["config"]["paths"]["run"] = str(folder)
+        message["config"]["trainer"]["precision"] = objects.config.trainer.precision  # `auto`, the same on all ranks
         if rank_group is not None:
             rank_group.broadcast(message)
             rank_group.barrier()
-        expect_result(folder)
-        try:
+        with _expect_result(folder):
             if rank_group is None and objects.ranks > 1:
                 return _launch_ranks(objects, message)
             return _fit_and_test(objects, began)
-        finally:
-            forget_expected(folder)
 
 
 def run_as_rank() -> Result:
@@ -254,7 +83,7 @@ def run_as_rank() -> Result:
         try:
             with exits_raised():
                 objects = prepare(OmegaConf.create(message["config"]), folder)
-            if rank_group.place.local_rank == 0 and not rank_group.place.is_child:
+            if rank_environment().local_rank == 0 and not rank_environment().is_child:
                 objects.data.prepare_data()  # are the images on this machine too?
         except UserError as error:
             rank_group.barrier(error)
@@ -304,7 +133,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     status: str = "failed"
     reason: dict[str, Any] = {}
     try:
-        log_to_tensorboard(objects)
+        _log_to_tensorboard(objects)
         with exits_raised():
             trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume and str(objects.resume))
             _test(objects)
@@ -324,14 +153,14 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         result = _collect(status, objects) | reason
         if trainer.is_global_zero:
             try:
-                if keep_result(result, folder):
+                if _keep_result(result, folder):
                     objects.picture.draw()
                     log_hparams(trainer.loggers, plain(objects.config), result)
             except UserError as error:  # the disk
                 if not reason:
                     raise
                 log.warning("%s", error)  # beside what ended the run
-    log_results(objects, result)
+    _log_results(objects, result)
     return result
 
 
@@ -359,7 +188,7 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
         measuring.trainer.update(MEASURING)
     timer = TimeBudget(min(30.0, RESERVE * budget))
     averages = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
-    trainer = factory.build_trainer(
+    trainer = build_trainer(
         measuring, rank_environment(), callbacks=[timer, *averages], logger=[], folder=objects.folder
     )
     with exits_raised():
@@ -368,11 +197,11 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
     took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))
 
-    validation = factory.limited_images(data, data.validate, config.trainer.limit_val_batches)
-    test = factory.limited_images(data, "test", config.trainer.limit_test_batches) * (data.validate != "test")
+    validation = limited_images(data, data.validate, config.trainer.limit_val_batches)
+    test = limited_images(data, "test", config.trainer.limit_test_batches) * (data.validate != "test")
     steps, interval = choose_steps(
         *(config.budget, left, took),
-        epoch=factory.epoch_batches(config.trainer, data),
+        epoch=epoch_batches(config.trainer, data),
         validation=validation,
         test=test * data.views.count,
         save_every=config.checkpoint.every_steps,
@@ -420,7 +249,7 @@ def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, sta
     result = _finished_result(folder) or {"status": status, "world_size": ranks}
     if result["status"] == "failed":
         result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
-    keep_result(result, folder)
+    _keep_result(result, folder)
     return result
 
 
@@ -473,19 +302,19 @@ def _commit() -> str | None:
     return described.stdout.strip() or None
 
 
-def expect_result(folder: Path) -> None:
-    """Mark a run that has a result as `under_way` until it has another; for good if its process is killed."""
+@contextmanager
+def _expect_result(folder: Path) -> Iterator[None]:
+    """Mark a run that has a result as `under_way` until it has another; for good if it saves a step and is killed."""
     if (folder / RESULT).exists():
         (folder / PART).touch()
+    try:
+        yield
+    finally:
+        if under_way(folder) and not _has_saved(folder):
+            (folder / PART).unlink()
 
 
-def forget_expected(folder: Path) -> None:
-    """Take the earlier result for the last one again, if the run has not saved a step since."""
-    if under_way(folder) and not _has_saved(folder):
-        (folder / PART).unlink()
-
-
-def keep_result(result: Result, folder: Path) -> bool:
+def _keep_result(result: Result, folder: Path) -> bool:
     """Write result.json; returns whether it did. A failure never replaces the result of a run that completed, nor does
     a stop before anything was saved.
     """
@@ -517,7 +346,7 @@ def _has_saved(folder: Path) -> bool:
     return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
 
 
-def log_start(objects: RunObjects) -> None:
+def _log_start(objects: RunObjects) -> None:
     """What is about to happen: device, data, net."""
     config, trainer = objects.config, objects.config.trainer
     strategy = "" if trainer.strategy == "auto" else f", {trainer.strategy}"
@@ -526,7 +355,9 @@ def log_start(objects: RunObjects) -> None:
         log.info("        %s", objects.why_precision)
     if trainer.precision.startswith("bf16") and trainer.accelerator == "cpu" and not bf16_units():
         log.warning("precision %s: this CPU has no units for it: it takes many times as long", trainer.precision)
-    log_data(objects)
+    data, px = objects.data, f"{objects.data.source_size} px -> {config.data.image_size} px"
+    log.info("data    %s of %d classes, %s", _images(data), len(data.classes), px)
+    log.info("        from %s", data.origin)
     if config.data.validate == "test":
         log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
     log.info("run     %s", objects.folder)
@@ -535,13 +366,7 @@ def log_start(objects: RunObjects) -> None:
         for override in continued_overrides(objects.folder):
             log.info("        with %s", override)
     size = config.data.image_size
-    show(layers(objects.module.net, (objects.data.channels, size, size)))
-
-
-def log_data(objects: RunObjects) -> None:
-    """How many images there are, and how large."""
-    data, px = objects.data, f"{objects.data.source_size} px -> {objects.config.data.image_size} px"
-    log.info("data    %s of %d classes, %s", _images(data), len(data.classes), px)
+    show(layers(objects.module.net, (data.channels, size, size)))
 
 
 def _images(data: ImageData) -> str:
@@ -549,7 +374,7 @@ def _images(data: ImageData) -> str:
     return f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
 
 
-def log_to_tensorboard(objects: RunObjects) -> None:
+def _log_to_tensorboard(objects: RunObjects) -> None:
     """The run's command, data, config and net on TensorBoard, unless it is resumed."""
     if objects.resume is not None or not objects.config.get("logger"):
         return
@@ -570,7 +395,7 @@ def log_to_tensorboard(objects: RunObjects) -> None:
     )
 
 
-def log_results(objects: RunObjects, result: Result) -> None:
+def _log_results(objects: RunObjects, result: Result) -> None:
     """The closing table, and how to go on."""
     checkpoints, folder = objects.checkpoints, objects.folder
     last = checkpoints.last if checkpoints.last.exists() else None

@@ -11,7 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit import compose
 from alexnet_lit.errors import UserError
-from alexnet_lit.run import RunObjects, prepare
+from alexnet_lit.prepare import RunObjects, prepare
 
 TINY = ("data=sample", "trainer.accelerator=cpu", "model=lenet", "data.image_size=28", "data.batch_size=8")
 ODD: list[Any] = [None, 0, -1, 0.001, "odd", True, [1], {"odd": 1}]

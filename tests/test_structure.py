@@ -124,7 +124,7 @@ CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF
 def test_every_choice_composes_and_builds(
     choice: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    from alexnet_lit.run import prepare
+    from alexnet_lit.prepare import prepare
     from tests.pictures import fill
 
     if choice in ("hydra/sweeper=search", "sweep=optuna"):

@@ -12,7 +12,7 @@ import alexnet_lit
 from alexnet_lit.callbacks.budget import Durations, TimeBudget, choose_steps, parse_seconds
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import UserError
-from alexnet_lit.run import prepare
+from alexnet_lit.prepare import prepare
 from tests.conftest import Train
 
 TINY = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "optimizer=adamw")

@@ -11,7 +11,7 @@ from torch import Tensor
 import alexnet_lit
 from alexnet_lit.data import TestTimeAugmentation
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.run import RunObjects, prepare
+from alexnet_lit.prepare import RunObjects, prepare
 from tests.callbacks.tiny import LIGHTNING_CHATTER
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]

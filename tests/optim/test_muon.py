@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import alexnet_lit
 from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.optim.muon import Muon, orthogonal
-from alexnet_lit.run import prepare
+from alexnet_lit.prepare import prepare
 
 SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "fused": True}
 

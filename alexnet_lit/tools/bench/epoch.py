@@ -18,7 +18,7 @@ from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import compose
 from alexnet_lit.data import Batch, Batches
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.run import RunObjects, prepare
+from alexnet_lit.prepare import RunObjects, prepare
 from alexnet_lit.tools.bench.data import Pictures, first
 from alexnet_lit.tools.bench.limits import precisions
 from alexnet_lit.tools.bench.step import course_net

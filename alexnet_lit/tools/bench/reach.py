@@ -12,7 +12,7 @@ from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import compose
 from alexnet_lit.data import fetch
 from alexnet_lit.errors import UserError
-from alexnet_lit.run import prepare
+from alexnet_lit.prepare import prepare
 from alexnet_lit.tools.bench.limits import precisions
 from alexnet_lit.tools.bench.timing import Report, conditions, spread
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.run import prepare
+from alexnet_lit.prepare import prepare
 
 
 def pages() -> int:
