@@ -44,6 +44,7 @@ from alexnet_lit.nets.kernels.native import keep_memory
 
 _COUNT = Annotated[int, Field(ge=1)]
 _LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
+_TIME = dict[Literal["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds"], int]
 # Types of lightning.Trainer's arguments. Its annotations allow values with which a run trains nothing, or fails later.
 _TYPES: dict[str, Any] = {
     **get_type_hints(Trainer.__init__),
@@ -58,7 +59,8 @@ _TYPES: dict[str, Any] = {
     "limit_test_batches": _LIMIT,
     "limit_predict_batches": _LIMIT,
     "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
-    "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | dict[str, int] | None,
+    "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | _TIME | None,
+    "max_time": str | _TIME | None,
     "check_val_every_n_epoch": _COUNT | None,
     "log_every_n_steps": Annotated[int, Field(ge=0)] | None,
     "accumulate_grad_batches": _COUNT,
@@ -225,7 +227,7 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
     return objective
 
 
-def settle_trainer(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
+def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
     """Replace `auto`, null and short names in config.trainer by what they stand for; returns device kind and ranks.
 
     precision=auto is left to `cpu_precision` on a CPU, as that needs the net.
@@ -244,14 +246,14 @@ def settle_trainer(config: DictConfig, place: RankEnvironment) -> tuple[str, int
                 f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: "
                 f"use trainer.max_{unit}={least} or more"
             )
-    kind, ranks = _settle_devices(config, place)
+    kind, ranks = _settle_devices(config, environment)
     if trainer.precision == "auto" and kind != "cpu":
         bf16 = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         trainer.precision = "bf16-mixed" if bf16 else "32-true"
     _check_compiler(config, kind)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # refused below, or said again when the run is built
-        bare = _bare_trainer(config, place)
+        bare = _bare_trainer(config, environment)
     if trainer.precision not in ("auto", bare.precision):
         raise UserError(
             f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {bare.precision} instead: "
@@ -267,7 +269,7 @@ def settle_trainer(config: DictConfig, place: RankEnvironment) -> tuple[str, int
 
 
 def build_trainer(
-    config: DictConfig, place: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
+    config: DictConfig, environment: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
 ) -> Trainer:
     """The run's trainer. Without a progress bar among the callbacks it has none."""
     settings = _without(config.trainer, *_SET_BY_STRATEGY)
@@ -279,9 +281,9 @@ def build_trainer(
         callbacks=callbacks,
         logger=logger,
         barebones=False,
-        plugins=[AtomicFile(), RankClusterEnvironment(place)],
+        plugins=[AtomicFile(), RankClusterEnvironment(environment)],
         default_root_dir=str(folder),
-        **arguments(place, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
+        **arguments(environment, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
     )
     return trainer
 
@@ -326,36 +328,28 @@ def _without(trainer: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
 
 
-def _bare_trainer(config: DictConfig, place: RankEnvironment) -> Trainer:
+def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
     """A trainer of these settings and nothing else. Raises: UserError that names the key that Lightning refuses."""
-
-    def make(config: DictConfig) -> Trainer:
-        config = config.copy()
-        if config.trainer.precision == "auto":
-            config.trainer.precision = "32-true"
-        return build_trainer(config, place, callbacks=[], logger=[], folder=Path())
-
+    config = config.copy()
+    if config.trainer.precision == "auto":
+        config.trainer.precision = "32-true"
     try:
-        return make(config)
+        return build_trainer(config, environment, callbacks=[], logger=[], folder=Path())
     except UserError as error:
-        refusal = error
-    for key in ("precision", *config.trainer) if str(refusal).startswith("trainer: ") else ():
-        alone, own = config.copy(), ("accelerator", "strategy", "precision", key)
-        alone.trainer = {**known().trainer, **{name: config.trainer[name] for name in own}}
-        try:
-            make(alone)
-        except UserError as error:
-            reason = str(error).partition(": ")[2]
-            raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
-    raise refusal
+        path, _, reason = str(error).replace("Timer(duration", "Trainer(max_time").partition(": ")
+        keys = [str(key) for key in config.trainer if str(key) in reason]
+        if path != "trainer" or not keys:
+            raise
+        key = max(keys, key=len)
+        raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
 
 
-def _settle_devices(config: DictConfig, place: RankEnvironment) -> tuple[str, int]:
+def _settle_devices(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
     """Replace `auto` in config.trainer's devices; returns the kind of device and how many ranks there will be."""
     trainer = config.trainer
-    devices, trainer.num_nodes = devices_and_nodes(place, trainer.devices, trainer.num_nodes)
+    devices, trainer.num_nodes = devices_and_nodes(environment, trainer.devices, trainer.num_nodes)
     trainer.accelerator, trainer.devices = resolve_devices(trainer.accelerator, devices)
-    ranks: int = place.ranks if place.launcher else trainer.devices
+    ranks: int = environment.ranks if environment.launcher else trainer.devices
     parts = shares(trainer.strategy, ranks)
     if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
         over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
