@@ -77,11 +77,11 @@ def summary(
     config = compose(*more, *overrides or ())
     # These import torch: only once there is a net to build.
     from alexnet_lit.callbacks.summary import layers
-    from alexnet_lit.factory import build_net, check_root, instantiate, with_model_dims, without_weights
+    from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
     from alexnet_lit.terminal import plain
 
     check_root(config)
-    config = with_model_dims(without_weights(config))
+    config = infer_model_dims(without_weights(config))
     net = build_net(config)
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     channels = config.model.in_channels if "in_channels" in config.model else instantiate(config, "data").channels

@@ -330,7 +330,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
     """
     if rank_environment().ranks == 1:
         return _run_job(config, folder)
-    from alexnet_lit.distributed.rank_group import join
+    from alexnet_lit.distributed.launch import join
     from alexnet_lit.run import run_as_rank
 
     rank_group = join()
@@ -376,8 +376,7 @@ def _run_job(config: DictConfig, folder: Path) -> Result:
 
 def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
     """Run it, and write result.json for a failure, unless it can still go on from its last checkpoint."""
-    from alexnet_lit.result import write_result
-    from alexnet_lit.run import run
+    from alexnet_lit.run import run, write_result
 
     try:
         return run(config, folder)

@@ -1,12 +1,10 @@
-"""From a config to objects. What a person got wrong comes out as a UserError that names the key."""
+"""From a config to checked objects: net, data, module, trainer. Wrong input is a UserError that names the key."""
 
 import functools
 import inspect
 import re
-import typing
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import hydra.utils
 import torch
@@ -16,16 +14,15 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserError, TypeAdapter, ValidationError
 from torch import nn
-from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from alexnet_lit.config import explain_argument, known, plain, show, suggest, wanted
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import UserError
-from alexnet_lit.length import run_length
-from alexnet_lit.lit import Classifier
+from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.optim import Schedule
 
-_ANY_TYPE = ConfigDict(arbitrary_types_allowed=True)
+# Errors by which a constructor refuses its arguments.
 _REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
 
 
@@ -34,8 +31,8 @@ def instantiate(
 ) -> Any:
     """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
 
-    `target` stands in where the node needs no `_target_`, as its class is always the same. types: of arguments of
-    which the target's own annotations say too little.
+    target: the class, where it is always the same and the node has no `_target_`. types: types of arguments that the
+    target's own annotations say too little of.
     Raises: UserError for a key that the target does not take or the run sets itself, a value of the wrong type, or one
     that the target refuses.
     """
@@ -44,71 +41,61 @@ def instantiate(
         if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
             raise UserError(f"{path}={show(node)}: has no _target_ that names a class: use one of the group's files")
         target = target or hydra.utils.get_object(node["_target_"])
-        if lacking := OmegaConf.missing_keys(node):
-            key = min(lacking)
-            raise UserError(f"{key}: has to be given: add {key}=...")
-        arguments = {key: value for key, value in plain(node).items() if not key.startswith("_")}
-        if taken := sorted(arguments.keys() & more):
-            way_out = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
-            raise UserError(f"{path}.{taken[0]}={show(arguments[taken[0]])}: the run sets it itself: {way_out}")
-        check_arguments(target, arguments, path, types or {})
+        if missing := OmegaConf.missing_keys(node):
+            raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
+        settings = {key: value for key, value in plain(node).items() if not key.startswith("_")}
+        if taken := sorted(settings.keys() & more):
+            hint = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
+            raise UserError(f"{path}.{taken[0]}={show(settings[taken[0]])}: the run sets it itself: {hint}")
+        check_arguments(target, settings, path, types or {})
         if "_target_" not in node:
-            return target(**arguments, **more)
-        # Nested nodes are built by Hydra; the object itself here, so that `more` may hold what no config can.
+            return target(**settings, **more)
+        # Hydra builds nested nodes; the object itself is built here, as `more` may hold what no config can.
         factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
         return functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
-    except UserError:
-        raise
     except InstantiationException as error:
         where = re.search(r"full_key: (\S+)", str(error))
-        raise _mistake(error.__cause__ or error, where[1] if where else path) from error
-    except Exception as error:
-        raise _mistake(error, path) from error
+        raise _as_user_error(error.__cause__ or error, where[1] if where else path) from error
+    except _REFUSALS as error:
+        if isinstance(error, UserError):
+            raise
+        raise _as_user_error(error, path) from error
 
 
-def _mistake(error: BaseException, path: str) -> BaseException:
-    """What a constructor refused as a UserError; anything else it raised is no person's doing and stays as it is."""
-    if isinstance(error, UserError):
-        return error
+def _as_user_error(error: BaseException, path: str) -> BaseException:
+    """A constructor's refusal as a UserError; any other exception is a bug and stays as it is."""
     if isinstance(error, ValidationError):
         return explain_argument(error, path)
-    if isinstance(error, _REFUSALS):
+    if isinstance(error, _REFUSALS) and not isinstance(error, UserError):
         return UserError(f"{path}: {' '.join(str(error).split())}")
     return error
 
 
-def check_arguments(target: Any, arguments: dict[str, Any], path: str, types: Mapping[str, Any]) -> None:
-    """Compare keys and values with the signature of any class, our own or a library's, before it is called. `types`
-    go before its annotations. Raises: UserError.
-    """
+def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Mapping[str, Any]) -> None:
+    """Check keys and values against the target's signature; `types` override its annotations. Raises: UserError."""
     parameters = inspect.signature(target).parameters
     takes_any = any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
-    hints = {**_hints(target), **types}
-    for key, value in arguments.items():
-        if key not in parameters:
-            if takes_any:
-                continue  # a base class checks the rest
+    try:
+        hints = get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
+    except (NameError, TypeError):  # annotations that only a type checker can resolve
+        hints = {}
+    for key, value in settings.items():
+        if key not in parameters and not takes_any:
             raise UserError(f"{path}.{key}: there is no such key: {suggest(f'{path}.{key}')}")
         nested = isinstance(value, dict) and "_target_" in value
-        if nested or (isinstance(value, dict | list) and key not in types):
-            continue  # nested objects are checked when they are built, and the library knows its own lists
+        if key not in parameters or nested or (isinstance(value, dict | list) and key not in types):
+            continue  # checked by a base class, when it is built itself, or by the library
         try:
-            TypeAdapter(hints.get(key, Any), config=_ANY_TYPE).validate_python(value, strict=True)
+            adapter = TypeAdapter({**hints, **types}.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
+            adapter.validate_python(value, strict=True)
         except ValidationError as error:
             raise UserError(f"{path}.{key}={show(value)}: {wanted(error)}") from error
         except (PydanticSchemaGenerationError, PydanticUserError):
             continue  # a type that says nothing about plain values
 
 
-def _hints(target: Any) -> dict[str, Any]:
-    try:
-        return typing.get_type_hints(target.__init__ if inspect.isclass(target) else target, include_extras=True)
-    except (NameError, TypeError):
-        return {}  # annotations that only a type checker can resolve
-
-
 def check_root(config: DictConfig) -> None:
-    """Refuse what no constructor sees: a key at the top of the config that nothing reads, and wrong values there."""
+    """Check the keys and values at the top of the config, which no constructor sees. Raises: UserError."""
     for path, node in (("", config), ("paths.", config.paths)):
         for key in map(str, node):
             if key not in OmegaConf.select(known(), path[:-1], default=known()):
@@ -120,37 +107,27 @@ def check_root(config: DictConfig) -> None:
         raise UserError(f"label_smoothing={show(smoothing)}: should be a number from 0 to less than 1: 0.1 is usual")
 
 
-def infer_model_dims(config: DictConfig, data: ImageData) -> DictConfig:
-    """The same config with what it leaves to the data filled in: data.found, model.num_classes, model.in_channels."""
+def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictConfig:
+    """The config with what it leaves to the data filled in: model.num_classes, model.in_channels, data.found.
+
+    data: the config's; None builds it where the net leaves something to it.
+    """
+    model = OmegaConf.select(config, "model")
+    keys = ("num_classes", "in_channels") if isinstance(model, DictConfig) else ()
+    missing = [key for key in keys if key in model and model[key] is None]
+    if data is None and not missing:
+        return config
+    data = data or instantiate(config, "data")
     config = config.copy()
     if data.found is not None:
         config.data.found = data.found._asdict()
-    there = {"num_classes": len(data.classes), "in_channels": data.channels}
-    for key in _left_open(config):
-        config.model[key] = there[key]
+    for key in missing:
+        config.model[key] = len(data.classes) if key == "num_classes" else data.channels
     return config
 
 
-def with_model_dims(config: DictConfig) -> DictConfig:
-    """As `follow`, for those who need no data: looks for them only where the net leaves something to them."""
-    return infer_model_dims(config, instantiate(config, "data")) if _left_open(config) else config
-
-
-def _left_open(config: DictConfig) -> list[str]:
-    """What of the net follows the data."""
-    model = OmegaConf.select(config, "model")
-    keys = ("num_classes", "in_channels") if isinstance(model, DictConfig) else ()
-    return [key for key in keys if key in model and model[key] is None]
-
-
-def build_net(config: DictConfig) -> nn.Module:
-    """The net alone: images (B, C, S, S) -> logits (B, classes). Reads no data."""
-    net: nn.Module = instantiate(with_model_dims(config), "model")
-    return net
-
-
 def without_weights(config: DictConfig) -> DictConfig:
-    """The same config, but a net that draws its weights: for those who bring others, or need none."""
+    """The config with model.weights=null: for a net whose weights come from a checkpoint, or do not matter."""
     config = config.copy()
     if OmegaConf.select(config, "model.weights") is not None:
         config.model.weights = None
@@ -161,42 +138,21 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
     """The module and its data. Nothing is read before `data.prepare_data()` or `data.setup()`.
 
     The net's weights are drawn from torch's global generator; where model.weights names some, these take their place,
-    unless config.ckpt brings the weights.
+    unless config.ckpt brings the weights. Raises: UserError.
     """
-    return assemble(config, fresh=config.ckpt is None)
+    config, data = build_data(config)
+    net = build_net(config if config.ckpt is None else without_weights(config))
+    return build_module(config, net, data), data
 
 
-def assemble(config: DictConfig, *, fresh: bool) -> tuple[Classifier, ImageData]:
-    """As `build`. fresh: no checkpoint is to bring the weights, so model.weights counts; the config keeps it."""
-    data = instantiate(config, "data")
+def build_data(config: DictConfig) -> tuple[DictConfig, ImageData]:
+    """The config with the net's sizes filled in, and its data. Raises: UserError for a net that does not fit them."""
+    data: ImageData = instantiate(config, "data")
     config = infer_model_dims(config, data)
-    _check_fit(config, data)
-    net = build_net(config if fresh else without_weights(config))
-    optimizer = instantiate(config, "optimizer")
-    schedule = _schedule(config, data)
-    module = Classifier(
-        net=net,
-        pixels=data.pixels,
-        views=data.views,
-        classes=data.classes,
-        channels=data.channels,
-        optimizer=optimizer,
-        schedule=schedule,
-        label_smoothing=config.get("label_smoothing", 0.0),  # runs of before there was such a key had none
-        validate=config.data.validate,
-        seed=config.seed,
-        config=plain(config),
-    )
-    _try_out(module)
-    return module, data
-
-
-def _check_fit(config: DictConfig, data: ImageData) -> None:
-    """Refuse a net that does not take the data's images or name its classes."""
-    for key, there, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
-        if key in config.model and config.model[key] != there:
+    for key, value, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
+        if key in config.model and config.model[key] != value:
             raise UserError(
-                f"model.{key}={show(config.model[key])}: the data has {there} {noun}: use model.{key}={there}"
+                f"model.{key}={show(config.model[key])}: the data has {value} {noun}: use model.{key}={value}"
             )
     size = config.data.image_size
     if "image_size" in config.model and config.model.image_size != size:
@@ -204,6 +160,45 @@ def _check_fit(config: DictConfig, data: ImageData) -> None:
             f"model.image_size={show(config.model.image_size)}: the data is enlarged to data.image_size={size}: "
             "set data.image_size alone, which the net follows"
         )
+    return config, data
+
+
+def build_net(config: DictConfig) -> nn.Module:
+    """The net alone: images (B, C, S, S) -> logits (B, classes). Reads no data."""
+    net: nn.Module = instantiate(infer_model_dims(config), "model")
+    return net
+
+
+def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classifier:
+    """The LightningModule. Optimizer and schedule are made once on trial, so that they refuse their values here."""
+    module = Classifier(
+        net=net,
+        pixels=data.pixels,
+        views=data.views,
+        classes=data.classes,
+        channels=data.channels,
+        optimizer=instantiate(config, "optimizer"),
+        schedule=_schedule(config, data),
+        label_smoothing=config.get("label_smoothing", 0.0),  # older checkpoints have no such key
+        validate=config.data.validate,
+        seed=config.seed,
+        config=plain(config),
+    )
+    path = "optimizer"
+    try:
+        # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
+        optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
+        path = "scheduler"
+        scheduler = module.schedule.factory(optimizer)
+    except Exception as error:
+        raise _as_user_error(error, path) from error
+    plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
+    if plateau != (monitor is not None):
+        reason = "looks at a score: use val/loss or train/loss" if plateau else "looks at no score: use null"
+        raise UserError(f"scheduler.monitor={show(monitor)}: {type(scheduler).__name__} {reason}")
+    if plateau and module.schedule.interval == "step":
+        raise UserError("scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch")
+    return module
 
 
 def _schedule(config: DictConfig, data: ImageData) -> Schedule:
@@ -212,15 +207,15 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     if interval not in ("step", "epoch"):
         raise UserError(f"scheduler.interval={show(interval)}: should be step or epoch")
     if monitor is not None:
-        check_measured(monitor, "scheduler.monitor", config, data)
+        check_monitor(monitor, "scheduler.monitor", config, data)
     lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
     settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
     factory = instantiate(OmegaConf.create({"scheduler": settings}), "scheduler")
     return Schedule(factory, interval=interval, monitor=monitor)
 
 
-def check_measured(monitor: Any, path: str, config: DictConfig, data: ImageData) -> None:
-    """Refuse to monitor what the run does not measure. Raises: UserError that names what it does."""
+def check_monitor(monitor: Any, path: str, config: DictConfig, data: ImageData) -> None:
+    """Refuse a monitored score that the run does not measure. Raises: UserError that names those that it does."""
     validates = data.sizes[data.validate] and config.trainer.limit_val_batches != 0
     stages = [data.validate, "train"] if validates else ["train"]
     measured = [f"{stage}/{name}" for stage in stages for name in ("loss", "acc")]
@@ -228,39 +223,34 @@ def check_measured(monitor: Any, path: str, config: DictConfig, data: ImageData)
         raise UserError(f"{path}={show(monitor)}: the run does not measure it: use {' or '.join(measured)}")
 
 
-def _try_out(module: Classifier) -> None:
-    """Call the factories for once, so that what they refuse is known before any data is read."""
-    path = "optimizer"
-    try:
-        # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
-        optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
-        path = "scheduler"
-        _check_monitor(module.schedule, module.schedule.factory(optimizer))
-    except Exception as error:
-        raise _mistake(error, path) from error
+def limited_batches(images: int, batch_size: int, limit: float | int | None) -> int:
+    """Batches of `images` that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
+    batches = -(-images // batch_size)
+    if isinstance(limit, int):
+        return min(batches, limit)
+    return batches if limit is None else int(batches * limit)
 
 
-def _check_monitor(schedule: Schedule, scheduler: LRScheduler) -> None:
-    """Refuse a schedule that lacks the score it looks at, or has one that it can't look at."""
-    looks = isinstance(scheduler, ReduceLROnPlateau)
-    if looks != (schedule.monitor is not None):
-        says = "looks at a score: use val/loss or train/loss" if looks else "looks at no score: use null"
-        raise UserError(f"scheduler.monitor={show(schedule.monitor)}: {type(scheduler).__name__} {says}")
-    if looks and schedule.interval == "step":
-        raise UserError("scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch")
+def limited_images(data: ImageData, split: Stage, limit: float | int | None) -> int:
+    """Images in these batches."""
+    images = data.sizes[split]
+    return min(images, limited_batches(images, data.batch_size, limit) * data.batch_size)
 
 
-def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """What is in a checkpoint, its tensors on the CPU unless `map_location` says otherwise, as torch.load takes it.
+def epoch_batches(trainer: DictConfig, data: ImageData) -> int:
+    """Training batches of an epoch."""
+    limit = int(trainer.fast_dev_run) or trainer.overfit_batches or trainer.limit_train_batches
+    return limited_batches(data.sizes["train"], data.batch_size, limit)
 
-    Raises: UserError if it cannot be read or is none of ours.
-    """
-    try:
-        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
-            raise ValueError("it has no state_dict and hyper_parameters")
-    except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out
-        reason = " ".join(str(error).split())[:200]
-        way_out = "name a run folder, or a .ckpt file of one"
-        raise UserError(f"{path}: not a checkpoint of a run ({reason}): {way_out}") from error
-    return dict(checkpoint)
+
+def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:
+    """Optimizer steps and epochs of a run, at least one each, from settings alone: schedules are made before data."""
+    batches = epoch_batches(trainer, data)
+    if trainer.fast_dev_run:
+        return batches, 1
+    endless = trainer.max_epochs in (None, -1)
+    epochs = 1 if endless else trainer.max_epochs
+    steps = -(-batches // trainer.accumulate_grad_batches) * epochs
+    if trainer.max_steps != -1:
+        steps = trainer.max_steps if endless else min(steps, trainer.max_steps)
+    return max(1, steps), epochs

@@ -1,9 +1,9 @@
-"""The Classifier: what a step, an evaluation and a prediction are, whatever the net."""
+"""Classifier, the LightningModule: steps, scores, optimizer and schedule, predictions, whatever the net."""
 
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import torch
 import torch.nn.functional as F
@@ -11,16 +11,65 @@ from lightning import LightningModule
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
+from torchmetrics import Metric
 
 from alexnet_lit.data import Batch, Preprocess, TestTimeAugmentation, rank_and_world_size
 from alexnet_lit.optim import Schedule, clip
-from alexnet_lit.scores import Score, Scores, Stage
+
+Stage = Literal["train", "val", "test"]
+
+
+class Score(Metric):
+    """Mean cross entropy and micro accuracy over all images since the last reset, on all ranks together."""
+
+    full_state_update = False
+    loss_sum: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
+        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, loss_sum: Tensor | float, correct: Tensor | int, count: int) -> None:
+        """Add some images: the sum of their losses, how many were right, how many they are. Waits for no device."""
+        self.loss_sum += loss_sum
+        self.correct += correct
+        self.count += count
+
+    def sums(self) -> tuple[float, int, int]:
+        """The arguments of `update`, summed over all images and ranks."""
+        with self.sync_context():
+            return self._values()
+
+    def compute(self) -> dict[str, float]:
+        """Loss in nats and accuracy in 0..1; nan where no image was seen."""
+        loss_sum, correct, count = self._values()
+        return {"loss": loss_sum / count, "acc": correct / count} if count else {"loss": math.nan, "acc": math.nan}
+
+    def _values(self) -> tuple[float, int, int]:
+        loss_sum, correct, count = torch.stack([self.loss_sum, self.correct, self.count]).tolist()  # one wait
+        return loss_sum, int(correct), int(count)
+
+
+class Scores(nn.ModuleDict):
+    """A Score for each stage. Their keys have a suffix, as ModuleDict has a method `train`."""
+
+    def __init__(self) -> None:
+        super().__init__({f"{stage}_score": Score() for stage in get_args(Stage)})
+
+    def __getitem__(self, stage: str) -> Score:
+        score = super().__getitem__(f"{stage}_score")
+        assert isinstance(score, Score)
+        return score
 
 
 def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
     """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares.
 
-    smoothing: the share of each label that all classes have alike (Szegedy et al. 2016, section 7).
+    smoothing: the share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
     """
     entropy = partial(F.cross_entropy, logits, label_smoothing=smoothing)
     if batch.mixed_in is None:
@@ -33,11 +82,10 @@ def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
 class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
-    net: images (B, C, S, S) -> logits (B, classes). pixels: small uint8 images -> what the net sees.
-    views: what of an image `test` averages over. label_smoothing: of the training loss, 0..1. classes: their names, in
-    the order of the logits. channels: of images. optimizer: parameters -> Optimizer. config: the run's whole config in
-    plain values; with the names of the classes it goes into each checkpoint, so that a checkpoint alone is enough to
-    load the net again and say what it sees.
+    net: images (B, C, S, S) -> logits (B, classes). pixels: uint8 images -> the net's input. views: test-time
+    augmentation. label_smoothing: of the training loss, 0..1. classes: names in the order of the logits. channels: of
+    images. optimizer: parameters -> Optimizer. config: the run's whole config in plain values; it goes into each
+    checkpoint with the names of the classes, so that `alexnet_lit.load` needs nothing else.
     """
 
     def __init__(
@@ -67,41 +115,25 @@ class Classifier(LightningModule):
         self.validate: Stage = validate
         self.seed = seed
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
-        # Scores of whole epochs, and of the steps since the last point of the training curve.
-        self.scores = Scores()
-        self.window = Score()
-        self._rate = 0.0
-        self._norm: Tensor | None = None  # of the last step's gradients; stays on the device
+        self.scores = Scores()  # of whole epochs
+        self.window = Score()  # of the steps since the last point of the training curve
+        self._learning_rate = 0.0  # of the last step
+        self._gradient_norm: Tensor | None = None  # of the last step, on the device
         self.best = -math.inf
-        self._monitored: float | None = None  # what the schedule looks at, where it has not yet seen this value
+        self._monitored: float | None = None  # the schedule's score, until it has stepped with it
         self.published: dict[str, float] = {}  # the latest scores by name
 
     @classmethod
-    def load_from_checkpoint(
-        cls,
-        checkpoint_path: Any,
-        map_location: Any = None,
-        hparams_file: Any = None,
-        strict: bool | None = None,
-        weights_only: bool | None = None,
-        **kwargs: Any,
+    def load_from_checkpoint(  # type: ignore[override] # of Lightning's arguments only those that make a difference
+        cls, checkpoint_path: Any, map_location: Any = None, **options: Any
     ) -> Self:
-        """As `alexnet_lit.load(checkpoint_path, map_location)`: a checkpoint brings the config that builds its module.
+        """As `alexnet_lit.load`. Raises: ValueError for hyper-parameters: the checkpoint's config builds the module."""
+        from alexnet_lit.checkpoint import load  # which imports this class
 
-        strict and weights_only make no difference: the weights always fit, and a checkpoint holds plain values only.
-        A subclass with a constructor of its own is loaded in Lightning's way. Raises: ValueError for other values of
-        hyper-parameters.
-        """
-        if cls is not Classifier:
-            return super().load_from_checkpoint(
-                checkpoint_path, map_location, hparams_file, strict, weights_only, **kwargs
-            )
-        if hparams_file is not None or kwargs:
+        if options.keys() - {"strict", "weights_only"}:
             raise ValueError(
                 "hyper-parameters come from the checkpoint: for others, alexnet_lit.build a config of them"
             )
-        from alexnet_lit.saved import load  # it builds this class, so it can't be imported before
-
         return load(checkpoint_path, map_location)  # type: ignore[return-value] # Self is Classifier here
 
     def forward(self, images: Tensor) -> Tensor:
@@ -129,33 +161,33 @@ class Classifier(LightningModule):
             self.train(training)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Make dropout a function of (seed, step, batch, share): a resumed run draws what it would have drawn."""
+        """Seed dropout by (seed, step, batch, rank), so that a resumed run draws the same."""
         number = 0
         for part in (self.seed, self.global_step, batch_idx, rank_and_world_size(self.trainer)[0]):
             number = (number * 0x9E3779B97F4A7C15 + part + 1) % 2**63
         torch.default_generator.manual_seed(number)
-        if self.device.type != "cpu":  # torch.manual_seed asks all kinds of devices: 0.2 ms a step
+        if self.device.type != "cpu":  # torch.manual_seed seeds all kinds of devices: 0.2 ms a step
             torch.get_device_module(self.device).manual_seed(number)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Mean loss of the global batch: shares are averaged, so each weighs its sum by its size."""
+        """Mean loss of the global batch: DDP averages over ranks, so each divides its sum by the mean share."""
         loss_sum = self._score("train", batch, self(batch.images))
         return loss_sum * (rank_and_world_size(self.trainer)[1] / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count one batch of what is looked at after each epoch: logits of it."""
+        """Score a batch of validation images, or of test images with data.validate=test; returns its logits."""
         logits: Tensor = self(batch.images)
         self._score(self.validate, batch, logits)
         return logits
 
     def test_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        """Count one batch of test images, by the mean of the probabilities over the views of each: logits of it."""
+        """Score a batch of test images by the mean probability over the views of each; returns its logits."""
         logits = self.views.logits(self, batch.images)
         self._score("test", batch, logits)
         return logits
 
     def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
-        """The sum of losses, taken into the scores. Of a mixed image, the class with the larger share is right."""
+        """Update the scores; returns the sum of losses. Of a mixed image, the class with the larger share is right."""
         loss_sum = _loss_sum(batch, logits, self.label_smoothing if stage == "train" else 0.0)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         for score in (self.scores[stage], *([self.window] if stage == "train" else [])):
@@ -163,8 +195,8 @@ class Classifier(LightningModule):
         return loss_sum
 
     def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
-        """Note the rate of this step: when it ends, the schedule has moved on."""
-        self._rate = float(optimizer.param_groups[0]["lr"])
+        """Note the learning rate of this step: at its end the schedule has moved on."""
+        self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def configure_gradient_clipping(
         self,
@@ -172,22 +204,23 @@ class Classifier(LightningModule):
         gradient_clip_val: float | None = None,
         gradient_clip_algorithm: str | None = None,
     ) -> None:
-        """Clip, and note the norm of all gradients before."""
-        self._norm = clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
+        """Clip, and note the norm of all gradients before that."""
+        self._gradient_norm = clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def take_point(self) -> dict[str, float]:
-        """Scores of the steps since the last call; of the last step, rate and norm of the gradients before clipping: a
-        point of the training curve. Waits for the device.
+        """A point of the training curve: scores since the last call; learning rate and gradient norm of the last step.
+
+        Waits for the device.
         """
         scores = self.window.compute()
         self.window.reset()
-        norm = {} if self._norm is None else {"grad_norm": float(self._norm)}
-        return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._rate, **norm}
+        norm = {} if self._gradient_norm is None else {"grad_norm": float(self._gradient_norm)}
+        return {**{f"train/{name}": value for name, value in scores.items()}, "lr": self._learning_rate, **norm}
 
     def on_train_epoch_end(self) -> None:
-        """Training scores of the whole epoch, for whoever monitors them; first of all for a schedule that does.
+        """Publish the epoch's training scores, and step a schedule that monitors a score.
 
-        Lightning would step that after the epoch was saved, and pass it over in a resumed run's first epoch.
+        Lightning would step that after the epoch was saved, and leave it out in a resumed run's first epoch.
         """
         self._publish("train")
         if self.trainer.is_last_batch and self._monitored is not None:
@@ -196,56 +229,56 @@ class Classifier(LightningModule):
             self._monitored = None
 
     def on_validation_epoch_end(self) -> None:
-        """Scores over all images of the stage, and the best accuracy so far."""
+        """Publish the scores, and the best accuracy so far."""
         self._publish(self.validate)
 
     def on_test_epoch_end(self) -> None:
-        """Scores over all test images."""
+        """Publish the scores over all test images."""
         self._publish("test")
 
     def _publish(self, stage: Stage) -> None:
-        """Make a stage's scores known to monitors, loggers and `published`, at the same step as the training curve."""
+        """Give a stage's scores to monitors, loggers and `published`, at the same step as the training curve."""
         score = self.scores[stage]
         if not score.update_called:
             return  # an epoch that was complete before the run was resumed
         values = {f"{stage}/{name}": value for name, value in score.compute().items()}
         score.reset()
         if self.trainer.sanity_checking:
-            return  # a look at a few images before the first step is no score
+            return
         if stage == "val":
             self.best = max(self.best, values["val/acc"])
             values["val/acc_best"] = self.best
         self.published.update(values)
         self._monitored = values.get(self.schedule.monitor or "", self._monitored)
-        # The ranks agree already; sync_dist says so to Lightning.
+        # The ranks have the same values already; without sync_dist Lightning would warn.
         self.log_dict(values, logger=False, sync_dist=True)
         if stage != "train":  # the training curve has its own points; these are means over the epoch
             for logger in self.trainer.loggers:
                 logger.log_metrics(values, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and schedule of the config, as long as the run."""
+        """The optimizer and schedule of the config."""
         optimizer = self.optimizer(self.net.parameters())
         factory, interval = self.schedule.factory, self.schedule.interval
         scheduler: Any = {"scheduler": factory(optimizer), "interval": interval, "reduce_on_plateau": False}
         return {"optimizer": optimizer, "lr_scheduler": scheduler}
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
-        """Step a schedule; one that looks at a score steps in `on_train_epoch_end`."""
+        """Step a schedule; one that monitors a score steps in `on_train_epoch_end`."""
         if self.schedule.monitor is None:
             super().lr_scheduler_step(scheduler, metric)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep what a resumed run needs to count this epoch as a whole, and the best validation accuracy."""
+        """Save the sums of the epoch so far, so that a resumed run scores the whole epoch, and the best accuracy."""
         checkpoint["val/acc_best"] = self.best
         checkpoint["monitored"] = self._monitored
         checkpoint["sums"] = {"train": self.scores["train"].sums(), "window": self.window.sums()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take all of that up again."""
+        """Restore these."""
         self.best = checkpoint["val/acc_best"]
         self._monitored = checkpoint.get("monitored")
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
-            if sums[2]:  # they are those of all ranks, and all ranks have to know that there are some
+            if sums[2]:  # of all ranks together; all have to update, as all take part in the next synchronisation
                 score.update(*(sums if rank_and_world_size(self.trainer)[0] == 0 else (0.0, 0, 0)))

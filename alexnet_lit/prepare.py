@@ -1,43 +1,80 @@
-"""Everything that a run needs, built and checked before any data is read or a process started."""
+"""All objects of a run, lightning.Trainer among them, built and checked before data is read or a process started."""
 
+import inspect
+import os
+import shutil
+import sys
+import time
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, get_type_hints
 
 import torch
 from lightning import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ProgressBar
-from omegaconf import DictConfig
+from lightning.pytorch.callbacks import ProgressBar, Timer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf, open_dict
+from pydantic import Field
 from torch import nn
+from torch.optim import Optimizer
 
-from alexnet_lit.callbacks.checkpointing import Checkpoints
+from alexnet_lit import factory
+from alexnet_lit.callbacks.budget import parse_seconds
+from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
-from alexnet_lit.config import plain
-from alexnet_lit.console import log
-from alexnet_lit.callbacks.finite import TerminateOnNaN
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.picture import Picture
-from alexnet_lit.callbacks.points import Points
-from alexnet_lit.callbacks.speed import Speed
-from alexnet_lit.config import plain, show
-from alexnet_lit.continued import Restored, check_continues, keep_precision, keep_split, read_continued
+from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_resumed
+from alexnet_lit.config import known, plain, show
 from alexnet_lit.data import ImageData
-from alexnet_lit.distributed.devices import describe
-from alexnet_lit.distributed.environment import rank_environment
-from alexnet_lit.distributed.strategy import check_strategy, replicas
+from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
+from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
+from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments, check_strategy, replicas
 from alexnet_lit.errors import UserError
-from alexnet_lit.factory import build, check_measured, check_root, infer_model_dims, instantiate
-from alexnet_lit.length import check_limits
-from alexnet_lit.lit import Classifier
+from alexnet_lit.factory import check_arguments, epoch_batches, instantiate, limited_batches
+from alexnet_lit.lit import Classifier, Stage
+from alexnet_lit.nets.kernels.bf16 import cpu_precision
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.terminal import log
-from alexnet_lit.trainer import build_trainer, check_batches, check_clipping, settle_trainer
+
+_COUNT = Annotated[int, Field(ge=1)]
+_LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
+_TIME = dict[Literal["weeks", "days", "hours", "minutes", "seconds", "milliseconds", "microseconds"], int]
+# Types of lightning.Trainer's arguments. Its annotations allow values with which a run trains nothing, or fails later.
+_TYPES: dict[str, Any] = {
+    **get_type_hints(Trainer.__init__),
+    "precision": Literal[
+        *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+        *("transformer-engine", "transformer-engine-float16"),
+    ],
+    "max_epochs": _COUNT | Literal[-1] | None,
+    "max_steps": _COUNT | Literal[-1],
+    "limit_train_batches": Annotated[float, Field(gt=0, le=1)] | _COUNT | None,
+    "limit_val_batches": _LIMIT,
+    "limit_test_batches": _LIMIT,
+    "limit_predict_batches": _LIMIT,
+    "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
+    "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | _TIME | None,
+    "max_time": str | _TIME | None,
+    "check_val_every_n_epoch": _COUNT | None,
+    "log_every_n_steps": Annotated[int, Field(ge=0)] | None,
+    "accumulate_grad_batches": _COUNT,
+    "gradient_clip_val": Annotated[float, Field(ge=0)] | None,
+    "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
+    "enable_checkpointing": bool,
+    "enable_progress_bar": bool,
+    "devices": Any,  # checked by `resolve_devices`
+}
+# Other names that Lightning takes for a precision.
+_PRECISIONS = {16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", 32: "32-true", "32": "32-true", None: "32-true"}
+_PRECISIONS |= {64: "64-true", "64": "64-true"}
+_SET_BY_RUN = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
+_SET_BY_STRATEGY = ("devices", "num_nodes", "strategy")
 
 
 @dataclass(frozen=True)
 class RunObjects:
-    """All objects of a run, checked; nothing has been read yet."""
+    """All objects of a run, checked; nothing has been read yet. seconds: what building them took."""
 
     config: DictConfig
     folder: Path
@@ -51,6 +88,7 @@ class RunObjects:
     device: str
     ranks: int
     why_precision: str
+    seconds: float
 
 
 def prepare(config: DictConfig, folder: Path) -> RunObjects:
@@ -58,46 +96,50 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
 
     Raises: UserError that names the key, the value and the way out.
     """
-    check_root(config)
+    began = time.monotonic()
+    factory.check_root(config)
     config = config.copy()
     config.paths.run = str(folder)
-    place = rank_environment()
+    _check_budget(config)
     if config.ckpt is not None and config.trainer.fast_dev_run:
         raise UserError(
-            f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and ckpt={config.ckpt} "
-            "continues one: leave one of them out"
+            f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and "
+            f"ckpt={config.ckpt} continues one: leave one of them out"
         )
-    resume, saved = read_continued(config.ckpt)
+    resume, saved = read_resumed(config.ckpt) if config.ckpt is not None else (None, None)
     if saved is not None:
-        config = keep_precision(config, saved)
-    kind, ranks, why = settle_trainer(config, place)
-    check_limits(config.trainer)
+        config = keep_precision_and_split(config, saved)
+    environment = rank_environment()
+    kind, ranks = settle_trainer(config, environment)
     if kind == "cpu":
         keep_memory()
-    if saved is not None:
-        config = keep_split(config, saved)
     seed_everything(config.seed, workers=True, verbose=False)
-    module, data = build(config)
+    config, data = factory.build_data(config)
+    net = factory.build_net(config if saved is None else factory.without_weights(config))
+    why_precision = ""
+    if config.trainer.precision == "auto":
+        input_shape = (data.channels, config.data.image_size, config.data.image_size)
+        config.trainer.precision, why_precision = cpu_precision(net, input_shape)
+    module = factory.build_module(config, net, data)
     optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
     check_clipping(config, optimizer)
     _check_pairs(data, replicas(config.trainer.strategy, ranks), ranks)
-    chosen = _callbacks(config, data)
+    callbacks = _callbacks(config, data)
     check_strategy(
         config.trainer.strategy,
         ranks=ranks,
-        net=module.net,
+        net=net,
         precision=config.trainer.precision,
         optimizer=optimizer,
-        callbacks=chosen,
+        callbacks=callbacks,
     )
-    config = infer_model_dims(config, data)
     if saved is not None:
-        check_continues(saved, module, chosen, f"ckpt={config.ckpt}")
+        check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
     if data.sizes[data.validate] == 0:
         config.trainer.limit_val_batches = 0
     check_batches(config, data)
-    speed = Throughput()
-    picture = CurvesPlot(History(), path=folder / "curves.png", title=folder.name)
+    speed, history = Throughput(), History()
+    picture = CurvesPlot(history, path=folder / "curves.png", title=folder.name)
     checkpoints = instantiate(
         config,
         "checkpoint",
@@ -107,35 +149,38 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         direction=config.direction,
         say=log.info,
     )
-    onlookers = [Restored(), TerminateOnNaN(), speed, picture, TrainingCurve(config.trainer.log_every_n_steps)]
-    keepers = [checkpoints] if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run else []
-    trainer = build_trainer(
-        config,
-        place,
-        callbacks=[*onlookers, *keepers, *chosen],
-        logger=[picture.history, *([instantiate(config, "logger")] if config.get("logger") else [])],
-        folder=folder,
-    )
+    own: list[Callback] = [Resume(), TerminateOnNaN(), speed, picture, TrainingCurve(config.trainer.log_every_n_steps)]
+    if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
+        own.append(checkpoints)
+    loggers = [history, *([instantiate(config, "logger")] if config.get("logger") else [])]
+    trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     device = describe(kind, ranks, config.trainer.num_nodes)
-    return RunObjects(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why)
+    return RunObjects(
+        *(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why_precision),
+        seconds=time.monotonic() - began,
+    )
 
 
-def prepare_data(parts: RunObjects) -> RunObjects:
-    """Have the data ready to be read. Where that leaves fewer images, all is built anew: the schedule is as long."""
-    before = parts.data.found
-    parts.data.prepare_data()
-    return parts if parts.data.found == before else prepare(infer_model_dims(parts.config, parts.data), parts.folder)
-
-
-def message_to_ranks(config: DictConfig, folder: Path) -> dict[str, Any]:
-    """What a rank is told: the config as it was composed, so that each finds out for itself what `auto` stands for."""
-    told = config.copy()
-    told.paths.run = str(folder)
-    return {"config": plain(told), "folder": str(folder)}
+def _check_budget(config: DictConfig) -> None:
+    """Raises: UserError for a run that can't be sized to a time."""
+    budget = config.get("budget")
+    if budget is None:
+        return
+    parse_seconds(budget)
+    if config.ckpt is not None:
+        raise UserError(
+            f"budget={budget}: is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=..."
+        )
+    if config.trainer.accumulate_grad_batches != 1:
+        hint = "use a larger data.batch_size, or trainer.max_steps=..."
+        raise UserError(f"budget={budget}: can't be laid out with trainer.accumulate_grad_batches: {hint}")
+    if monitor := config.scheduler.get("monitor"):
+        hint = "use scheduler=one_cycle or constant, or trainer.max_epochs=..."
+        raise UserError(f"budget={budget}: scheduler.monitor={monitor} looks at whole epochs: {hint}")
 
 
 def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
-    """Refuse batches in which images that are to be mixed would be torn apart, or ranks left without any."""
+    """Refuse batches that would tear apart the images that are to be mixed, or leave a rank without any."""
     together = data.augment.mix.together * shares
     if data.batch_size % together:
         devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
@@ -146,18 +191,18 @@ def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
 
 
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
-    """Those of the group; null switches one off. Raises: UserError if one looks at what the run does not measure."""
+    """Those of the group; null switches one off. Raises: UserError if one monitors what the run does not measure."""
     nodes = config.get("callbacks") or {}
-    made = {name: instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
-    for name, callback in made.items():
+    callbacks = {name: instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
+    for name, callback in callbacks.items():
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
-            check_measured(monitor, f"callbacks.{name}.monitor", config, data)
+            factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
     bar = config.trainer.enable_progress_bar
-    return [callback for callback in made.values() if bar or not isinstance(callback, ProgressBar)]
+    return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
 
 
 def _objective(config: DictConfig, data: ImageData) -> str | None:
-    """What best.ckpt is chosen by. Raises: UserError if the run does not measure it on validation images."""
+    """The score that chooses best.ckpt. Raises: UserError if the run does not measure it on validation images."""
     objective: str | None = config.objective
     if objective is None:
         return None
@@ -175,3 +220,156 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
             f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
         )
     return objective
+
+
+def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
+    """Replace `auto`, null and short names in config.trainer by what they stand for; returns device kind and ranks.
+
+    precision=auto is left to `cpu_precision` on a CPU, as that needs the net.
+    Raises: UserError for values that Lightning refuses or quietly replaces, and for a run that would train nothing.
+    """
+    trainer = config.trainer
+    with open_dict(trainer):
+        for key in known().trainer.keys() - trainer.keys():  # after ~trainer.max_time: Lightning's default
+            trainer[key] = inspect.signature(Trainer).parameters[key].default
+    trainer.precision = _PRECISIONS.get(trainer.precision, trainer.precision)
+    check_arguments(Trainer, plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)
+    for unit in ("epochs", "steps"):
+        least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
+        if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
+            raise UserError(
+                f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: "
+                f"use trainer.max_{unit}={least} or more"
+            )
+    kind, ranks = _settle_devices(config, environment)
+    if trainer.precision == "auto" and kind != "cpu":
+        bf16 = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+        trainer.precision = "bf16-mixed" if bf16 else "32-true"
+    _check_compiler(config, kind)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # refused below, or said again when the run is built
+        bare = _bare_trainer(config, environment)
+    if trainer.precision not in ("auto", bare.precision):
+        raise UserError(
+            f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {bare.precision} instead: "
+            f"use trainer.precision={bare.precision}, or 32-true"
+        )
+    for timer in bare.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+        if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
+            raise UserError(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
+    trainer.log_every_n_steps = bare.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
+    if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
+        trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
+    return kind, ranks
+
+
+def build_trainer(
+    config: DictConfig, environment: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
+) -> Trainer:
+    """The run's trainer. Without a progress bar among the callbacks it has none."""
+    settings = _without(config.trainer, *_SET_BY_STRATEGY)
+    settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
+    trainer: Trainer = instantiate(
+        OmegaConf.create({"trainer": settings}),
+        "trainer",
+        types=_TYPES,
+        callbacks=callbacks,
+        logger=logger,
+        barebones=False,
+        plugins=[AtomicFile(), RankClusterEnvironment(environment)],
+        default_root_dir=str(folder),
+        **arguments(environment, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
+    )
+    return trainer
+
+
+def check_batches(config: DictConfig, data: ImageData) -> None:
+    """Refuse a share of the batches that comes to none, and an interval of validations longer than an epoch.
+
+    Lightning would refuse them once data is read.
+    """
+    trainer = config.trainer
+    splits: dict[str, Stage] = {"train": "train", "val": data.validate, "test": "test"}
+    for stage, split in splits.items():
+        overfit = trainer.overfit_batches and stage != "test"
+        key = "overfit_batches" if overfit else f"limit_{stage}_batches"
+        batches = limited_batches(data.sizes[split], data.batch_size, None)
+        limited = limited_batches(data.sizes[split], data.batch_size, trainer[key])
+        if batches and trainer[key] and not trainer.fast_dev_run and not limited:
+            raise UserError(
+                f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
+                f"use a larger share, or a number of batches such as {key}=1"
+            )
+    batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
+    whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
+    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
+            f"use at most {batches}, or 1.0 for once an epoch"
+        )
+
+
+def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
+    """Refuse to clip gradients that a fused optimizer unscales itself, as Lightning would at the first step."""
+    trainer, fused = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
+    if trainer.precision == "16-mixed" and trainer.gradient_clip_val and fused:
+        raise UserError(
+            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
+            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        )
+
+
+def _without(trainer: DictConfig, *keys: str) -> DictConfig:
+    return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
+
+
+def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
+    """A trainer of these settings and nothing else. Raises: UserError that names the key that Lightning refuses."""
+    config = config.copy()
+    if config.trainer.precision == "auto":
+        config.trainer.precision = "32-true"
+    try:
+        return build_trainer(config, environment, callbacks=[], logger=[], folder=Path())
+    except UserError as error:
+        path, _, reason = str(error).replace("Timer(duration", "Trainer(max_time").partition(": ")
+        keys = [str(key) for key in config.trainer if str(key) in reason]
+        if path != "trainer" or not keys:
+            raise
+        key = max(keys, key=len)
+        raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
+
+
+def _settle_devices(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
+    """Replace `auto` in config.trainer's devices; returns the kind of device and how many ranks there will be."""
+    trainer = config.trainer
+    devices, trainer.num_nodes = devices_and_nodes(environment, trainer.devices, trainer.num_nodes)
+    trainer.accelerator, trainer.devices = resolve_devices(trainer.accelerator, devices)
+    ranks: int = environment.ranks if environment.launcher else trainer.devices
+    parts = replicas(trainer.strategy, ranks)
+    if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
+        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
+        raise UserError(
+            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {parts}"
+        )
+    return str(trainer.accelerator), ranks
+
+
+def _check_compiler(config: DictConfig, kind: str) -> None:
+    """Refuse model.compile without a compiler, and with gradients accumulated in CUDA graphs, which overwrite them."""
+    compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
+    if not compile:
+        return
+    # As torch's inductor and Triton look for one.
+    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
+    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
+    names = os.environ.get(variable, "").split()[:1] or usual.split()
+    if not any(map(shutil.which, names)):
+        raise UserError(
+            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
+            f"on this machine: install one, name another in {variable}, or use model.compile=false"
+        )
+    if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
+        raise UserError(
+            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
+            "use model.compile=true, or a larger data.batch_size"
+        )

@@ -1,127 +1,138 @@
-"""One run: build everything, fit, test the best checkpoint once, and write what a run leaves behind."""
+"""One run: build everything, fit, test the best checkpoint once, and write result.json."""
 
+import functools
+import json
+import math
+import platform
+import shlex
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
-from alexnet_lit import budget, trial
-from alexnet_lit.announce import log_data, log_origin, log_results, log_start
+from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
+from alexnet_lit.callbacks.ema import MovingAverage
+from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.quiet import quiet_libraries
-from alexnet_lit.callbacks.tensorboard import log_hparams
-from alexnet_lit.config import plain
-from alexnet_lit.console import close_log, log, open_log
+from alexnet_lit.callbacks.summary import closing, layers
+from alexnet_lit.callbacks.tensorboard import log_hparams, log_run
+from alexnet_lit.checkpoint import read_checkpoint
+from alexnet_lit.config import PART, RESULT, continued_overrides, home, plain, typed_overrides, under_way
+from alexnet_lit.config import show as as_typed
+from alexnet_lit.data import ImageData
+from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launch import Failure, join, launch
-from alexnet_lit.distributed.launcher import launch
-from alexnet_lit.distributed.rank_group import join
-from alexnet_lit.distributed.store import Failure
-from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, reason_of
-from alexnet_lit.factory import infer_model_dims, read_checkpoint
-from alexnet_lit.prepare import RunObjects, message_to_ranks, prepare, prepare_data
-from alexnet_lit.result import Result, answered, collect, expect_result, forget_expected, keep_result
-from alexnet_lit.terminal import close_log, log, open_log
+from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, reason_of, writing
+from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
+from alexnet_lit.nets.kernels.native import bf16_units
+from alexnet_lit.prepare import RunObjects, build_trainer, prepare
+from alexnet_lit.terminal import close_log, log, open_log, program, show
+
+Result = dict[str, Any]
 
 
 def run(config: DictConfig, folder: Path) -> Result:
     """Train and test as `config` says, in `folder`; returns what result.json holds.
 
-    On several devices this process checks everything first. Then, as rank 0, it tells the other ranks; standing alone
-    it starts a process for each device and waits for them.
-    Raises: UserError for wrong input, before training starts. Whatever else goes wrong is raised once result.json and
-    train.log tell of it.
+    On several devices this process checks everything first. Started by torchrun or srun it is rank 0 and broadcasts the
+    config; standing alone it starts a process for each device and waits for them.
+    Raises: UserError for wrong input, before training starts. Any other exception is raised once result.json and
+    train.log have been written.
     """
+    began = time.time()
     rank_group = join()
-    with _telling(folder):
-        config = budget.sized(config, folder)
-        parts = prepare(config, folder)
-        log_start(parts)
-        before, parts = parts, prepare_data(parts)  # a missing or broken file is told before anything starts
-        if parts is not before:
-            log_data(parts)
-        log.info("images from %s", parts.data.origin)
-        told = message_to_ranks(infer_model_dims(config, parts.data), folder)
-        told["config"]["trainer"]["precision"] = parts.config.trainer.precision  # the same on all ranks
+    with _log_and_report(folder):
+        objects = prepare(config, folder)
+        found = objects.data.found
+        objects.data.prepare_data()  # a missing or broken file is an error before anything starts
+        if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
+            objects = prepare(infer_model_dims(objects.config, objects.data), folder)
+        _log_start(objects)
+        message = {"config": plain(infer_model_dims(config, objects.data)), "folder": str(folder), "began": began}
+        message["config"]["paths"]["run"] = str(folder)
+        message["config"]["trainer"]["precision"] = objects.config.trainer.precision  # `auto`, the same on all ranks
         if rank_group is not None:
-            rank_group.broadcast(told)
+            rank_group.broadcast(message)
             rank_group.barrier()
-        expect_result(folder)
-        try:
-            return _spread(parts, told) if rank_group is None and parts.ranks > 1 else _train(parts)
-        finally:
-            forget_expected(folder)
+        with _expect_result(folder):
+            if rank_group is None and objects.ranks > 1:
+                return _launch_ranks(objects, message)
+            return _fit_and_test(objects, began)
 
 
 def run_as_rank() -> Result:
-    """Do this rank's part in a run that another process leads; returns as `run`.
+    """This rank's part in a run that another process leads; returns as `run`.
 
-    Raises: SystemExit if there is nothing to do, or if another rank, which tells why, has ended the run.
+    Raises: SystemExit if there is nothing to do, or if another rank, which reports it, has ended the run.
     """
     rank_group = join()
     assert rank_group is not None
-    told = rank_group.receive()
-    folder = Path(told["folder"])
-    with _telling(folder):
+    message = rank_group.receive()
+    folder = Path(message["folder"])
+    with _log_and_report(folder):
         try:
             with exits_raised():
-                parts = prepare(OmegaConf.create(told["config"]), folder)
-            if rank_group.place.local_rank == 0 and not rank_group.place.is_child:
-                parts.data.prepare_data()  # are the images on this machine too?
-        except UserError as mistake:
-            rank_group.barrier(mistake)
+                objects = prepare(OmegaConf.create(message["config"]), folder)
+            if rank_environment().local_rank == 0 and not rank_environment().is_child:
+                objects.data.prepare_data()  # are the images on this machine too?
+        except UserError as error:
+            rank_group.barrier(error)
         rank_group.barrier()
-        if "trial" in told:
-            trial.try_out(parts, told["trial"])
-            return {"status": "completed"}
-        return _train(parts)
+        return _fit_and_test(objects, message["began"])
 
 
 @contextmanager
-def _telling(folder: Path) -> Iterator[None]:
-    """Let rank 0 speak, on the screen and in train.log; let whichever rank fails first say why, and no other."""
+def _log_and_report(folder: Path) -> Iterator[None]:
+    """Log on rank 0, to the screen and train.log; let the rank that fails first report why, and no other."""
     rank_group = join()
-    first = rank_group is None or rank_group.place.rank == 0
+    environment = rank_environment()
+    first = environment.rank == 0
     quiet_libraries()
     open_log(folder / "train.log" if first else None, speak=first)
     if rank_group is not None:
-        rank_group.on_abort = partial(_write_aborted_result, folder, rank_group.place.ranks)
+        rank_group.on_abort = functools.partial(_write_aborted_result, folder, environment.ranks)
     try:
         yield
     except Exception as error:
         if rank_group is not None:
             failure = rank_group.fail(error)
-            if failure.killed and failure.teller == rank_group.place.rank:
+            if failure.killed and failure.teller == environment.rank:
                 open_log(folder / "train.log", speak=True)
                 log.error("failed: %s", failure.reason)
                 if failure.rank == 0:
-                    _write_aborted_result(folder, rank_group.place.ranks, failure)
-            if failure.rank != rank_group.place.rank:
+                    _write_aborted_result(folder, environment.ranks, failure)
+            if failure.rank != environment.rank:
                 sys.exit(failure.status)
-            error.add_note(f"(on rank {failure.rank} of {rank_group.place.ranks})")
+            error.add_note(f"(on rank {failure.rank} of {environment.ranks})")
         if not first:
             open_log(folder / "train.log", speak=False)
         if not isinstance(error, UserError):
-            log.debug("failed", exc_info=True)  # the terminal shows it when it arrives at the top
-        elif rank_group is None or not rank_group.place.is_child:  # else whoever leads says it
+            log.debug("failed", exc_info=True)  # the traceback is on the terminal too, once it arrives at the top
+        elif not environment.is_child:  # else the parent logs it
             log.debug("error: %s", error)
         raise
     finally:
         close_log()
 
 
-def _train(parts: RunObjects) -> Result:
-    """Fit, test, and tell."""
-    trainer, module, data = parts.trainer, parts.module, parts.data
+def _fit_and_test(objects: RunObjects, began: float) -> Result:
+    """Fit, test, and write what the run came to. began: the run, as time.time() has it."""
+    if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
+        objects = _size_to_budget(objects, began)
+    trainer, folder = objects.trainer, objects.folder
     status: str = "failed"
     reason: dict[str, Any] = {}
     try:
-        log_origin(parts)
+        _log_to_tensorboard(objects)
         with exits_raised():
-            trainer.fit(module, datamodule=data, ckpt_path=parts.resume and str(parts.resume))
-            _test(parts)
+            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume and str(objects.resume))
+            _test(objects)
         status = "completed"
     except Interrupted as outcome:
         status, reason = "interrupted", {"reason": str(outcome)}
@@ -133,67 +144,267 @@ def _train(parts: RunObjects) -> Result:
     except Exception as error:
         rank_group = join()
         reason = _reason(rank_group.fail(error)) if rank_group else {"reason": reason_of(error)}
-        raise  # told by `run`
+        raise  # reported by `_log_and_report`
     finally:
-        result = collect(
-            status=status,
-            folder=parts.folder,
-            module=module,
-            trainer=trainer,
-            speed=parts.speed,
-            device=parts.device,
-            precision=str(trainer.precision),
-        )
-        result |= reason
+        result = _collect(status, objects) | reason
         if trainer.is_global_zero:
             try:
-                if keep_result(result, parts.folder):
-                    parts.picture.draw()
-                    log_hparams(trainer.loggers, plain(parts.config), result)
-            except UserError as mistake:  # the disk
+                if _keep_result(result, folder):
+                    objects.picture.draw()
+                    log_hparams(trainer.loggers, plain(objects.config), result)
+            except UserError as error:  # the disk
                 if not reason:
                     raise
-                log.warning("%s", mistake)  # beside what ended the run
-    log_results(parts, result)
+                log.warning("%s", error)  # beside what ended the run
+    _log_results(objects, result)
+    return result
+
+
+def _test(objects: RunObjects) -> None:
+    """Evaluate the best net, or the last where none was chosen, on the test images: once."""
+    if objects.config.data.validate == "test" and "test/acc" in objects.module.published:
+        return  # the last epoch ended with it, and the last net is the result
+    if not objects.data.sizes["test"]:
+        log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
+        return
+    if objects.checkpoints.chosen:
+        objects.module.load_state_dict(read_checkpoint(objects.checkpoints.best)["state_dict"])
+    objects.trainer.test(objects.module, datamodule=objects.data, verbose=False)
+
+
+def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
+    """The same run with as many steps as fit into its budget: first it trains, evaluates and saves a little. On each
+    rank. Its config, also the saved one, has the steps in place of the budget, so that it can be repeated exactly.
+    """
+    config, data, started = objects.config, objects.data, time.time()
+    budget = parse_seconds(config.budget)
+    log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
+    measuring = config.copy()
+    with open_dict(measuring):
+        measuring.trainer.update(MEASURING)
+    timer = TimeBudget(min(30.0, RESERVE * budget))
+    averages = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
+    trainer = build_trainer(
+        measuring, rank_environment(), callbacks=[timer, *averages], logger=[], folder=objects.folder
+    )
+    with exits_raised():
+        took = timer.measure(trainer, objects.module, data)
+    now = time.time()
+    again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
+    took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))
+
+    validation = limited_images(data, data.validate, config.trainer.limit_val_batches)
+    test = limited_images(data, "test", config.trainer.limit_test_batches) * (data.validate != "test")
+    steps, interval = choose_steps(
+        *(config.budget, left, took),
+        epoch=epoch_batches(config.trainer, data),
+        validation=validation,
+        test=test * data.views.count,
+        save_every=config.checkpoint.every_steps,
+        most=config.trainer.max_steps,
+    )
+    limits = {"max_steps": steps, "max_epochs": -1, "val_check_interval": interval, "check_val_every_n_epoch": None}
+    changes = {f"trainer.{key}": value for key, value in limits.items()}
+    times = steps // interval
+    looks = f", {times} validation{'s' * (times > 1)} of {validation:,}" if validation else ""
+    speed = f"{data.batch_size} images at {data.batch_size / took.batch:,.1f} images/s"
+    log.info("        %s steps of %s%s, a test of %s", f"{steps:,}", speed, looks, f"{test:,}")
+    typed = " ".join(f"{key}={as_typed(value)}" for key, value in changes.items())
+    log.info("        the very same again, without budget=: %s", typed)
+    file = objects.folder / ".hydra" / "config.yaml"  # none for a run that was started from Python
+    saved = OmegaConf.load(file) if trainer.is_global_zero and file.is_file() else None
+    config = config.copy()
+    for each in (config, *([saved] if saved is not None else [])):
+        for key, value in {**changes, "budget": None}.items():
+            OmegaConf.update(each, key, value)
+    if saved is not None:
+        OmegaConf.save(saved, file)
+    objects = prepare(config, objects.folder)
+    if trainer.is_global_zero:
+        objects.data.prepare_data()
+    return objects
+
+
+def _launch_ranks(objects: RunObjects, message: dict[str, Any]) -> Result:
+    """Do the run in one process a device, and wait."""
+    close_log()  # rank 0 writes train.log from here on
+    ended = launch(message, ranks=objects.ranks, name=str(objects.folder))
+    open_log(objects.folder / "train.log", speak=True)
+    failure = ended.failure
+    if failure and failure.mistake:
+        raise UserError(failure.reason)
+    if ended.asked and _finished_result(objects.folder) is None:
+        log.info("interrupted")
+    elif failure:
+        log.error("failed: %s", failure.reason)
+    return _write_aborted_result(objects.folder, objects.ranks, failure, "interrupted" if ended.asked else "failed")
+
+
+def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, status: str = "failed") -> Result:
+    """Complete result.json after ranks have ended, or write it for those that were killed. failure: why, if known."""
+    result = _finished_result(folder) or {"status": status, "world_size": ranks}
+    if result["status"] == "failed":
+        result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
+    _keep_result(result, folder)
     return result
 
 
 def _reason(failure: Failure) -> Result:
-    """What result.json says of a rank that failed first, whichever rank writes it."""
+    """What result.json says of the rank that failed first, whichever rank writes it."""
     return {"reason": failure.reason} | ({"killed": True} if failure.killed else {})
 
 
-def _test(parts: RunObjects) -> None:
-    """Evaluate the best net, or the last where none was chosen, on the test images: once."""
-    if parts.config.data.validate == "test" and "test/acc" in parts.module.published:
-        return  # the last epoch ended with it, and the last net is the result
-    if not parts.data.sizes["test"]:
-        log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
+def _collect(status: str, objects: RunObjects) -> Result:
+    """All keys of result.json; null where a run did not come to measure something."""
+    module, trainer, speed = objects.module, objects.trainer, objects.speed
+    names = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
+    scores = {name: module.published.get(name, History.of(trainer).latest(name)) for name in names}
+    return {
+        "status": status,
+        **{name: value if value is None or math.isfinite(value) else None for name, value in scores.items()},
+        "epochs": trainer.current_epoch,
+        "steps": trainer.global_step,
+        "images": speed.images,
+        "seconds": round(speed.seconds, 3),
+        "images_per_second": round(speed.images_per_second, 3),
+        "params": sum(parameter.numel() for parameter in module.net.parameters()),
+        "seed": module.seed,
+        "device": objects.device,
+        "world_size": trainer.world_size,
+        "precision": str(trainer.precision),
+        **_origin(objects.folder),
+    }
+
+
+def _origin(folder: Path) -> Result:
+    """What a run was made from: what was typed, the versions of libraries, the commit."""
+    packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
+    versions = {name: version(package) for name, package in packages.items()}
+    return {
+        "overrides": typed_overrides(folder),
+        "versions": {**versions, "python": platform.python_version()},
+        "commit": _commit(),
+    }
+
+
+@functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
+def _commit() -> str | None:
+    """The checkout's commit, with `-dirty` where files differ from it; None outside one, or without git."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        described = subprocess.run(command, cwd=home(), capture_output=True, encoding="utf-8", timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return described.stdout.strip() or None
+
+
+@contextmanager
+def _expect_result(folder: Path) -> Iterator[None]:
+    """Mark a run that has a result as `under_way` until it has another; for good if it saves a step and is killed."""
+    if (folder / RESULT).exists():
+        (folder / PART).touch()
+    try:
+        yield
+    finally:
+        if under_way(folder) and not _has_saved(folder):
+            (folder / PART).unlink()
+
+
+def _keep_result(result: Result, folder: Path) -> bool:
+    """Write result.json; returns whether it did. A failure never replaces the result of a run that completed, nor does
+    a stop before anything was saved.
+    """
+    if under_way(folder) and result["status"] != "completed":
+        complete = json.loads((folder / RESULT).read_text(encoding="utf-8"))["status"] == "completed"
+        if complete and (result["status"] == "failed" or not _has_saved(folder)):
+            return False
+    write_result(result, folder)
+    return True
+
+
+def write_result(result: Result, folder: Path) -> None:
+    """Write <folder>/result.json, whole or not at all. Raises: UserError where the disk refuses."""
+    part = folder / PART
+    with writing(folder / RESULT):
+        part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        part.replace(folder / RESULT)
+
+
+def _finished_result(folder: Path) -> Result | None:
+    """The result, if the run has ended with one since it was last expected."""
+    file = folder / RESULT
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() and not under_way(folder) else None
+
+
+def _has_saved(folder: Path) -> bool:
+    """Whether the run has saved a step since its result was expected."""
+    last = folder / "checkpoints" / "last.ckpt"
+    return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
+
+
+def _log_start(objects: RunObjects) -> None:
+    """What is about to happen: device, data, net."""
+    config, trainer = objects.config, objects.config.trainer
+    strategy = "" if trainer.strategy == "auto" else f", {trainer.strategy}"
+    log.info("device  %s, precision %s%s", objects.device, trainer.precision, strategy)
+    if objects.why_precision:
+        log.info("        %s", objects.why_precision)
+    if trainer.precision.startswith("bf16") and trainer.accelerator == "cpu" and not bf16_units():
+        log.warning("precision %s: this CPU has no units for it: it takes many times as long", trainer.precision)
+    data, px = objects.data, f"{objects.data.source_size} px -> {config.data.image_size} px"
+    log.info("data    %s of %d classes, %s", _images(data), len(data.classes), px)
+    log.info("        from %s", data.origin)
+    if config.data.validate == "test":
+        log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
+    log.info("run     %s", objects.folder)
+    if objects.resume is not None:
+        log.info("resume  %s", objects.resume)
+        for override in continued_overrides(objects.folder):
+            log.info("        with %s", override)
+    size = config.data.image_size
+    show(layers(objects.module.net, (data.channels, size, size)))
+
+
+def _images(data: ImageData) -> str:
+    sizes = data.sizes
+    return f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+
+
+def _log_to_tensorboard(objects: RunObjects) -> None:
+    """The run's command, data, config and net on TensorBoard, unless it is resumed."""
+    if objects.resume is not None or not objects.config.get("logger"):
         return
-    if parts.checkpoints.chosen:
-        parts.module.load_state_dict(read_checkpoint(parts.checkpoints.best)["state_dict"])
-    parts.trainer.test(parts.module, datamodule=parts.data, verbose=False)
+    config, origin, size = objects.config, _origin(objects.folder), objects.config.data.image_size
+    about = {
+        "command": " \\\n  ".join(["python train.py", *origin["overrides"]]),
+        "device": f"{objects.device}, precision {config.trainer.precision}",
+        "images": f"{_images(objects.data)}, from {objects.data.origin}",
+        "commit": origin["commit"],
+        "versions": ", ".join(f"{name} {number}" for name, number in origin["versions"].items()),
+    }
+    log_run(
+        objects.trainer.loggers,
+        about=about,
+        config=OmegaConf.to_yaml(config, resolve=True),
+        net=objects.module.net,
+        input_shape=(objects.data.channels, size, size),
+    )
 
 
-def _spread(parts: RunObjects, told: dict[str, Any]) -> Result:
-    """Do the job in one process a device, and wait."""
-    close_log()  # rank 0 writes train.log from here on
-    ended = launch(told, ranks=parts.ranks, name=str(parts.folder))
-    open_log(parts.folder / "train.log", speak=True)
-    failure = ended.failure
-    if failure and failure.mistake:
-        raise UserError(failure.reason)
-    if ended.asked and answered(parts.folder) is None:
-        log.info("interrupted")
-    elif failure:
-        log.error("failed: %s", failure.reason)
-    return _write_aborted_result(parts.folder, parts.ranks, failure, "interrupted" if ended.asked else "failed")
-
-
-def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, status: str = "failed") -> Result:
-    """What is left to say of a run that was ended before it could tell. `failure`: why, where that is known."""
-    result = answered(folder) or {"status": status, "world_size": ranks}
-    if result["status"] == "failed":
-        result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
-    keep_result(result, folder)
-    return result
+def _log_results(objects: RunObjects, result: Result) -> None:
+    """The closing table, and how to go on."""
+    checkpoints, folder = objects.checkpoints, objects.folder
+    last = checkpoints.last if checkpoints.last.exists() else None
+    sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
+    board = f"{program('tensorboard')} --logdir {shlex.quote(str(folder.parent))}"
+    places = {
+        "checkpoint": checkpoints.best if checkpoints.chosen else last,
+        "disk": f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None,
+        "run_dir": folder,
+        "tensorboard": board if objects.config.get("logger") else None,
+    }
+    show(closing({**result, **places}))
+    if result["status"] == "diverged" and last:
+        log.info("last finite weights: %s", last)
+    if result["status"] == "interrupted" and last:
+        log.info("continue with: %s train.py %s", program("python"), shlex.quote(f"ckpt={folder}"))

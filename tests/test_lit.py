@@ -10,7 +10,7 @@ from torch import Tensor
 import alexnet_lit
 from alexnet_lit.data import CLASSES, Batch
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.lit import Classifier
+from alexnet_lit.lit import Classifier, Score
 
 SMALL = ("data=sample", "data.image_size=65")
 
@@ -20,6 +20,17 @@ def module() -> Classifier:
     torch.manual_seed(0)
     classifier, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "model.init=xavier"))
     return classifier
+
+
+def test_a_score_is_over_images_not_over_batches() -> None:
+    logits, labels = torch.randn(7, 10), torch.arange(7)
+    score = Score()
+    for part in (slice(0, 5), slice(5, 7)):
+        loss_sum = F.cross_entropy(logits[part], labels[part], reduction="sum")
+        score.update(loss_sum, (logits[part].argmax(1) == labels[part]).sum(), len(labels[part]))
+
+    accuracy = (logits.argmax(1) == labels).float().mean().item()
+    assert score.compute() == pytest.approx({"loss": F.cross_entropy(logits, labels).item(), "acc": accuracy})
 
 
 def test_a_prediction_is_the_softmax_of_the_net(module: Classifier) -> None:

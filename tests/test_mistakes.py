@@ -13,8 +13,7 @@ from alexnet_lit import compose
 from alexnet_lit.distributed.strategy import check_strategy
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build
-from alexnet_lit.prepare import prepare
-from alexnet_lit.trainer import check_clipping
+from alexnet_lit.prepare import check_clipping, prepare
 from tests.conftest import Train
 
 # What is typed, and what the line says. {tmp} is an empty folder of the test.
@@ -305,8 +304,8 @@ def test_a_file_that_is_no_checkpoint(train: Train, tmp_path: Path) -> None:
 def test_a_cuda_graph_adds_no_gradients_up(
     mode: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("alexnet_lit.trainer.resolve_devices", lambda *_: ("cuda", 1))
-    monkeypatch.setattr("alexnet_lit.trainer.build_trainer", _reached)
+    monkeypatch.setattr("alexnet_lit.prepare.resolve_devices", lambda *_: ("cuda", 1))
+    monkeypatch.setattr("alexnet_lit.prepare.build_trainer", _reached)
     typed = ("trainer.accumulate_grad_batches=2", f"model.compile={mode}", "trainer.precision=32-true")
     line = "trainer.accumulate_grad_batches=2: model.compile=reduce-overhead can't add gradients up on a GPU: use model"
     with pytest.raises(UserError if refused else Reached, match=line if refused else None):
@@ -318,7 +317,7 @@ def test_a_cuda_graph_adds_no_gradients_up(
     [("cpu", r"model\.compile=true: needs a C\+\+ compiler"), ("cuda", r"model\.compile=true: needs a C compiler")],
 )
 def test_no_compiler(kind: str, line: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alexnet_lit.trainer.resolve_devices", lambda *_: (kind, 1))
+    monkeypatch.setattr("alexnet_lit.prepare.resolve_devices", lambda *_: (kind, 1))
     monkeypatch.setenv("PATH", str(tmp_path))
     for name in ("CC", "CXX"):
         monkeypatch.delenv(name, raising=False)

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.distributed.launch import Ended, Failure
 from alexnet_lit.app import finished
-from alexnet_lit.distributed.launcher import Ended
-from alexnet_lit.distributed.store import Failure
+from alexnet_lit.distributed.launch import Ended, Failure
 from alexnet_lit.lit import Classifier
 from alexnet_lit.sweep.jobs import read_job
 from tests.conftest import Outcome, Train
@@ -100,9 +98,10 @@ def test_processes_that_fail_leave_the_result(
     assert read_job(folder).status == "completed"
 
 
-@pytest.mark.parametrize("typed", [("seed=7",), ("trainer.fast_dev_run=true",)])
-@pytest.mark.parametrize("left", ["all", "checkpoints", "result.json"])
-def test_a_run_is_not_written_over_another(typed: tuple[str, ...], left: str, completed: Outcome, train: Train) -> None:
+@pytest.mark.parametrize(
+    ("typed", "left"), [("seed=7", "checkpoints"), ("seed=7", "result.json"), ("trainer.fast_dev_run=true", "all")]
+)
+def test_a_run_is_not_written_over_another(typed: str, left: str, completed: Outcome, train: Train) -> None:
     folder = completed.folder
     if left != "all":
         (folder / left).rename(folder.parent / left)
@@ -111,7 +110,7 @@ def test_a_run_is_not_written_over_another(typed: tuple[str, ...], left: str, co
         (folder.parent / left).rename(folder / left)
     before = contents(folder)
 
-    outcome = train(*TINY, *typed, f"hydra.run.dir={folder}")
+    outcome = train(*TINY, typed, f"hydra.run.dir={folder}")
 
     assert outcome.status == 2
     way_out = f"name another folder, or go on with that one by ckpt={folder}"
@@ -130,18 +129,9 @@ def test_a_folder_that_is_named_is_made_and_goes_with_a_mistake(train: Train, tm
     assert json.loads((folder / "result.json").read_text())["status"] == "completed"
 
 
-def test_the_precision_is_told_that_ran(train: Train) -> None:
-    outcome = train(*TINY, "trainer.precision=bf16", "callbacks=none", "logger=none")
-    assert outcome.status == 0, outcome.err
-    assert "precision bf16-mixed" in outcome.out
-    assert outcome.result["precision"] == "bf16-mixed"
-
-
-@pytest.mark.parametrize(
-    "typed", [("callbacks=none",), ("callbacks=null",), ("~callbacks",), ("callbacks.progress=null",)]
-)
-def test_a_run_without_callbacks_says_nothing_between(typed: tuple[str, ...], train: Train) -> None:
-    outcome = train(*TINY, *typed, "trainer.log_every_n_steps=0", "logger=null")
+@pytest.mark.parametrize("typed", ["callbacks=null", "~callbacks", "callbacks.progress=null"])
+def test_a_run_without_callbacks_says_nothing_between(typed: str, train: Train) -> None:
+    outcome = train(*TINY, typed, "trainer.log_every_n_steps=0", "logger=null")
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.result["status"] == "completed"
     assert outcome.result["steps"] == 2
@@ -151,14 +141,7 @@ def test_a_run_without_callbacks_says_nothing_between(typed: tuple[str, ...], tr
 
 
 def test_a_budget_needs_no_callbacks_and_no_limits(train: Train) -> None:
-    typed = ("budget=20s", "trainer.max_steps=2", "trainer.limit_val_batches=null", "~callbacks", "~logger")
+    typed = ("budget=90s", "trainer.max_steps=2", "trainer.limit_val_batches=null", "~callbacks", "~logger")
     outcome = train(*TINY, *typed)
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.result["steps"] == 2
-
-
-def test_plateau_looks_when_there_is_a_validation(train: Train) -> None:
-    typed = ("scheduler=plateau", "trainer.check_val_every_n_epoch=2", "trainer.max_epochs=3", "callbacks=none")
-    outcome = train(*TINY, *typed, "logger=none")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert outcome.result["steps"] == 6

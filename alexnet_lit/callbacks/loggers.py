@@ -14,9 +14,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
 from torch.utils.tensorboard import SummaryWriter
 
-from alexnet_lit.console import warn_unwritten
 from alexnet_lit.errors import writing
-from alexnet_lit.terminal import Lasting
+from alexnet_lit.terminal import Lasting, warn_unwritten
 
 
 class _ScalarLogger(Logger):

@@ -20,10 +20,6 @@ from rich.text import Text
 
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.console import console, log, on_terminal
-from alexnet_lit.callbacks.estimate import Estimate, Plan, final_test_images, validation_images
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.line import Line, clock, duration, rate
 from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25

@@ -23,7 +23,7 @@ from torch import nn
 
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.summary import layers, trace
-from alexnet_lit.console import plain
+from alexnet_lit.terminal import plain
 
 api: Any = api_pb2  # its names are made at import time
 
@@ -59,7 +59,6 @@ METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
 _CHANGES_NOTHING = ("callbacks.progress", "callbacks.milestones", "callbacks.board", "logger")
 _NO_COLUMN = ("hydra", "paths", "ckpt", "name", *_CHANGES_NOTHING, "data.dir", "data.search", "data.mirrors")
 _TYPES = {bool: api.DATA_TYPE_BOOL, float: api.DATA_TYPE_FLOAT64, str: api.DATA_TYPE_STRING}
-from alexnet_lit.terminal import Lasting, warn_unwritten
 
 
 @rank_zero_only

@@ -55,7 +55,7 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
                 f"--port={port}: something else listens there: name another, or leave it out for a free one"
             ) from error
 
-    from alexnet_lit.ckpt import checkpoint_file
+    from alexnet_lit.config import checkpoint_file
     from alexnet_lit.tools.predictor import Predictor
 
     file = checkpoint_file(ckpt)

@@ -9,8 +9,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.errors import UserError, check_choice, check_free, whole
 from alexnet_lit.terminal import json_text
 
 if TYPE_CHECKING:
@@ -42,8 +41,8 @@ def evaluate(
         check_choice("--tta", tta, tuple(_VIEWS))
     check_choice("--split", split, tuple(_SPLITS))
 
-    from alexnet_lit.callbacks.confusion import draw
-    from alexnet_lit.ckpt import checkpoint_file
+    from alexnet_lit.callbacks.figures import draw_confusion
+    from alexnet_lit.config import checkpoint_file
 
     file = checkpoint_file(ckpt)
     picture = out or file.with_name("_".join([file.stem, split, *([tta] if tta else []), "confusion.png"]))
@@ -54,7 +53,7 @@ def evaluate(
     with whole(picture) as part:
         images = f"{found['images']:,} {_SPLITS[split]} images"
         title = f"{file.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
-        draw(found["confusion"], list(found["classes"]), part, title)
+        draw_confusion(found["confusion"], list(found["classes"]), part, title)
     print(json_text(found) if as_json else _tables(found, origin))
 
 
@@ -67,13 +66,12 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     from lightning import LightningModule, Trainer
     from lightning.pytorch.callbacks import LambdaCallback
 
-    from alexnet_lit.callbacks.count import Count
+    from alexnet_lit.callbacks.progress import Count
     from alexnet_lit.callbacks.quiet import quiet_libraries
-    from alexnet_lit.console import on_stderr
+    from alexnet_lit.checkpoint import read_checkpoint, restore
     from alexnet_lit.data import Batch
     from alexnet_lit.distributed.devices import describe, pick
-    from alexnet_lit.factory import read_checkpoint
-    from alexnet_lit.saved import restore
+    from alexnet_lit.terminal import on_stderr
 
     kind = pick(device)
     checkpoint = read_checkpoint(ckpt)
@@ -196,7 +194,7 @@ def wilson(share: float, count: int) -> tuple[float, float]:
 
 def _tables(found: Mapping[str, Any], origin: str) -> str:
     """Two tables: all images, and class by class."""
-    from alexnet_lit.console import plain
+    from alexnet_lit.terminal import plain
 
     split, (low, high) = found["split"], found["acc_interval"]
     total = Table(box=None, show_header=False, padding=(0, 2, 0, 0))

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from alexnet_lit import __version__
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.output import check_free, whole
+from alexnet_lit.errors import UserError, check_choice, check_free, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -69,7 +68,7 @@ def export(ckpt: str, *, kind: str, size: int | None, out: Path | None, force: b
             f"--out={out}: with --format={kind} the name should end in {suffix}, or readers refuse the file"
         )
 
-    from alexnet_lit.ckpt import checkpoint_file
+    from alexnet_lit.config import checkpoint_file
 
     file = checkpoint_file(ckpt)
     out = out or file.with_suffix(suffix)
@@ -92,9 +91,8 @@ def load_exportable(ckpt: Path, *, size: int | None) -> Exportable:
     import torch
     from torch import nn
 
+    from alexnet_lit.checkpoint import read_checkpoint, restore
     from alexnet_lit.data.fashion_mnist import load_sample
-    from alexnet_lit.factory import read_checkpoint
-    from alexnet_lit.saved import restore
 
     checkpoint = read_checkpoint(ckpt)
     module, data = restore(checkpoint, {}, compiled=False)

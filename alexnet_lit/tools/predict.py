@@ -37,8 +37,8 @@ def predict(
         if name != "-" and not Path(name).expanduser().exists():
             raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
 
-    from alexnet_lit.callbacks.count import Count
-    from alexnet_lit.ckpt import checkpoint_file
+    from alexnet_lit.callbacks.progress import Count
+    from alexnet_lit.config import checkpoint_file
     from alexnet_lit.tools.predictor import Failure, Predictor
 
     file = checkpoint_file(ckpt)
@@ -62,7 +62,7 @@ def _files(name: str) -> list[str]:
 
     Raises: UserError for a folder without pictures, or one that can't be read.
     """
-    from alexnet_lit.data.folder import KINDS, SUFFIXES
+    from alexnet_lit.data.picture import KINDS, SUFFIXES
 
     path = Path(name).expanduser()
     if name == "-" or not path.is_dir():
@@ -88,7 +88,7 @@ def _files(name: str) -> list[str]:
 
 def _print_table(predictions: "Sequence[Prediction]") -> None:
     """As wide as it is, so that names stay in one piece."""
-    from alexnet_lit.console import plain
+    from alexnet_lit.terminal import plain
 
     if predictions:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

@@ -12,9 +12,7 @@ import torch
 from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 
-from alexnet_lit import trial
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from tests.conftest import Train
 from tests.processes import Runs
@@ -189,11 +187,3 @@ def test_two_ranks_average_what_one_averages(train: Train, tmp_path: Path) -> No
         assert_close(weights(two.folder, name), list(weights(one.folder, name).values()), 1e-9)
     for name in ("val/acc_best", "test/acc"):
         assert two.result[name] == one.result[name]
-
-
-def test_a_budget_is_measured_with_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def look(parts: Any, most: float) -> None:
-        raise UserError(f"there is {[type(each).__name__ for each in parts.trainer.callbacks]}")
-
-    monkeypatch.setattr(trial, "try_out", look)
-    assert "'MovingAverage'" in train(*LENET, "budget=8s").err

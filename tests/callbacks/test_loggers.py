@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from alexnet_lit.callbacks.loggers import CSV, History, TensorBoard
-from alexnet_lit.console import close_log, open_log
+from alexnet_lit.terminal import close_log, open_log
 from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]

@@ -23,10 +23,6 @@ from alexnet_lit.callbacks.progress import (
     validations,
 )
 from alexnet_lit.callbacks.progress import clock as as_clock
-from alexnet_lit.console import close_log, console, log, open_log
-from alexnet_lit.callbacks.history import History
-from alexnet_lit.callbacks.progress import Progress
-from alexnet_lit.callbacks.speed import Speed
 from alexnet_lit.terminal import close_log, console, log, open_log
 from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, Terminal, make_trainer
 

@@ -8,9 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from alexnet_lit import build_net, compose
 from alexnet_lit.__main__ import main
 from alexnet_lit.callbacks.summary import closing, layers
-from alexnet_lit.console import plain
 from alexnet_lit.terminal import plain
-from tests.conftest import REPOSITORY
 
 
 def rows(text: str) -> list[list[str]]:

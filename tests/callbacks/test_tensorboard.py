@@ -22,9 +22,6 @@ import alexnet_lit
 from alexnet_lit.callbacks.tensorboard import COLUMNS
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
-from alexnet_lit.callbacks.tensorboard import TensorBoard
-from alexnet_lit.terminal import close_log, open_log
-from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
 
 pytestmark = pytest.mark.slow
 

@@ -95,7 +95,7 @@ def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Tr
         files = sorted(path.name for path in job.rglob("*") if path.is_file())
         assert len([name for name in files if name.startswith("events.out.")]) == 1
         assert [name for name in files if name.endswith(".log")] == ["train.log"]
-    for text in ("features.conv1", "images from", "test accuracy"):
+    for text in ("features.conv1", "the sample in the package", "test accuracy"):
         assert outcome.out.count(text) == 2, "the console speaks once a job"
         assert (jobs[0] / "train.log").read_text().count(text) == 1
     assert dict(os.environ) == environment

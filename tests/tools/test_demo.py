@@ -17,7 +17,7 @@ import torch
 from PIL import Image, ImageStat
 from playwright.sync_api import Page, expect
 
-from alexnet_lit.ckpt import checkpoint_file
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.tools.demo import explain, grid

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 
 import alexnet_lit
-from alexnet_lit.callbacks.count import Count
+from alexnet_lit.callbacks.progress import Count
 from alexnet_lit.data.fashion_mnist import DataSet, load_sample
 from alexnet_lit.tools.evaluate import score, wilson
 from tests.conftest import Train

@@ -26,8 +26,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.strategy import DDP, HOOKS
-from alexnet_lit.distributed.towers.exchange import Group
-from alexnet_lit.distributed.towers.part import Part
+from alexnet_lit.distributed.towers.parts import Group, Part
 from alexnet_lit.tools.bench.step import our_step, random_batch
 from alexnet_lit.tools.bench.timing import Case, Report, Seconds, alternate, conditions, ratios, rounds, spread
 

@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed is the run that was never stopped: rates, weights, and what callbacks know."""
+"""A run that is stopped and resumed is the run that was never stopped; a checkpoint alone is enough to load its net."""
 
 import json
 import os
@@ -11,9 +11,11 @@ from typing import Any
 import pytest
 import torch
 
+import alexnet_lit
 from alexnet_lit.callbacks.metrics import CurvesPlot
 from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
+from tests.test_run import scalars
 
 # Six epochs of four steps.
 LENET = (
@@ -37,13 +39,21 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return small_run(tmp_path_factory.mktemp("two"), *LENET, "trainer.max_epochs=2")
 
 
-def stop_at(step: int, patch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C during that step, counted from 1."""
+@pytest.fixture(scope="module")
+def stalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that early stopping has ended after three epochs, not to be changed."""
+    folder = small_run(tmp_path_factory.mktemp("stalled"), *LENET, *STALLED)
+    assert json.loads((folder / "result.json").read_text())["epochs"] == 3
+    return folder
+
+
+def stop_at(step: int, patch: pytest.MonkeyPatch, number: signal.Signals = signal.SIGINT) -> None:
+    """A signal during that step, counted from 1."""
 
     def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
         begin(module, *arguments)
         if module.global_step == step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), number)
 
     begin = Classifier.on_train_batch_start
     patch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
@@ -105,8 +115,6 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
 MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
     (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
     (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24"]),
-    (4, ["scheduler=step", "scheduler.step_size=2"]),
-    (4, ["scheduler=one_cycle"]),
     (4, ["scheduler=one_cycle", "scheduler.interval=epoch", "scheduler.total_steps=run_epochs"]),
     (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
     (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
@@ -132,10 +140,48 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     assert_same_result(folder, whole)
 
 
-def test_a_plateau_schedule_steps_at_each_epoch_of_a_resumed_run(train: Train, tmp_path: Path) -> None:
-    outcome = train(*LENET, *PLATEAU, "trainer.max_epochs=3")
-    outcome = train(f"ckpt={outcome.folder}", "trainer.max_epochs=6")
-    assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.002, 0.002, 0.0002])
+def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, tmp_path: Path) -> None:
+    arguments = [*LENET, "trainer.max_epochs=3", "logger=tensorboard"]
+    whole = train(*arguments, logs=tmp_path / "whole")
+    for step, number in ((3, signal.SIGTERM), (7, signal.SIGUSR1)):
+        with pytest.MonkeyPatch.context() as patch:
+            stop_at(step, patch, number)
+            stopped = train(*arguments, logs=tmp_path / "stopped")
+        assert (stopped.status, stopped.err) == (130, "")
+        assert (stopped.result["status"], stopped.result["reason"]) == ("interrupted", number.name)
+        assert stopped.result["steps"] == step
+        assert f"train.py ckpt={stopped.folder}" in stopped.out
+        arguments = [f"ckpt={stopped.folder}"]
+
+    resumed = train(*arguments, logs=tmp_path / "stopped")
+
+    assert (resumed.status, resumed.err, resumed.folder) == (0, "", stopped.folder)
+    for tag in ("train/loss", "val/loss", "lr"):
+        assert scalars(resumed.folder)[tag] == scalars(whole.folder)[tag]
+    assert_same_result(resumed.folder, whole)
+
+
+def test_a_resumed_run_keeps_its_precision_on_a_machine_without_units(
+    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It warns that it is slow there, and ends with the weights of a run that was never stopped."""
+    arguments = (*LENET, "trainer.max_epochs=2")
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
+        elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
+        whole = train(*arguments, logs=tmp_path / "whole")
+        stop_at(6, elsewhere)
+        stopped = train(*arguments, logs=tmp_path / "stopped")
+    assert "bf16-mixed\n        3.0 times as fast as float32 on this CPU (AMX); trainer.precision=32-true" in whole.out
+    assert whole.result["precision"] == stopped.result["precision"] == "bf16-mixed"
+    for module in ("alexnet_lit.nets.kernels.bf16", "alexnet_lit.run"):
+        monkeypatch.setattr(f"{module}.bf16_units", lambda: "")
+
+    resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
+
+    assert (resumed.status, resumed.result["precision"]) == (0, "bf16-mixed"), resumed.err
+    assert "warning: precision bf16-mixed: this CPU has no units for it: it takes many times as long" in resumed.out
+    assert_same(last(resumed.folder), last(whole.folder))
 
 
 def test_a_run_may_end_before_early_stopping_has_a_score(train: Train) -> None:
@@ -150,18 +196,16 @@ def test_a_plateau_schedule_waits_for_a_new_score(train: Train) -> None:
     assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
 
 
-def test_a_run_that_was_killed_before_its_test_trains_no_further(train: Train) -> None:
+def test_a_run_that_was_killed_before_its_test_trains_no_further(stalled: Path, train: Train, tmp_path: Path) -> None:
     """Early stopping had ended it."""
-    outcome = train(*LENET, *STALLED)
-    assert outcome.result["epochs"] == 3
-    before = last(outcome.folder)
-    (outcome.folder / "result.json").rename(outcome.folder / "earlier.json")
+    folder = shutil.copytree(stalled, tmp_path / "logs" / "runs" / "stalled")
+    (folder / "result.json").unlink()
 
-    again = train(f"ckpt={outcome.folder}")
+    again = train(f"ckpt={folder}")
 
     assert (again.status, again.err) == (0, "")
-    assert_same(last(again.folder), before)
-    assert again.result["test/acc"] == json.loads((outcome.folder / "earlier.json").read_text())["test/acc"]
+    assert_same(last(folder), last(stalled))
+    assert again.result["test/acc"] == json.loads((stalled / "result.json").read_text())["test/acc"]
     assert again.result["epochs"] == 3
 
 
@@ -189,17 +233,15 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
     ],
 )
 def test_more_is_trained_where_what_is_typed_asks_for_it(
-    typed: tuple[str, ...], epochs: int, train: Train, tmp_path: Path
+    typed: tuple[str, ...], epochs: int, stalled: Path, train: Train, tmp_path: Path
 ) -> None:
     """Early stopping has ended the run after three epochs. It counts on from there, as a whole run would."""
-    outcome = train(*LENET, *STALLED)
-    assert outcome.result["epochs"] == 3
+    folder = shutil.copytree(stalled, tmp_path / "logs" / "runs" / "stalled")
 
-    longer = train(f"ckpt={outcome.folder}", *typed)
+    longer = train(f"ckpt={folder}", *typed)
 
     assert (longer.status, longer.result["epochs"], longer.result["steps"]) == (0, epochs, 4 * epochs)
-    again = train(f"ckpt={outcome.folder}")
-    assert "is complete" in again.out
+    assert "is complete" in train(f"ckpt={folder}").out
 
 
 def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
@@ -306,3 +348,16 @@ def test_a_sanity_pass_is_no_score(train: Train) -> None:
         **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
     }
     assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
+
+
+def test_checkpoints_of_the_first_edition_load(lenet: Path, tmp_path: Path) -> None:
+    """Their configs have callbacks of modules that are gone, and lack newer keys."""
+    content = torch.load(lenet / "checkpoints" / "best.ckpt", weights_only=True)
+    config = content["hyper_parameters"]["config"]
+    del config["label_smoothing"]
+    config["callbacks"] = {"progress": {"_target_": "alexnet_lit.watch.Progress", "line_seconds": 10}}
+    torch.save(content, tmp_path / "first.ckpt")
+    images = torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8)
+    assert torch.equal(
+        alexnet_lit.load(tmp_path / "first.ckpt").predict(images), alexnet_lit.load(lenet).predict(images)
+    )

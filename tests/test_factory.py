@@ -36,13 +36,13 @@ def prepared(config: DictConfig, key: str, value: Any) -> RunObjects:
 def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig) -> None:
     for value in ODD:
         try:
-            parts = prepared(config, key, value)
+            objects = prepared(config, key, value)
         except UserError as mistake:
             line = str(mistake)
             assert "\n" not in line
             assert line.startswith(f"trainer.{key}="), line
         else:
-            trainer = parts.trainer
+            trainer = objects.trainer
             assert 0 not in (trainer.max_epochs, trainer.max_steps, trainer.limit_train_batches), "trains something"
     torch.use_deterministic_algorithms(False)
 
@@ -51,8 +51,8 @@ def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig
     ("typed", "runs"), [(64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true"), ("auto", "32-true")]
 )
 def test_a_short_name_of_a_precision_is_told_as_what_runs(typed: Any, runs: str, config: DictConfig) -> None:
-    parts = prepared(config, "precision", typed)
-    assert (parts.config.trainer.precision, parts.trainer.precision) == (runs, runs)
+    objects = prepared(config, "precision", typed)
+    assert (objects.config.trainer.precision, objects.trainer.precision) == (runs, runs)
 
 
 def test_null_means_what_it_means_to_lightning(config: DictConfig) -> None:
@@ -62,5 +62,5 @@ def test_null_means_what_it_means_to_lightning(config: DictConfig) -> None:
 
 
 def test_what_is_deleted_is_as_it_is_without(tmp_path: Path) -> None:
-    parts = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), tmp_path)
-    assert (parts.trainer.max_steps, parts.trainer.gradient_clip_val) == (-1, None)
+    objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), tmp_path)
+    assert (objects.trainer.max_steps, objects.trainer.gradient_clip_val) == (-1, None)

@@ -1,0 +1,201 @@
+"""Checkpoints: read one, load the net that it holds, and continue its run."""
+
+import inspect
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, LightningModule, Trainer
+from omegaconf import DictConfig, OmegaConf
+
+from alexnet_lit.callbacks.ema import MovingAverage
+from alexnet_lit.config import checkpoint_file, show
+from alexnet_lit.data import ImageData
+from alexnet_lit.data.image_folder import changed_classes
+from alexnet_lit.errors import UserError
+from alexnet_lit.factory import build_data, build_module, build_net, without_weights
+from alexnet_lit.lit import Classifier
+
+
+def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
+    """The content of a checkpoint, its tensors on the CPU unless `map_location` says otherwise, as torch.load takes it.
+
+    Raises: UserError if it can't be read, or was not written by this package.
+    """
+    try:
+        checkpoint = torch.load(path, map_location=map_location, weights_only=True)
+        if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
+            raise ValueError("it has no state_dict and hyper_parameters")
+    except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out
+        reason = " ".join(str(error).split())[:200]
+        hint = "name a run folder, or a .ckpt file of one"
+        raise UserError(f"{path}: not a checkpoint of a run ({reason}): {hint}") from error
+    return dict(checkpoint)
+
+
+def load(path: str | Path, map_location: Any = None) -> Classifier:
+    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
+
+    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
+    any form that torch.load takes; None for the CPU. Raises: UserError if it is no checkpoint of a run.
+    """
+    checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
+    module, _ = restore(checkpoint, {}, compiled=True)
+    return module.to(next(iter(checkpoint["state_dict"].values())).device)
+
+
+def restore(
+    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
+) -> tuple[Classifier, ImageData]:
+    """The module of a checkpoint that was read, in eval mode on the CPU, and its data, of which nothing is read yet.
+
+    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
+    for a few images that takes longer than it saves. Raises: UserError if the data has other classes than the net.
+    """
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    if not compiled and "compile" in config.model:
+        config.model.compile = False
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
+        filled, data = build_data(config)
+        module = build_module(filled, build_net(without_weights(filled)), data)
+    names = checkpoint["hyper_parameters"].get("classes", data.classes)  # older checkpoints lack them
+    if changed := changed_classes(names, data.classes):
+        raise UserError(
+            f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
+        )
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval(), data
+
+
+def read_resumed(ckpt: str) -> tuple[Path, dict[str, Any]]:
+    """The file that `ckpt=` names and its content. Raises: UserError if training can't be resumed from it."""
+    path = Path(ckpt).expanduser().absolute()
+    if path.is_dir():
+        path = path / "checkpoints" / "last.ckpt"
+    if not path.is_file():
+        raise UserError(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
+    checkpoint = read_checkpoint(path)
+    if "optimizer_states" not in checkpoint:
+        raise UserError(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")
+    return path, checkpoint
+
+
+def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
+    """The config with what the checkpoint's run found out: precision for `auto`, and a picture folder's split.
+
+    Raises: UserError if the folder or its val/ is gone.
+    """
+    config, saved = config.copy(), checkpoint["hyper_parameters"]["config"]
+    if config.trainer.precision == "auto":
+        config.trainer.precision = saved["trainer"]["precision"]
+    data, before = config.data, saved["data"]
+    same = all(data.get(key) == before.get(key) for key in ("_target_", "val_size", "folds", "fold", "split_seed"))
+    if not before.get("found") or data.get("found") is not None or not same:
+        return config
+    if isinstance(data.get("dir"), str):
+        folder = Path(data.dir).expanduser()
+        if not folder.exists():
+            hint = f"add data.dir=... to ckpt={config.ckpt}, the folder that has train/<class>/<picture>"
+            raise UserError(f"data.dir={data.dir}: it is not there: {hint}")
+        if before["found"]["val"] and not (folder / "val").exists():
+            hint = "put it back, or start a new run"
+            raise UserError(f"data.dir={data.dir}: val/ is gone, and what is in train/ was trained on: {hint}")
+    config.data.found = {**before["found"], "earlier": True}
+    return config
+
+
+def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
+    """Refuse a checkpoint of other classes, another net, an average without callbacks.ema, or of a longer run.
+
+    name: the checkpoint as the user typed it. Raises: UserError that says what differs.
+    """
+    classes = list(module.classes)
+    if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
+        raise UserError(
+            f"{name}: the classes have changed since, now {changed}: make them what they were, or start a new run"
+        )
+    _check_same_net(module, checkpoint, name)
+    if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
+        raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
+    trainer, progress = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]
+    whole, begun = (progress["current"][count] for count in ("processed", "started"))
+    done, steps = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs", checkpoint["global_step"]
+    for key, reached, least, text in (
+        ("max_epochs", begun, max(begun, whole + 1), done),
+        ("max_steps", steps, steps + 1, f"done {steps} steps"),
+    ):
+        most = trainer.get(key)
+        if isinstance(most, int) and 0 <= most < reached:
+            raise UserError(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
+
+
+def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
+    """Raises: UserError that names what differs: keys of model, else weights."""
+    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
+    # How weights were drawn and whether the net is compiled is no part of it.
+    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
+    other = [f"model.{key}={show(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]
+    hint = "set these, or start a new run"
+    if not other:
+        states = (module.state_dict(), checkpoint["state_dict"])
+        mine, theirs = ({key: tuple(value.shape) for key, value in state.items()} for state in states)
+        differing = (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
+        other, hint = [f"{key} {theirs.get(key, 'missing')}" for key in differing], "use a checkpoint of this net"
+    if other:
+        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+        raise UserError(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {hint}")
+
+
+class Resume(Callback):
+    """Mends what Lightning restores: whether the run was to stop, whole epochs, and arguments of callbacks.
+
+    An argument that a callback is given now counts, whatever its saved state says: EarlyStopping's patience, and any
+    other argument of a constructor that the callback keeps under the same name in its state and its attributes.
+    """
+
+    def __init__(self) -> None:
+        self._arguments: list[tuple[Callback, dict[str, Any]]] = []
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Save whether a callback has ended the run: killed before its test, it has nothing left to train."""
+        checkpoint["should_stop"] = trainer.should_stop
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stop if the run had stopped, unless it has other limits now. Note the arguments of callbacks."""
+        saved, here = checkpoint["hyper_parameters"]["config"], module.hparams["config"]
+        trainer.should_stop = checkpoint.get("should_stop", False) and _limits(saved) == _limits(here)
+        states = checkpoint["callbacks"]
+        for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+            names = inspect.signature(type(callback)).parameters.keys() & states.get(callback.state_key, {}).keys()
+            self._arguments.append((callback, {name: value for name, value in vars(callback).items() if name in names}))
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Give callbacks their arguments back, and begin a new epoch if the saved one was whole."""
+        for callback, values in self._arguments:
+            vars(callback).update(values)
+        loop, epochs = trainer.fit_loop, _epochs(trainer)
+        if epochs[0].ready == epochs[0].processed:
+            # Lightning does so too, but not where max_steps is set: it takes the next epoch for the rest of the last.
+            for progress in epochs:
+                progress.completed = progress.processed
+            loop.reset_restart_stage()
+            loop.epoch_loop.restarting = False
+
+    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Count the epoch in which the run has ended, once: a run saved after its end has not started another."""
+        progress, _ = _epochs(trainer)
+        progress.completed = max(progress.completed, progress.started)
+
+
+def _epochs(trainer: Trainer) -> tuple[Any, Any]:
+    """Lightning's counts of epochs, of this fit and in all; Any, as the base class that types them lacks half."""
+    return trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.total
+
+
+def _limits(config: dict[str, Any]) -> dict[str, Any]:
+    """What decides when a run ends."""
+    keys = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
+    return {"callbacks": config["callbacks"], **{key: config["trainer"].get(key) for key in keys}}

@@ -1,0 +1,115 @@
+"""A run is as long as its budget, and can be repeated without one."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+import alexnet_lit
+from alexnet_lit.callbacks.budget import Durations, TimeBudget, choose_steps, parse_seconds
+from alexnet_lit.config import typed_overrides
+from alexnet_lit.errors import UserError
+from alexnet_lit.prepare import prepare
+from tests.conftest import Train
+
+TINY = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "optimizer=adamw")
+TOOK = Durations(batch=0.4, image=0.01, save=0.5, measured=3.0)
+SIZES: dict[str, Any] = {"epoch": 25, "validation": 400, "test": 500, "save_every": 1000, "most": -1}
+
+
+@pytest.mark.parametrize(
+    ("typed", "wanted"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5m", 90), ("2d", 172800), ("1m5s", 65)]
+)
+def test_a_time_is_read_as_people_write_it(typed: str, wanted: float) -> None:
+    assert parse_seconds(typed) == wanted
+
+
+@pytest.mark.parametrize("typed", ["5", "m", "5 m", "5min", "-5m", "0s", "", 5, True])
+def test_what_is_no_time_is_refused(typed: object) -> None:
+    with pytest.raises(UserError, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
+        parse_seconds(typed)
+
+
+@pytest.mark.parametrize("left", [100.0, 3000.0, 1e5])
+@pytest.mark.parametrize("changes", [{}, {"test": 5000}, {"validation": 192, "test": 192}, {"most": 50}], ids=str)
+def test_all_that_a_run_does_fits_into_the_time_and_fills_it(left: float, changes: dict[str, int]) -> None:
+    sizes = SIZES | changes
+
+    steps, interval = choose_steps("5m", left, TOOK, **sizes)
+
+    validations = steps // interval
+    assert steps == validations * interval, "the last step is followed by the last validation"
+    evaluating = validations * (sizes["validation"] * 0.01 + 1)  # with best.ckpt and last.ckpt
+    spent = steps * 0.4 + evaluating + sizes["test"] * 0.01 + steps // 25 * 0.5 + steps // 1000 * 0.5
+    assert spent < left
+    assert spent > 0.9 * left or 45 < steps <= sizes["most"]
+    assert evaluating < max(0.11 * left, sizes["validation"] * 0.01 + 1.1)
+
+
+def test_a_time_that_is_too_short_is_refused_with_what_it_would_take() -> None:
+    line = r"budget=5s: beginning, validation \(400 images\) and test \(500\) take 1\d s alone: give it more"
+    with pytest.raises(UserError, match=line):
+        choose_steps("5s", 4.0, TOOK, **SIZES)
+
+
+@pytest.mark.slow
+def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> None:
+    first = train(*TINY, "budget=60s", "trainer.max_steps=9", "callbacks=ema", logs=tmp_path / "first")
+    assert (first.status, first.err) == (0, "")
+    again = re.search(r"the very same again, without budget=: (.*)", first.out)
+    assert again is not None
+
+    saved = OmegaConf.load(first.folder / ".hydra" / "config.yaml")
+    assert saved.budget is None
+    assert saved.trainer.max_steps == first.result["steps"] > 4
+    assert "budget=60s" in typed_overrides(first.folder)
+    assert {path.suffix for path in first.folder.iterdir()} <= {"", ".json", ".log", ".png", ".0"}
+
+    second = train(*TINY, "callbacks=ema", *again[1].split())
+    weights = [
+        torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
+        for outcome in (first, second)
+    ]
+    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert first.result["test/acc"] == second.result["test/acc"]
+
+
+@pytest.mark.slow
+def test_processes_are_measured_as_they_will_run(command: Train) -> None:
+    outcome = command(*TINY, "budget=4m", "trainer.max_steps=50", "trainer.devices=2", "trainer.accelerator=cpu")
+    assert outcome.status == 0, outcome.err
+    assert (outcome.result["status"], outcome.result["world_size"]) == ("completed", 2)
+    assert outcome.result["steps"] == OmegaConf.load(outcome.folder / ".hydra" / "config.yaml").trainer.max_steps
+    assert 40 < outcome.result["steps"] <= 50  # all validations as far apart
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("scheduler=plateau", "budget=8s: scheduler.monitor=val/loss looks at whole epochs: use scheduler=one_cycle"),
+        ("trainer.accumulate_grad_batches=2", "budget=8s: can't be laid out with trainer.accumulate_grad_batches"),
+        ("ckpt=logs/runs/earlier", "budget=8s: is for a new run, and ckpt=logs/runs/earlier continues one"),
+        ("budget=soon", "budget=soon: should be a time such as 90s, 5m or 1h30m"),
+    ],
+)
+def test_what_cant_be_sized_is_refused_before_anything_is_built(typed: str, line: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(line)):
+        prepare(alexnet_lit.compose(*TINY, "budget=8s", typed), tmp_path)
+
+
+def test_averaged_weights_are_measured_too(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(timer: TimeBudget, trainer: Any, *_: Any) -> None:
+        raise UserError(f"there is {[type(each).__name__ for each in trainer.callbacks]}")
+
+    monkeypatch.setattr(TimeBudget, "measure", measure)
+    assert "'MovingAverage'" in train(*TINY, "callbacks=ema", "budget=8s").err
+
+
+def test_a_budget_that_cant_be_kept_leaves_nothing(train: Train) -> None:
+    outcome = train(*TINY, "budget=0.01s")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: budget=0.01s: beginning, validation")
+    assert not list((outcome.logs / "runs").iterdir())
