@@ -1,4 +1,4 @@
-"""A callback that ends a rank in the middle of training, as one of a person's own might."""
+"""A callback that ends a rank in the middle of training, as a user's own might."""
 
 import os
 import sys

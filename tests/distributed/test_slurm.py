@@ -51,6 +51,6 @@ def test_a_run_is_queued_again_and_goes_on_bit_for_bit(tmp_path: Path) -> None:
     assert (result_of(folder)["status"], result_of(folder)["world_size"]) == ("completed", 2)
     assert equal(weights(folder), weights(straight.folder))
     assert scalars(folder)["train/loss"] == scalars(straight.folder)["train/loss"]
-    told = slurm("scontrol", "show", "job", number)
-    assert "Restarts=1" in told
-    assert "JobState=COMPLETED" in told
+    job = slurm("scontrol", "show", "job", number)
+    assert "Restarts=1" in job
+    assert "JobState=COMPLETED" in job

@@ -88,6 +88,8 @@ def test_with_relu_it_is_a_relu_and_then_the_layer(layout: torch.memory_format, 
     torch.testing.assert_close(out, expected, equal_nan=True)
     torch.testing.assert_close(mine.grad, theirs.grad, equal_nan=True)
     assert out[0, 0, 0, 2].isnan()
+    assert mine.grad is not None
+    assert (out.dtype, out.stride(), mine.grad.stride()) == (dtype, mine.stride(), mine.stride())
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])

@@ -1,10 +1,8 @@
-"""Trained weights: torchvision's net is the reference, a server on this machine replaces its own."""
+"""Trained weights; torchvision's net is the reference."""
 
 import hashlib
-import io
+import re
 import shutil
-import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +16,9 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.nets import AlexNet, weights
 from alexnet_lit.nets.alexnet import DESIGNS
 from alexnet_lit.nets.weights import copy_weights
-from tests.data.test_fashion_mnist import Mirror
 from tests.nets.test_alexnet import COURSE
 
-OWT: dict[str, Any] = COURSE | {"design": "owt"}
-COLOUR: dict[str, Any] = OWT | {"in_channels": 3, "num_classes": 7}
+COLOUR: dict[str, Any] = COURSE | {"design": "owt", "in_channels": 3, "num_classes": 7}
 RUN = ("model=alexnet_owt", "model.weights=imagenet", "data=sample", "data.image_size=96")
 
 
@@ -43,32 +39,51 @@ def small_state() -> dict[str, Tensor]:
 
 
 @pytest.fixture
-def server(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Mirror]:
-    """Serves a small state dict where torchvision's is expected; nothing has been downloaded yet."""
-    monkeypatch.setenv("no_proxy", "*")
+def published(small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A small state dict at the address of torchvision's; nothing has been downloaded yet."""
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
-    file = io.BytesIO()
-    torch.save(small_state(), file)
-    name = f"alexnet-owt-{hashlib.sha256(file.getvalue()).hexdigest()[:8]}.pth"
-    server = Mirror({name: file.getvalue()})
-    monkeypatch.setattr(weights, "IMAGENET", server.url + name)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    torch.save(small_state(), tmp_path / "state")
+    name = f"alexnet-owt-{hashlib.sha256((tmp_path / 'state').read_bytes()).hexdigest()[:8]}.pth"
+    file = (tmp_path / "state").rename(tmp_path / name)
+    monkeypatch.setattr(weights, "IMAGENET", file.as_uri())
+    return file
 
 
 def test_the_address_is_torchvisions() -> None:
     assert torchvision.models.AlexNet_Weights.IMAGENET1K_V1.url == weights.IMAGENET
 
 
-def test_imagenets_are_downloaded_once(server: Mirror) -> None:
-    for _ in range(2):
-        net = AlexNet(**COLOUR | {"weights": "imagenet"})
-        assert [f"/{name}" for name in server.asked] == [weights.IMAGENET.removeprefix(server.url[:-1])]
-    (content,) = server.files.values()
-    state = torch.load(io.BytesIO(content), weights_only=True)
+def test_imagenets_are_downloaded_once_and_a_checkpoint_asks_for_none(published: Path, tmp_path: Path) -> None:
+    state = torch.load(published, weights_only=True)
+    net = AlexNet(**COLOUR | {"weights": "imagenet"})
     assert all(torch.equal(mine, other) for mine, other in zip(net.parameters(), state.values(), strict=True))
+    published.unlink()
+    module, _ = alexnet_lit.build(alexnet_lit.compose(*RUN))
+    assert torch.equal(module.net.get_parameter("features.conv2.weight"), state["features.3.weight"])
+
+    shutil.rmtree(tmp_path / "torch")
+    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    torch.save(checkpoint, tmp_path / "best.ckpt")
+    loaded = alexnet_lit.load(tmp_path / "best.ckpt")
+    resumed, _ = alexnet_lit.build(alexnet_lit.compose(*RUN, f"ckpt={tmp_path}"))
+    for name, tensor in loaded.state_dict().items():
+        assert torch.equal(tensor, module.state_dict()[name])
+    for each in (module, loaded, resumed):
+        assert each.hparams["config"]["model"]["weights"] == "imagenet"
+
+
+@pytest.mark.parametrize("fault", ["No such file", "invalid hash value"])
+def test_a_download_that_fails_is_one_readable_line(fault: str, published: Path, tmp_path: Path) -> None:
+    published.unlink()
+    if fault == "invalid hash value":
+        published.write_text("<html>please log in</html>")
+
+    with pytest.raises(UserError) as caught:
+        alexnet_lit.build(alexnet_lit.compose(*RUN))
+
+    start, end = "model: weights=imagenet: can't be fetched (", f"download {weights.IMAGENET} elsewhere and say model."
+    assert re.fullmatch(rf"{re.escape(start)}.*{fault}.*\): {re.escape(end)}weights=<file>", str(caught.value))
+    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
 
 
 def test_for_other_classes_the_last_layer_is_the_nets_own(small: None) -> None:
@@ -121,51 +136,12 @@ def test_what_does_not_fit_is_named_and_changes_nothing(
     assert all(torch.equal(mine, was) for mine, was in zip(net.parameters(), before, strict=True))
 
 
-def test_a_file_of_something_else(tmp_path: Path, small: None) -> None:
-    run = tmp_path / "last.ckpt"
+def test_a_file_of_something_else_and_another_design_are_refused(tmp_path: Path, small: None) -> None:
+    run, text = tmp_path / "last.ckpt", tmp_path / "notes.txt"
     torch.save({"state_dict": {}, "epoch": 1}, run)
-    text = tmp_path / "notes.txt"
     text.write_text("alexnet")
     for file, reason in ((run, "holds no state dict"), (text, "can't be read")):
         with pytest.raises(ValueError, match=rf"weights={file}: {reason}.*: use a state dict of torchvision's alexnet"):
             AlexNet(**COLOUR | {"weights": str(file)})
-
-
-def test_there_are_weights_for_one_design() -> None:
     with pytest.raises(ValueError, match="weights=imagenet: there are none for design=paper: use model=alexnet_owt"):
         AlexNet(**COURSE | {"design": "paper", "weights": "imagenet"})
-
-
-@pytest.mark.parametrize("fault", ["HTTP Error 404: Not Found", "invalid hash value"])
-def test_a_download_that_fails_is_one_readable_line(fault: str, server: Mirror, tmp_path: Path) -> None:
-    if fault.startswith("HTTP"):
-        server.files.clear()
-    else:
-        server.files = dict.fromkeys(server.files, b"<html>please log in</html>")
-
-    with pytest.raises(UserError) as caught:
-        alexnet_lit.build(alexnet_lit.compose(*RUN))
-
-    text = str(caught.value)
-    assert text.startswith("model: weights=imagenet: can't be fetched (")
-    assert fault in text
-    assert text.endswith(f": download {weights.IMAGENET} elsewhere and say model.weights=<file>")
-    assert "\n" not in text
-    assert not [path for path in (tmp_path / "torch").rglob("*") if path.is_file()]
-
-
-def test_a_checkpoint_has_all_weights_and_asks_for_no_others(server: Mirror, tmp_path: Path) -> None:
-    module, _ = alexnet_lit.build(alexnet_lit.compose(*RUN))
-    assert len(server.asked) == 1
-    checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
-    torch.save(checkpoint, tmp_path / "best.ckpt")
-    shutil.rmtree(tmp_path / "torch")
-
-    loaded = alexnet_lit.load(tmp_path / "best.ckpt")
-    resumed, _ = alexnet_lit.build(alexnet_lit.compose(*RUN, f"ckpt={tmp_path}"))
-
-    assert len(server.asked) == 1
-    for name, tensor in loaded.state_dict().items():
-        assert torch.equal(tensor, module.state_dict()[name])
-    for each in (module, loaded, resumed):
-        assert each.hparams["config"]["model"]["weights"] == "imagenet"
