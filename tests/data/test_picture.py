@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
@@ -227,13 +227,6 @@ def check(content: bytes, place: Path) -> None:
             assert len(pixels) == 3 * SIZE * SIZE
     assert 0 < len(why) <= 120
     assert "\n" not in why
-
-
-@fuzz
-@given(st.binary(max_size=400), st.sampled_from([b"", *(content[:12] for content in REAL)]))
-@example(b"", b"")
-def test_random_bytes(tmp_path: Path, content: bytes, start: bytes) -> None:
-    check(start + content, tmp_path)
 
 
 @fuzz
