@@ -34,7 +34,7 @@ ALL = {key: value for switch in SWITCHES.values() for key, value in switch.items
 
 
 @pytest.fixture(autouse=True)
-def _the_same_chances_in_each_run() -> None:
+def _seed() -> None:
     torch.manual_seed(0)
 
 

@@ -62,7 +62,7 @@ def test_folds_take_the_place_of_val_size_and_only_split_seed_changes_them() -> 
     assert not torch.equal(images, data("data.folds=5", "data.fold=2", "data.split_seed=1").images["val"][0])
 
 
-def test_a_training_batch_is_mirrored_by_its_draws_and_enlarged() -> None:
+def test_a_training_batch_is_mirrored_by_its_random_values_and_enlarged() -> None:
     sample = data()
     batch = next(iter(sample.train_dataloader()))
     turned = batch.random_values[:, 0] < 0.5

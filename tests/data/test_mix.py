@@ -21,7 +21,7 @@ BOTH = Mix(mixup=0.4, cutmix=1.0)
 
 
 @pytest.fixture(autouse=True)
-def _the_same_chances_in_each_run() -> None:
+def _seed() -> None:
     torch.manual_seed(0)
 
 
@@ -67,13 +67,13 @@ def torchvisions_cutmix(images: Tensor, labels: Tensor, kept: float, row: float,
 
 def references(mix: Mix, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
     """Each image and its soft label, mixed by torchvision in a batch of its pair."""
-    for number, draws in enumerate(batch.random_values[:, 2:].tolist()):
+    for number, values in enumerate(batch.random_values[:, 2:].tolist()):
         pair = slice(number // 2 * 2, number // 2 * 2 + 2)
         images, labels = batch.images[pair], batch.labels[pair]
-        if mix is MIXUP or (mix is BOTH and draws[2] < 0.5):
-            outcome = torchvisions_mixup(images, labels, draws[-len(mix.betas)])
+        if mix is MIXUP or (mix is BOTH and values[2] < 0.5):
+            outcome = torchvisions_mixup(images, labels, values[-len(mix.betas)])
         else:
-            outcome = torchvisions_cutmix(images, labels, draws[-1], *draws[:2])
+            outcome = torchvisions_cutmix(images, labels, values[-1], *values[:2])
         yield outcome[0][number % 2], outcome[1][number % 2]
 
 
@@ -115,7 +115,7 @@ def test_shares_come_from_a_beta_distribution(alpha: float) -> None:
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.03
 
 
-def test_shares_leave_the_uniform_draws_alone() -> None:
+def test_shares_leave_the_uniform_numbers_alone() -> None:
     plain, more = sampler(50, 2, ()).random_values(), sampler(50, 2, (0.3,)).random_values()
     assert torch.equal(more[:, :2], plain)
     other = sampler(50, 2, (0.3,))
