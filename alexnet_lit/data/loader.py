@@ -191,8 +191,8 @@ class BatchLoader:
             total = min(self.batch_size, self.sampler.size - number * self.batch_size)
             self._yielded = number + 1
             # Several times as fast as images[chosen].
-            images, labels, chances = (part.index_select(0, chosen) for part in (self.images, self.labels, values))
-            yield Batch(images, labels, chances, total)
+            images, labels, random = (part.index_select(0, chosen) for part in (self.images, self.labels, values))
+            yield Batch(images, labels, random, total)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches have been handed out."""

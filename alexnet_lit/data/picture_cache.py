@@ -101,13 +101,13 @@ class PictureCache:
 
     def _read(self) -> dict[str, Entry]:
         """The index; empty where there is none of this version. A row that is not in the file counts as none."""
+        rows = self._rows()
         try:
-            version, entries = json.loads(self.index.read_bytes())
-            known = {name: Entry(*entry) for name, entry in entries.items()} if version == VERSION else {}
+            version, index = json.loads(self.index.read_bytes())
+            entries = {name: Entry(*entry) for name, entry in index.items()} if version == VERSION else {}
+            return {name: entry for name, entry in entries.items() if isinstance(entry.row, str) or entry.row < rows}
         except (OSError, ValueError, TypeError, AttributeError):
             return {}
-        rows = self._rows()
-        return {name: entry for name, entry in known.items() if isinstance(entry.row, str) or entry.row < rows}
 
     def _save(self, entries: Mapping[str, Entry]) -> None:
         part = self.index.with_suffix(".part")

@@ -11,16 +11,13 @@ from torchvision.transforms import v2
 
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data import transforms as module
-from alexnet_lit.data.fashion_mnist import load_sample
 from tests.threads import same_with_any
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
 
-@pytest.mark.parametrize(
-    ("source", "target"), [((28, 28), 224), ((28, 28), 96), ((28, 28), 28), ((40, 21), 64), ((300, 200), 224)]
-)
-@pytest.mark.parametrize("channels", [None, 1, 3])
+@pytest.mark.parametrize(("source", "target"), [((28, 28), 224), ((28, 28), 28), ((40, 21), 64), ((300, 200), 224)])
+@pytest.mark.parametrize("channels", [None, 3])
 def test_equals_interpolate(source: tuple[int, int], target: int, channels: int | None) -> None:
     shape = (4, *source) if channels is None else (4, channels, *source)
     images = torch.randint(0, 256, shape, dtype=torch.uint8)
@@ -46,19 +43,10 @@ def test_the_middle_is_torchvisions_centre_crop(source: int, size: int, enlarged
     torch.testing.assert_close(pixels(images), evaluation(images), rtol=0, atol=1e-5)
 
 
-def test_without_a_margin_the_middle_is_the_whole() -> None:
-    images = torch.randint(0, 256, (4, 28, 28), dtype=torch.uint8)
-    wide, tight = (
-        Preprocess(source_size=28, image_size=size, enlarged=64, mean=0.2860, std=0.3530) for size in (56, 64)
-    )
-    assert torch.equal(tight(images), tight(images, whole=True))
-    assert torch.equal(tight(images), wide(images, whole=True))
-
-
 @pytest.mark.parametrize("windows", [False, True])
 @pytest.mark.parametrize("colours", [False, True])
-@pytest.mark.parametrize("count", [1, 5])
-def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bool, count: int) -> None:
+def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bool) -> None:
+    count = 5
     mean, std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
     images = torch.randint(0, 256, (count, 3, 40, 30), dtype=torch.uint8)
     corners = torch.randint(-3, 9, (count, 2)) if windows else None
@@ -73,15 +61,6 @@ def test_each_channel_has_a_mean_and_a_std_of_its_own(windows: bool, colours: bo
         alone = Preprocess(**size, mean=mean[channel], std=std[channel])
         one = alone(images[:, part], corners=corners, color=None if color is None else color[:, part])
         torch.testing.assert_close(out[:, part], one, rtol=0, atol=1e-5)
-
-
-def test_one_std_may_be_that_of_all_channels() -> None:
-    images = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
-    size = {"source_size": 8, "image_size": 16, "enlarged": 16}
-    same = Preprocess(**size, mean=[0.5] * 3, std=[0.2] * 3)(images)
-    for mean, std in ((0.5, [0.2] * 3), ([0.5] * 3, 0.2), (0.5, 0.2)):
-        mixed = Preprocess(**size, mean=mean, std=std)(images)
-        torch.testing.assert_close(mixed, same, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -109,7 +88,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.skipif(not module.has_kernel(torch.ones(1).byte(), torch.float32), reason="no C compiler with OpenMP")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("shape", [(7, 28, 28), (7, 3, 40, 21), (1, 1, 1, 1), (7, 3, 300, 200)], ids=str)
+@pytest.mark.parametrize("shape", [(7, 28, 28), (7, 3, 40, 21), (1, 1, 1, 1)], ids=str)
 def test_the_compiled_kernel_equals_products(
     dtype: torch.dtype, shape: tuple[int, ...], request: pytest.FixtureRequest
 ) -> None:
@@ -138,16 +117,6 @@ def test_every_thread_count_gives_the_same_numbers() -> None:
     assert same_with_any(lambda: pixels(images))
 
 
-def test_a_batch_is_not_written_over_while_it_is_held() -> None:
-    images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
-    pixels = Preprocess(source_size=28, image_size=64, enlarged=64, mean=0.2860, std=0.3530)
-    held = pixels(images)
-    before = held.clone()
-    for _ in range(4):
-        pixels(255 - images)
-    assert torch.equal(held, before)
-
-
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=GPU)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None:
@@ -165,24 +134,12 @@ def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None
             torch.testing.assert_close(theirs.cpu(), ours, rtol=0, atol=1e-5)
 
 
-def test_real_images_come_out_normalised() -> None:
-    train, _ = load_sample()
-    out = Preprocess(source_size=28, image_size=28, enlarged=28, mean=0.2860, std=0.3530)(train.images)
-    assert out.mean().abs() < 0.02
-    assert (out.std() - 1).abs() < 0.02
-
-
 def test_follows_the_precision_of_its_module() -> None:
     images = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8)
     pixels = Preprocess(source_size=28, image_size=56, enlarged=56, mean=0.0, std=1.0)
     exact = pixels.double()(images)
     assert exact.dtype == torch.float64
+    assert not pixels.state_dict(), "no part of a checkpoint"
     half = pixels.to(torch.bfloat16)(images)
     assert half.dtype == torch.bfloat16
     torch.testing.assert_close(half.double(), exact, rtol=0, atol=1e-2)
-
-
-def test_is_no_part_of_a_checkpoint() -> None:
-    sizes = {"source_size": 28, "image_size": 224, "enlarged": 224}
-    assert not Preprocess(**sizes, mean=0.0, std=1.0).state_dict()
-    assert not Preprocess(**sizes, mean=[0.0] * 3, std=[1.0] * 3).state_dict()
