@@ -16,6 +16,7 @@ from urllib.request import getproxies
 
 from PIL import Image, ImageOps
 
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import hangup
 
@@ -43,7 +44,7 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
     """Serve the page for the net of `ckpt` on this machine alone, until Ctrl-C, SIGTERM or SIGHUP ends the process.
 
     port: None is a free one. browse: open the page too. Dropped pictures are kept in a temporary folder meanwhile.
-    Raises: UserError; of a port that is taken before torch is imported.
+    Raises: UserError; for the port and the checkpoint's name before torch is imported.
     """
     if find_spec("gradio") is None:
         raise UserError('demo: needs gradio: pip install "alexnet-lit[demo]"')
@@ -54,11 +55,10 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
             raise UserError(
                 f"--port={port}: something else listens there: name another, or leave it out for a free one"
             ) from error
+    file = checkpoint_file(ckpt)
 
-    from alexnet_lit.config import checkpoint_file
     from alexnet_lit.tools.predictor import Predictor
 
-    file = checkpoint_file(ckpt)
     predictor = Predictor(file, device=device)
     for number in (signal.SIGINT, signal.SIGTERM, *hangup()):
         signal.signal(number, lambda number, _: sys.exit(128 + number))

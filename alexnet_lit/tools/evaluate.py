@@ -9,7 +9,9 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from alexnet_lit.errors import UserError, check_choice, check_free, whole
+from alexnet_lit.config import checkpoint_file
+from alexnet_lit.errors import UserError, check_choice
+from alexnet_lit.errors import check_free, whole
 from alexnet_lit.terminal import json_text
 
 if TYPE_CHECKING:
@@ -35,18 +37,18 @@ def evaluate(
     """Print the scores of `ckpt` as tables or in JSON, and draw the confusion matrix to `out`.
 
     Without `out` it is beside the checkpoint: <checkpoint>_<split>[_<tta>]_confusion.png.
-    Raises: UserError; for options before torch is imported.
+    Raises: UserError; for names and options before torch is imported.
     """
     if tta is not None:
         check_choice("--tta", tta, tuple(_VIEWS))
     check_choice("--split", split, tuple(_SPLITS))
 
-    from alexnet_lit.callbacks.figures import draw_confusion
-    from alexnet_lit.config import checkpoint_file
-
     file = checkpoint_file(ckpt)
     picture = out or file.with_name("_".join([file.stem, split, *([tta] if tta else []), "confusion.png"]))
     check_free(picture, force=force)
+
+    from alexnet_lit.callbacks.figures import draw_confusion
+
     found = measure(file, tta=tta, split=split, dir=dir, device=device)
     origin = found.pop("origin")
     found = {"checkpoint": str(file), **found, "picture": str(picture)}
@@ -68,17 +70,18 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
 
     from alexnet_lit.callbacks.progress import Count
     from alexnet_lit.callbacks.quiet import quiet_libraries
-    from alexnet_lit.checkpoint import read_checkpoint, restore
+    from alexnet_lit.terminal import on_stderr
     from alexnet_lit.data import Batch
     from alexnet_lit.distributed.devices import describe, pick
-    from alexnet_lit.terminal import on_stderr
+    from alexnet_lit.checkpoint import read_checkpoint
+    from alexnet_lit.checkpoint import restore
 
     kind = pick(device)
     checkpoint = read_checkpoint(ckpt)
     config = checkpoint["hyper_parameters"]["config"]
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
     # The run's own precision on its kind of device, else full: a CPU without units for bf16 crawls.
-    precision: Any = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
+    precision = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
     quiet_libraries()
     try:
         with on_stderr():
@@ -100,17 +103,15 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))
             count.add(len(batch.labels))
 
-        trainer = Trainer(
-            accelerator=kind,
-            devices=1,
-            precision=precision,
-            callbacks=[LambdaCallback(on_test_batch_end=keep)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
+        off = (
+            "logger",
+            "enable_checkpointing",
+            "enable_progress_bar",
+            "enable_model_summary",
+            "use_distributed_sampler",
         )
+        settings: dict[str, Any] = {"precision": precision, **dict.fromkeys(off, False)}
+        trainer = Trainer(accelerator=kind, devices=1, callbacks=[LambdaCallback(on_test_batch_end=keep)], **settings)
         try:
             trainer.test(module, datamodule=data, verbose=False)
         except SystemExit as error:  # what Lightning makes of Ctrl-C

@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from alexnet_lit import __version__
-from alexnet_lit.errors import UserError, check_choice, check_free, whole
+from alexnet_lit.config import checkpoint_file
+from alexnet_lit.errors import UserError, check_choice
+from alexnet_lit.errors import check_free, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -54,7 +56,7 @@ def export(ckpt: str, *, kind: str, size: int | None, out: Path | None, force: b
     """Write the net of `ckpt`, with preprocessing before it and softmax behind it, and compare the file with torch.
 
     kind: "onnx" or "torch". size: px of the pictures that the file takes; None is as the data has them. Without `out`
-    the file is beside the checkpoint. Raises: UserError; for options before torch is imported.
+    the file is beside the checkpoint. Raises: UserError; for names and options before torch is imported.
     """
     check_choice("--format", kind, tuple(_SUFFIXES))
     missing = [name for name in _FOR_ONNX if find_spec(name) is None] if kind == "onnx" else []
@@ -67,9 +69,6 @@ def export(ckpt: str, *, kind: str, size: int | None, out: Path | None, force: b
         raise UserError(
             f"--out={out}: with --format={kind} the name should end in {suffix}, or readers refuse the file"
         )
-
-    from alexnet_lit.config import checkpoint_file
-
     file = checkpoint_file(ckpt)
     out = out or file.with_suffix(suffix)
     check_free(out, force=force)
@@ -91,8 +90,9 @@ def load_exportable(ckpt: Path, *, size: int | None) -> Exportable:
     import torch
     from torch import nn
 
-    from alexnet_lit.checkpoint import read_checkpoint, restore
     from alexnet_lit.data.fashion_mnist import load_sample
+    from alexnet_lit.checkpoint import read_checkpoint
+    from alexnet_lit.checkpoint import restore
 
     checkpoint = read_checkpoint(ckpt)
     module, data = restore(checkpoint, {}, compiled=False)

@@ -11,6 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.terminal import json_text
 
@@ -26,11 +27,12 @@ def predict(
     """Print the classes of the pictures `typed` as a table, in JSON or in CSV.
 
     A picture that can't be read is named on stderr and left out. Returns the exit status: 1 if there was one, else 0.
-    Raises: UserError; for options and files before torch is imported.
+    Raises: UserError; for names and options before torch is imported.
     """
     check_choice("--background", background, ("auto", "white", "black"))
     if as_json and as_csv:
         raise UserError("--json --csv: one or the other")
+    checkpoint = checkpoint_file(ckpt)
     if typed.count("-") > 1:
         raise UserError("- -: stdin is one picture: name the others as files")
     for name in typed:
@@ -38,12 +40,10 @@ def predict(
             raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
 
     from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.config import checkpoint_file
     from alexnet_lit.tools.predictor import Failure, Predictor
 
-    file = checkpoint_file(ckpt)
     files = [file for name in typed for file in _files(name)]
-    predictor = Predictor(file, background=background, device=device)
+    predictor = Predictor(checkpoint, background=background, device=device)
     predictions = []
     with Count("pictures", len(files), silent=False) as count:
         for result in predictor.predict(files, top=top):

@@ -160,14 +160,11 @@ def test_a_person_drops_and_draws_pictures(lenet: Path, tmp_path: Path) -> None:
         expect(best).to_have_count(0)
 
         page.get_by_role("tab", name="A drawing").click()
-        for colour, inverted in (("white", ", inverted"), ("black", "")):
-            page.get_by_label(colour).check()
-            page.wait_for_timeout(2000)  # the canvas tells nobody when it is ready
-            draw(page)
-            expect(done).to_have_value(
-                re.compile(rf"^336x336, trimmed to \d+x\d+, shrunk to \d+x\d+{inverted}(, padded)?$")
-            )
-            expect(best).to_have_count(1)
+        page.get_by_label("black").check()
+        page.wait_for_timeout(2000)  # the canvas tells nobody when it is ready
+        draw(page)
+        expect(done).to_have_value(re.compile(r"^336x336, trimmed to \d+x\d+, shrunk to \d+x\d+(, padded)?$"))
+        expect(best).to_have_count(1)
         assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
         with pytest.raises(ConnectionRefusedError):  # where a server of all addresses would answer
             socket.create_connection(("127.0.0.2", urlsplit(address).port or 0), timeout=5).close()
