@@ -100,7 +100,7 @@ class Checkpoints(Checkpoint):
         if not trainer.strategy.broadcast(self.best.exists()):
             self.best_score = -math.inf
         self._saved_at = time.monotonic()
-        self._handlers = {number: signal.signal(number, self._ask_to_stop) for number in (*STOP_SIGNALS, *hangup())}
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in (*STOP_SIGNALS, *hangup())}
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers, as nothing is left to finish, unless a signal has come already."""
@@ -113,7 +113,7 @@ class Checkpoints(Checkpoint):
             signal.signal(number, handler)
         self._handlers = {}
 
-    def _ask_to_stop(self, number: int, frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop_signal = number
         handler: Any = ignore
         text = f"{signal.Signals(number).name}: finishing this step, then saving"

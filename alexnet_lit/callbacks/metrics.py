@@ -63,7 +63,6 @@ class Throughput(Callback):
         self.images = 0
         self._fit = _Stopwatch()
         self._training = _Stopwatch()
-        self._fitting = True
         self._step = 0  # global step at the end of the last batch
         self._logged = False
         self._since = (0, 0.0)  # images and training seconds when images_per_second was last logged
@@ -84,10 +83,6 @@ class Throughput(Callback):
         """Over the whole run; 0 before the first step."""
         seconds = self._training.seconds
         return self.images / seconds if seconds else 0.0
-
-    def setup(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Note whether a fit begins, see `load_state_dict`."""
-        self._fitting = stage == "fit"
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock of `seconds`."""
@@ -140,11 +135,10 @@ class Throughput(Callback):
         return {"images": self.images, "seconds": self.seconds, "training_seconds": self._training.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from a checkpoint's counts, unless `trainer.test` loads it after the run that made it."""
-        if self._fitting:
-            self.images = int(state_dict["images"])
-            self._fit.earlier = state_dict["seconds"]
-            self._training.earlier = state_dict["training_seconds"]
+        """Go on from a checkpoint's counts."""
+        self.images = int(state_dict["images"])
+        self._fit.earlier = state_dict["seconds"]
+        self._training.earlier = state_dict["training_seconds"]
 
     def pause(self, trainer: Trainer) -> None:
         """Stop the training clock until the next training batch."""

@@ -94,14 +94,6 @@ def test_a_resumed_run_adds_up(clock: Clock, tmp_path: Path) -> None:
     assert (speed.images, speed.seconds, speed.images_per_second) == (8 * 8, 2 * 8, 4.0)
 
 
-def test_a_test_of_the_best_checkpoint_changes_nothing(clock: Clock, tmp_path: Path) -> None:
-    speed, module = Throughput(), Module(clock.costs(train=2, test=9))
-    trainer = make_trainer(callbacks=[speed, SaveAt(tmp_path / "best.ckpt", 1)])
-    trainer.fit(module, Data(train=4))
-    trainer.test(module, Data(), ckpt_path=tmp_path / "best.ckpt", weights_only=True, verbose=False)
-    assert (speed.images, speed.seconds) == (32, 8.0)
-
-
 def test_an_interrupted_run_knows_its_seconds(clock: Clock) -> None:
     speed = Throughput()
 

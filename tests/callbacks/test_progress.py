@@ -238,13 +238,11 @@ def test_a_resumed_run_begins_where_it_was(step: int, first: int, clock: Clock, 
     ],
     ids=str,
 )
-@pytest.mark.parametrize("screen", ["terminal", "file"])
-def test_every_way_to_run_works(options: dict[str, Any], screen: str, request: pytest.FixtureRequest) -> None:
-    output = request.getfixturevalue("terminal") if screen == "terminal" else None
+def test_every_way_to_run_works(options: dict[str, Any], terminal: Terminal) -> None:
     trainer = make_trainer(logger=[History()], callbacks=make_progress(line_seconds=0.01), **options)
     trainer.fit(Module(), Data())
     trainer.test(Module(), Data(), verbose=False)
-    assert output is None or output.getvalue().count("\x1b[?25l") == output.getvalue().count("\x1b[?25h")
+    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h")
 
 
 def test_other_ranks_are_silent(clock: Clock, terminal: Terminal, log_to: Path) -> None:
@@ -254,12 +252,9 @@ def test_other_ranks_are_silent(clock: Clock, terminal: Terminal, log_to: Path) 
     assert terminal.getvalue() == log_to.read_text() == ""
 
 
-@pytest.mark.parametrize("wrong", [0, -1, "30", True])
-def test_settings_are_checked(wrong: Any) -> None:
-    with pytest.raises(ValidationError, match="line_seconds"):
-        Progress(line_seconds=wrong, long_run_minutes=30)
-    with pytest.raises(ValidationError, match="long_run_minutes"):
-        Progress(line_seconds=30, long_run_minutes=wrong)
+def test_settings_are_checked() -> None:
+    with pytest.raises(ValidationError, match=r"(?s)line_seconds.*long_run_minutes"):
+        Progress(line_seconds=0, long_run_minutes=True)
 
 
 class Batches(Callback):
@@ -286,15 +281,11 @@ class Batches(Callback):
     [
         {"max_epochs": 3, "limit_train_batches": 4},
         {"max_epochs": 2, "limit_train_batches": 0.5, "limit_val_batches": 1},
-        {"max_epochs": 2, "limit_val_batches": 0},
         {"max_epochs": 2, "val_check_interval": 3},
         {"max_epochs": 2, "val_check_interval": 0.25},
-        {"max_epochs": -1, "max_steps": 25},
         {"max_epochs": -1, "max_steps": 25, "val_check_interval": 4},
-        {"max_epochs": 2, "max_steps": 100},
         {"max_epochs": 3, "check_val_every_n_epoch": None, "val_check_interval": 7},
         {"max_epochs": 5, "check_val_every_n_epoch": 2},
-        {"max_epochs": 2, "accumulate_grad_batches": 4},
         {"max_epochs": -1, "max_steps": 7, "accumulate_grad_batches": 4},
         {"fast_dev_run": 3},
     ],

@@ -206,19 +206,14 @@ def test_confusion_has_true_classes_by_row(answers: tuple[torch.Tensor, torch.Te
 def test_the_most_certain_mistakes_come_first(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     certainty, given = answers[0].softmax(1).max(1)
     wrong = sorted((-float(certainty[n]), n) for n in range(50) if given[n] != answers[1][n])[:5]
-    found = gathered(answers).mistakes
+    found, all_of_them = gathered(answers).mistakes, gathered(answers, mistakes=40).mistakes
     assert found is not None
+    assert all_of_them is not None
+    assert (all_of_them.certainty >= 0).sum() == (given != answers[1]).sum(), "for the others it is -1"
     assert found.images[:, 0, 0, 0].tolist() == [n for _, n in wrong]
     assert found.certainty.tolist() == pytest.approx([-value for value, _ in wrong])
     assert found.labels.tolist() == answers[1][[n for _, n in wrong]].tolist()
     assert found.predicted.tolist() == given[[n for _, n in wrong]].tolist()
-
-
-def test_where_there_are_fewer_mistakes_the_rest_says_so() -> None:
-    made = Predictions(2, mistakes=3, probabilities=False)
-    made.update(torch.tensor([[1.0, 0], [0, 1], [1, 0]]), torch.tensor([0, 1, 1]), torch.zeros(3, 1, 2, 2))
-    assert made.mistakes is not None
-    assert (made.mistakes.certainty >= 0).tolist() == [True, False, False]
 
 
 def test_curves_are_torch_s(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
