@@ -130,8 +130,8 @@ def _print_error(error: Exception) -> None:
 def _check_arguments(arguments: Sequence[str], options: Namespace, environment: RankEnvironment) -> None:
     """Refuse what Hydra would explain in many lines, or blame on another argument."""
     if environment.ranks > 1 and (starts_sweep(arguments) or named_sweep(arguments)):
-        way_out = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
-        raise UserError(f"-m: a sweep starts the processes of each run by itself: {way_out}")
+        hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
+        raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
     if options.multirun and options.cfg:
         raise UserError("--cfg shows the config of one run: leave out -m and the lists of values")
     for argument in options.overrides:
@@ -170,11 +170,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:
-            way_out = "leave it out, or start a new run"
-            raise UserError(f"{argument}: can't be changed in a run that is continued: {way_out}")
+            hint = "leave it out, or start a new run"
+            raise UserError(f"{argument}: can't be changed in a run that is continued: {hint}")
         if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
-            way_out = f"set single keys of it, {key}.<key>=..."
-            raise UserError(f"{argument}: a run that is continued has its {key} already: {way_out}")
+            hint = f"set single keys of it, {key}.<key>=..."
+            raise UserError(f"{argument}: a run that is continued has its {key} already: {hint}")
     number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
         *("--config-path", str(composition.last_record(folder)), "--config-name", "config"),

@@ -97,8 +97,8 @@ def choose(argument: str) -> str:
     if None in values and "none" in names and not isinstance(value, list):
         return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
-        way_out = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
-        raise UserError(f"{argument}: of a group a choice is named: {way_out}")
+        hint = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
+        raise UserError(f"{argument}: of a group a choice is named: {hint}")
     return argument
 
 
@@ -162,8 +162,8 @@ def explain(error: Exception) -> UserError:
     if match := _SWEEP.search(text):
         override = match["override"]
         key, _, values = override.partition("=")
-        way_out = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
-        return UserError(f"{override}: several values: {way_out}")
+        hint = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
+        return UserError(f"{override}: several values: {hint}")
     if match := _TWICE.search(text):
         return UserError(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
     return UserError(" ".join(text.split()))
@@ -274,8 +274,8 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     try:
         base.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        way_out = "set paths.logs to a folder that you can write to"
-        raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {way_out}") from error
+        hint = "set paths.logs to a folder that you can write to"
+        raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {hint}") from error
     attempt, folder = 1, base / stem
     while True:
         try:
@@ -394,13 +394,13 @@ def checkpoint_file(place: str | Path) -> Path:
 
     Raises: UserError if there is none.
     """
-    path, way_out = Path(place).expanduser(), "name a run folder, or a .ckpt file of one"
+    path, hint = Path(place).expanduser(), "name a run folder, or a .ckpt file of one"
     if not path.exists():
-        raise UserError(f"{place}: there is no such file or folder: {way_out}")
+        raise UserError(f"{place}: there is no such file or folder: {hint}")
     names = ["checkpoints/best.ckpt", "best.ckpt", "checkpoints/last.ckpt", "last.ckpt"]
     files = [path / name for name in names if (path / name).is_file()] if path.is_dir() else [path]
     if not files:
-        raise UserError(f"{place}: there is no best.ckpt or last.ckpt in it: {way_out}")
+        raise UserError(f"{place}: there is no best.ckpt or last.ckpt in it: {hint}")
     return files[0]
 
 

@@ -95,7 +95,7 @@ def whole(path: Path) -> Iterator[Path]:
         yield part
         part.replace(path)
     except OSError as error:
-        way_out = "name another file with --out"
-        raise UserError(f"{path}: can't be written ({error.strerror or error}): {way_out}") from error
+        hint = "name another file with --out"
+        raise UserError(f"{path}: can't be written ({error.strerror or error}): {hint}") from error
     finally:
         part.unlink(missing_ok=True)

@@ -164,8 +164,8 @@ def open_log(path: Path | None, *, speak: bool) -> None:
         try:
             file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")  # paths can be any bytes
         except OSError as error:
-            way_out = "choose another folder with paths.logs=..."
-            raise UserError(f"{path} can't be written ({error.strerror or error}): {way_out}") from error
+            hint = "choose another folder with paths.logs=..."
+            raise UserError(f"{path} can't be written ({error.strerror or error}): {hint}") from error
         file.stream = Lasting(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
         file.setFormatter(_Message(timed=True))
         handlers.append(file)

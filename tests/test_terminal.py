@@ -128,15 +128,23 @@ def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, m
     assert (outcome.status, outcome.result["status"], ahead.exists()) == (0, "completed", False)
 
 
+def test_a_run_goes_on_without_its_reader(train: Train, lose_reader: Callable[[], None]) -> None:
+    lose_reader()
+    outcome = train(*SHORT)
+
+    assert (outcome.status, outcome.err, outcome.result["status"]) == (0, "", "completed")
+    text = (outcome.folder / "train.log").read_text(encoding="utf-8")
+    assert text.count(LINE) == 1
+    assert "test accuracy" in text.partition(LINE)[2]
+
+
+@pytest.mark.parametrize("lose_reader", ["pipe"], indirect=True)
 def test_a_sweep_goes_on_without_its_reader(train: Train, lose_reader: Callable[[], None]) -> None:
     lose_reader()
     outcome = train(*SHORT, "-m", "seed=0")
 
     assert (outcome.status, outcome.err) == (0, "")
-    (job,) = jobs_of(sweep_of(outcome))
-    text = (job / "train.log").read_text(encoding="utf-8")
-    assert text.count(LINE) == 1
-    assert "test accuracy" in text.partition(LINE)[2]
+    assert [row["status"] for row in rows_of(sweep_of(outcome))] == ["completed"]
 
 
 def test_a_sweep_that_loses_its_terminal_saves_and_can_go_on(train: Train, tmp_path: Path) -> None:

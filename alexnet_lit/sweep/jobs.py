@@ -116,7 +116,7 @@ def searches(sweep: Path) -> bool:
 
 
 def worst(direction: str) -> float:
-    """The score of a job that has none, for a search: one that is told nothing ends."""
+    """The score of a job that has none, for a search: without one it would end."""
     return -math.inf if direction == "maximize" else math.inf
 
 
@@ -166,8 +166,8 @@ def named_sweep(arguments: Sequence[str]) -> Path | None:
     sweep = Path(typed).expanduser().resolve()
     if not (sweep / PLAN).is_file():
         run = (sweep / ".hydra").is_dir()
-        way_out = f"continue a run with ckpt={typed}" if run else "name a folder below logs/sweeps"
-        raise UserError(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {way_out}")
+        hint = f"continue a run with ckpt={typed}" if run else "name a folder below logs/sweeps"
+        raise UserError(f"{_KEY}{typed}: is no sweep, as there is no {PLAN} in it: {hint}")
     return sweep
 
 

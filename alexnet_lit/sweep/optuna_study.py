@@ -22,8 +22,8 @@ def open_study(hydra: DictConfig) -> None:
         studies = {study.study_name: study for study in optuna.get_all_study_summaries(sweeper.storage)}
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        way_out = "use the URL of a database, as in sqlite:////folder/study.db"
-        raise UserError(f"hydra.sweeper.storage={sweeper.storage}: can't be opened, {reason}: {way_out}") from error
+        hint = "use the URL of a database, as in sqlite:////folder/study.db"
+        raise UserError(f"hydra.sweeper.storage={sweeper.storage}: can't be opened, {reason}: {hint}") from error
     study = studies.get(sweeper.study_name)
     if study is None:
         return

@@ -75,8 +75,8 @@ def _start(config: DictConfig) -> None:
 def _check_subfolders(pattern: str) -> None:
     """Raise the UserError of jobs that would not have folders of their own, straight in the sweep's."""
     if "/" in pattern or not any(number in pattern for number in ("job_folder:", "hydra.job.num", "hydra:job.num")):
-        way_out = "put ${hydra.job.num} into it, and no /"
-        raise UserError(f"hydra.sweep.subdir={pattern}: each job needs a folder of its own in the sweep's: {way_out}")
+        hint = "put ${hydra.job.num} into it, and no /"
+        raise UserError(f"hydra.sweep.subdir={pattern}: each job needs a folder of its own in the sweep's: {hint}")
 
 
 def starts_sweep(arguments: Sequence[str]) -> bool:

@@ -91,8 +91,8 @@ class SlurmQueueLauncher(_Submitit, SlurmLauncher):
         """Raises: UserError where there is no Slurm."""
         super().setup(**given)
         if shutil.which("sbatch") is None:
-            way_out = "start it on a machine that has it, or use hydra/launcher=joblib"
-            raise UserError(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {way_out}")
+            hint = "start it on a machine that has it, or use hydra/launcher=joblib"
+            raise UserError(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {hint}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         from submitit.core.utils import FailedJobError
@@ -124,8 +124,8 @@ class LocalProcessLauncher(_Submitit, LocalLauncher):
         """Raises: UserError for what only Slurm can do."""
         super().setup(**given)
         if (tasks := self.params["tasks_per_node"]) != 1:
-            way_out = "use trainer.devices for the processes of a run"
-            raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {way_out}")
+            hint = "use trainer.devices for the processes of a run"
+            raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {hint}")
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         with ignore_sigint():
@@ -148,8 +148,8 @@ def check_queue(sweep: Path) -> None:
     """Raises: UserError while jobs of the sweep are in Slurm's queue."""
     submitted = {path.name for path in (sweep / ".submitit").glob("*")}  # submitit names a folder after each job
     if jobs := sorted(submitted & (queued() or set())):
-        way_out = f"wait for their end, or scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
-        raise UserError(f"{sweep}: {len(jobs)} of its jobs are in Slurm's queue: {way_out}")
+        hint = f"wait for their end, or scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
+        raise UserError(f"{sweep}: {len(jobs)} of its jobs are in Slurm's queue: {hint}")
 
 
 def register() -> None:

@@ -30,20 +30,20 @@ def test_two_at_a_time_with_a_failure_and_ctrl_c(train: Train, tmp_path: Path, s
     assert "epoch 1/1" in (jobs_of(sweep_of(failed))[0] / "train.log").read_text()
 
     ahead.touch()
-    ask[-3:] = [f"seed={','.join(map(str, range(5)))}", trouble("all", ahead, job=0)]
+    ask[-3:] = [f"seed={','.join(map(str, range(7)))}", trouble("all", ahead, job=0)]
     stopped = train(*ask, logs=tmp_path / "stopped")
 
     sweep = sweep_of(stopped)
     assert stopped.status == 130
     assert result_of(jobs_of(sweep)[0])["status"] == "interrupted"
-    assert len(jobs_of(sweep)) < 5
+    assert len(jobs_of(sweep)) < 7
     assert " not started" in stopped.out
     assert f"train.py -m resume_sweep={sweep}" in stopped.out
 
     resumed = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
 
     assert (resumed.status, resumed.err) == (0, "")
-    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 5
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 7
     assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
     assert not (sweep / ".stop").exists()
 

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit import build
 from alexnet_lit.config import compose, job_folder, plain
 from tests.conftest import REPOSITORY, Train
 from tests.sweep.tiny import REASON, REFUSED, TINY, jobs_of, result_of, rows_of, sweep_of, trouble
@@ -79,16 +78,6 @@ def test_a_name_is_never_too_long() -> None:
 
 
 @pytest.mark.slow
-def test_sweeps_of_the_same_second_have_folders_of_their_own(train: Train, tmp_path: Path) -> None:
-    same = f"hydra.sweep.dir=${{alexnet_lit.sweep_folder:{tmp_path}/logs/sweeps,2026-01-01_00-00-00}}"
-    for _ in range(2):
-        outcome = train(*REFUSED, "-m", "seed=0", same)
-    sweeps = sorted((outcome.logs / "sweeps").iterdir())
-    assert [sweep.name for sweep in sweeps] == ["2026-01-01_00-00-00", "2026-01-01_00-00-00_2"]
-    assert all(len(jobs_of(sweep)) == 1 for sweep in sweeps)
-
-
-@pytest.mark.slow
 def test_a_job_that_can_not_be_composed_is_told_before_any_is_started(train: Train) -> None:
     outcome = train(*TINY, "-m", "optimizer=sgd,adamw", "optimizer.momentum=0.9", "seed=0,1")
     line = "error: optimizer.momentum: there is no such key: optimizer=muon and optimizer=sgd "
@@ -109,11 +98,6 @@ def test_ideas_are_switched_over_one_at_a_time() -> None:
     base = configs["base"]
     for name, other in configs.items():
         assert {key for key in {*base, *other} if base.get(key) != other.get(key)} == IDEAS[name], name
-
-
-@pytest.mark.parametrize("idea", [*IDEAS, WHOLE_NET])
-def test_every_idea_can_be_run(idea: str) -> None:
-    build(compose("experiment=quick", "sweep=ideas", f"idea={idea}", "data.image_size=67"))
 
 
 def leaves(node: dict[str, Any], path: str = "") -> dict[str, Any]:

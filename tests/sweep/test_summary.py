@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
-from alexnet_lit.sweep.summary import update_summary
+from alexnet_lit.sweep.summary import SCORES, update_summary
 from tests.sweep.tiny import rows_of
+
+KEYS = ("data", "model.lrn", "seed")
 
 
 def job(sweep: Path, name: str, overrides: list[str], **result: Any) -> None:
@@ -47,18 +49,8 @@ def sweep(tmp_path: Path) -> Path:
 def test_a_row_a_job_in_the_order_of_their_numbers(sweep: Path) -> None:
     rows = rows_of(sweep)
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4", "10"]
-    assert rows[1] == {
-        "number": "1",
-        "data": "sample",
-        "model.lrn": "true",
-        "seed": "1",
-        "status": "completed",
-        "test/acc": "0.6",
-        "val/acc_best": "0.25",
-        "seconds": "2.0",
-        "folder": "1_lrn",
-        "reason": "",
-    }
+    assert list(rows[1]) == ["number", *KEYS, "status", *SCORES, "seconds", "folder", "reason"]
+    assert list(rows[1].values()) == ["1", "sample", "true", "1", "completed", "0.6", "0.25", "2.0", "1_lrn", ""]
     assert (rows[4]["status"], rows[4]["test/acc"], rows[4]["reason"]) == ("failed", "", "ValueError: a | b")
     assert (rows[5]["status"], rows[5]["model.lrn"]) == ("unfinished", "false")
     assert "killed" in rows[5]["reason"]
@@ -78,17 +70,7 @@ def test_the_page_shows_what_differs_and_says_once_what_does_not(sweep: Path) ->
     assert "6 jobs: 4 completed, 1 failed, 1 unfinished." in text
     assert "`data=sample`" in text
     rows, _ = tables(sweep)
-    assert rows[0] == [
-        "number",
-        "model.lrn",
-        "seed",
-        "status",
-        "test/acc",
-        "val/acc_best",
-        "seconds",
-        "folder",
-        "reason",
-    ]
+    assert rows[0] == ["number", *KEYS[1:], "status", *SCORES, "seconds", "folder", "reason"]
     assert rows[2] == ["0", "true", "0", "completed", "0.5000", "0.2500", "2.0", "0_lrn", ""]
     assert rows[6][-1] == "ValueError: a / b", "a | in a cell is no border"
 
