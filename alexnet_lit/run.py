@@ -54,8 +54,9 @@ def run(config: DictConfig, folder: Path) -> Result:
         if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
             objects = prepare(infer_model_dims(objects.config, objects.data), folder)
         _log_start(objects)
-        message = {"config": plain(infer_model_dims(config, objects.data)), "folder": str(folder), "began": began}
-        message["config"]["paths"]["run"] = str(folder)
+        rank_config = infer_model_dims(config, objects.data)
+        rank_config.paths.run = str(folder)
+        message = {"config": plain(rank_config), "folder": str(folder), "began": began}
         message["config"]["trainer"]["precision"] = objects.config.trainer.precision  # `auto`, the same on all ranks
         if rank_group is not None:
             rank_group.broadcast(message)
@@ -192,7 +193,6 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     now = time.time()
     again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
     took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))
-
     validation = limited_images(data, data.validate, config.trainer.limit_val_batches)
     test = limited_images(data, "test", config.trainer.limit_test_batches) * (data.validate != "test")
     steps, interval = choose_steps(

@@ -66,7 +66,7 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> No
     assert saved.budget is None
     assert saved.trainer.max_steps == first.result["steps"] > 4
     assert "budget=60s" in typed_overrides(first.folder)
-    assert {path.suffix for path in first.folder.iterdir()} <= {"", ".json", ".log", ".png", ".0"}
+    assert not list(first.folder.glob("budget*"))
 
     second = train(*TINY, "callbacks=ema", *again[1].split())
     weights = [
@@ -79,11 +79,11 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> No
 
 @pytest.mark.slow
 def test_processes_are_measured_as_they_will_run(command: Train) -> None:
-    outcome = command(*TINY, "budget=4m", "trainer.max_steps=50", "trainer.devices=2", "trainer.accelerator=cpu")
+    outcome = command(*TINY, "budget=4m", "trainer.max_steps=20", "trainer.devices=2", "trainer.accelerator=cpu")
     assert outcome.status == 0, outcome.err
     assert (outcome.result["status"], outcome.result["world_size"]) == ("completed", 2)
     assert outcome.result["steps"] == OmegaConf.load(outcome.folder / ".hydra" / "config.yaml").trainer.max_steps
-    assert 40 < outcome.result["steps"] <= 50  # all validations as far apart
+    assert 15 < outcome.result["steps"] <= 20  # all validations as far apart
 
 
 @pytest.mark.parametrize(
