@@ -10,8 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alexnet_lit.config import checkpoint_file
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.errors import check_free, whole
+from alexnet_lit.errors import UserError, check_choice, check_free, whole
 from alexnet_lit.terminal import json_text
 
 if TYPE_CHECKING:
@@ -70,11 +69,10 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
 
     from alexnet_lit.callbacks.progress import Count
     from alexnet_lit.callbacks.quiet import quiet_libraries
-    from alexnet_lit.terminal import on_stderr
+    from alexnet_lit.checkpoint import read_checkpoint, restore
     from alexnet_lit.data import Batch
     from alexnet_lit.distributed.devices import describe, pick
-    from alexnet_lit.checkpoint import read_checkpoint
-    from alexnet_lit.checkpoint import restore
+    from alexnet_lit.terminal import on_stderr
 
     kind = pick(device)
     checkpoint = read_checkpoint(ckpt)

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from alexnet_lit import __version__
 from alexnet_lit.config import checkpoint_file
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.errors import check_free, whole
+from alexnet_lit.errors import UserError, check_choice, check_free, whole
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -90,9 +89,8 @@ def load_exportable(ckpt: Path, *, size: int | None) -> Exportable:
     import torch
     from torch import nn
 
+    from alexnet_lit.checkpoint import read_checkpoint, restore
     from alexnet_lit.data.fashion_mnist import load_sample
-    from alexnet_lit.checkpoint import read_checkpoint
-    from alexnet_lit.checkpoint import restore
 
     checkpoint = read_checkpoint(ckpt)
     module, data = restore(checkpoint, {}, compiled=False)
