@@ -255,7 +255,8 @@ def test_a_sweep_names_the_rank_that_failed_first_and_why(tmp_path: Path) -> Non
     run = Runs(tmp_path / "logs")
     how = [argument.replace("=raise", "=raise,exit,_exit") for argument in failing("raise")]
 
-    assert run("-m", *LENET, "trainer.devices=2", "trainer.max_epochs=1", *how) == [1]
+    processes = run.start("-m", *LENET, "trainer.devices=2", "trainer.max_epochs=1", *how)
+    assert run.wait(processes, timeout=300) == [1]
 
     (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
     reasons = ["rank 1: ZeroDivisionError: boom", *["rank 1 exited with status 3"] * 2]
