@@ -7,6 +7,7 @@ import torch
 
 import alexnet_lit
 from alexnet_lit.data import Batch, ImageData
+from alexnet_lit.data.datamodule import Pair, Split
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
@@ -15,6 +16,33 @@ def data(*overrides: str) -> ImageData:
     _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=32", *overrides))
     data.setup("fit")
     return data
+
+
+class Stripes(ImageData):
+    """As the docstring of ImageData has it: a data set in a few lines."""
+
+    train_total, test_total = 40, 10
+    source_size, channels, classes = 8, 3, ("dark", "light")
+    origin = "this file"
+
+    def read(self) -> dict[Split, Pair]:
+        labels = torch.arange(50) % 2
+        images = (200 * labels).byte().view(-1, 1, 1, 1).repeat(1, 3, 8, 8)
+        return {"train": (images[:40], labels[:40]), "test": (images[40:], labels[40:])}
+
+
+def test_a_data_set_is_a_subclass_and_a_config() -> None:
+    module, stripes = alexnet_lit.build(
+        alexnet_lit.compose(
+            *("data=sample", f"data._target_={__name__}.Stripes", "data.val_size=0.25", "data.image_size=32"),
+            *("model=lenet", "model.in_channels=3", "model.num_classes=2", "data.batch_size=8"),
+        )
+    )
+    assert stripes.sizes == {"train": 30, "val": 10, "test": 10}
+    batches = [stripes.on_after_batch_transfer(batch, 0) for batch in stripes.train_dataloader()]
+    assert [tuple(batch.images.shape) for batch in batches] == [(8, 3, 32, 32)] * 3 + [(6, 3, 32, 32)]
+    assert module(batches[0].images).shape == (8, 2)
+    assert torch.bincount(stripes.images["val"][1]).tolist() == [5, 5]
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:
