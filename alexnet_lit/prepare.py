@@ -331,8 +331,9 @@ def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
     try:
         return build_trainer(config, environment, callbacks=[], logger=[], folder=Path())
     except UserError as error:
-        path, _, reason = str(error).replace("Timer(duration", "Trainer(max_time").partition(": ")
-        keys = [str(key) for key in config.trainer if str(key) in reason]
+        path, _, reason = str(error).partition(": ")
+        named = reason.replace("Timer(duration", "max_time")
+        keys = [str(key) for key in config.trainer if str(key) in named]
         if path != "trainer" or not keys:
             raise
         key = max(keys, key=len)
