@@ -15,8 +15,10 @@ from collections.abc import Iterable, Sequence
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -277,8 +279,17 @@ def _show(options: Namespace) -> int:
         sys.argv = [argument for argument in sys.argv if argument not in options.overrides]
     script = io.StringIO()
     installs = "install=bash" in options.overrides
+    sanitized = Hydra.get_sanitized_cfg
+
+    def resolved(application: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        # Hydra takes the rest away first, to which its own part refers.
+        if options.resolve and cfg_type != "job":
+            OmegaConf.resolve(cfg)
+        return sanitized(application, cfg, cfg_type)
+
     try:
-        with redirect_stdout(script) if installs else nullcontext():
+        show_script = redirect_stdout(script) if installs else nullcontext()
+        with mock.patch.object(Hydra, "get_sanitized_cfg", resolved), show_script:
             status = _hydra(shows=True)
     except ValueError as error:  # options that don't go together
         raise UserError(" ".join(str(error).split())) from error

@@ -89,7 +89,7 @@ def printing(*, ends: bool) -> Iterator[None]:
         stream = stream.stream if isinstance(stream, Lasting) else stream
         if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
             errors.setdefault(stream, stream.errors)
-            stream.reconfigure(errors="backslashreplace")
+            stream.reconfigure(errors="alexnet_lit")
             failed = partial(_stream_failed, name, stream, ends and name == "stdout")
             setattr(sys, name, cast("TextIO", Lasting(stream, failed)))
     try:
@@ -117,6 +117,16 @@ def _stream_failed(name: str, stream: io.TextIOWrapper, ends: bool, error: OSErr
     else:
         print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
         sys.exit(1)
+
+
+def _escape(error: UnicodeError) -> tuple[str, int]:
+    """Lines of tables as hyphens and other characters as Python's escapes, where an encoding lacks them."""
+    assert isinstance(error, UnicodeEncodeError)
+    lacking = error.object[error.start : error.end].replace("─", "-")
+    return lacking.encode("ascii", "backslashreplace").decode(), error.end
+
+
+codecs.register_error("alexnet_lit", _escape)
 
 
 def json_text(content: Any) -> str:

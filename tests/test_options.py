@@ -29,6 +29,7 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
+        (["--cfg", "hydra", "--resolve"], "dir: {logs}/runs/"),
         (["--cfg", "all", "--resolve"], "dir: {logs}/sweeps/"),
         (["--cfg", "all"], "run_folder:"),
         (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),

@@ -79,7 +79,11 @@ def test_a_second_search_into_a_study_draws_other_values(train: Train, tmp_path:
     trials = optuna.load_study(study_name="tpe", storage=storage).trials
     assert len({trial.params["optimizer.lr"] for trial in trials}) == 4
 
-    outcome = train(*ask, "hydra.sweeper.study_name=tpe", "objective=val/loss", "direction=minimize")
-    line = f"direction=minimize: the study tpe in {storage} is of another search, which is to maximize: name another"
-    assert (outcome.status, outcome.err) == (2, f"error: {line} hydra.sweeper.study_name\n")
-    assert not list(outcome.logs.glob("*/*"))
+    other, hint = f"the study tpe in {storage} is of another search", "name another hydra.sweeper.study_name"
+    for typed, line in (
+        (["objective=val/loss", "direction=minimize"], f"direction=minimize: {other}, which is to maximize: {hint}"),
+        (["optimizer.lr=choice(0.1,0.2)"], f"optimizer.lr: {other}, with other choices of it: {hint}"),
+    ):
+        outcome = train(*ask, "hydra.sweeper.study_name=tpe", *typed)
+        assert (outcome.status, outcome.err) == (2, f"error: {line}\n")
+        assert not list(outcome.logs.glob("*/*"))
