@@ -13,14 +13,14 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from alexnet_lit.checkpoint import load
     from alexnet_lit.config import compose
     from alexnet_lit.factory import build, build_net
+    from alexnet_lit.prepare import load
 
 __version__ = "0.1.0"
 __all__ = ["build", "build_net", "compose", "load"]
 
-_MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "checkpoint"}
+_MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "prepare"}
 
 
 def __getattr__(name: str) -> Any:

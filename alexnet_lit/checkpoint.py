@@ -1,20 +1,18 @@
-"""Checkpoints: read one, load the net that it holds, and continue its run."""
+"""Checkpoints: read one, check that a run can be resumed from it, and restore what Lightning leaves out."""
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.config import checkpoint_file, show
-from alexnet_lit.data import ImageData
+from alexnet_lit.config import show
 from alexnet_lit.data.image_folder import changed_classes
 from alexnet_lit.errors import UserError
-from alexnet_lit.factory import build_data, build_module, build_net, without_weights
 from alexnet_lit.lit import Classifier
 
 
@@ -32,42 +30,6 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         hint = "name a run folder, or a .ckpt file of one"
         raise UserError(f"{path}: not a checkpoint of a run ({reason}): {hint}") from error
     return dict(checkpoint)
-
-
-def load(path: str | Path, map_location: Any = None) -> Classifier:
-    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
-
-    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
-    any form that torch.load takes; None for the CPU. Raises: UserError if it is no checkpoint of a run.
-    """
-    checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
-    module, _ = restore(checkpoint, {}, compiled=True)
-    return module.to(next(iter(checkpoint["state_dict"].values())).device)
-
-
-def restore(
-    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
-) -> tuple[Classifier, ImageData]:
-    """The module of a checkpoint that was read, in eval mode on the CPU, and its data, of which nothing is read yet.
-
-    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
-    for a few images that takes longer than it saves. Raises: UserError if the data has other classes than the net.
-    """
-    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
-    for key, value in changes.items():
-        OmegaConf.update(config, key, value)
-    if not compiled and "compile" in config.model:
-        config.model.compile = False
-    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
-        filled, data = build_data(config)
-        module = build_module(filled, build_net(without_weights(filled)), data)
-    names = checkpoint["hyper_parameters"].get("classes", data.classes)  # older checkpoints lack them
-    if changed := changed_classes(names, data.classes):
-        raise UserError(
-            f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
-        )
-    module.load_state_dict(checkpoint["state_dict"])
-    return module.eval(), data
 
 
 def read_resumed(ckpt: str) -> tuple[Path, dict[str, Any]]:

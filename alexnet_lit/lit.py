@@ -128,7 +128,7 @@ class Classifier(LightningModule):
         cls, checkpoint_path: Any, map_location: Any = None, **options: Any
     ) -> Self:
         """As `alexnet_lit.load`. Raises: ValueError for hyper-parameters: the checkpoint's config builds the module."""
-        from alexnet_lit.checkpoint import load  # which imports this class
+        from alexnet_lit.prepare import load
 
         if options.keys() - {"strict", "weights_only"}:
             raise ValueError(

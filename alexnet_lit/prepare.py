@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
@@ -24,9 +25,9 @@ from alexnet_lit.callbacks.budget import parse_seconds
 from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
-from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_resumed
-from alexnet_lit.config import known, plain, show
-from alexnet_lit.data import ImageData
+from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
+from alexnet_lit.config import checkpoint_file, known, plain, show
+from alexnet_lit.data import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments, check_strategy, replicas
@@ -159,6 +160,42 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         *(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why_precision),
         seconds=time.monotonic() - began,
     )
+
+
+def load(path: str | Path, map_location: Any = None) -> Classifier:
+    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
+
+    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
+    any form that torch.load takes; None for the CPU. Raises: UserError if it is no checkpoint of a run.
+    """
+    checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
+    module, _ = restore(checkpoint, {}, compiled=True)
+    return module.to(next(iter(checkpoint["state_dict"].values())).device)
+
+
+def restore(
+    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
+) -> tuple[Classifier, ImageData]:
+    """The module of a checkpoint that was read, in eval mode on the CPU, and its data, of which nothing is read yet.
+
+    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
+    for a few images that takes longer than it saves. Raises: UserError if the data has other classes than the net.
+    """
+    config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
+    for key, value in changes.items():
+        OmegaConf.update(config, key, value)
+    if not compiled and "compile" in config.model:
+        config.model.compile = False
+    with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
+        filled, data = factory.build_data(config)
+        module = factory.build_module(filled, factory.build_net(factory.without_weights(filled)), data)
+    names = checkpoint["hyper_parameters"].get("classes", data.classes)  # older checkpoints lack them
+    if changed := changed_classes(names, data.classes):
+        raise UserError(
+            f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
+        )
+    module.load_state_dict(checkpoint["state_dict"])
+    return module.eval(), data
 
 
 def _check_budget(config: DictConfig) -> None:

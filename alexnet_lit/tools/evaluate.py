@@ -69,9 +69,10 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
 
     from alexnet_lit.callbacks.progress import Count
     from alexnet_lit.callbacks.quiet import quiet_libraries
-    from alexnet_lit.checkpoint import read_checkpoint, restore
+    from alexnet_lit.checkpoint import read_checkpoint
     from alexnet_lit.data import Batch
     from alexnet_lit.distributed.devices import describe, pick
+    from alexnet_lit.prepare import restore
     from alexnet_lit.terminal import on_stderr
 
     kind = pick(device)

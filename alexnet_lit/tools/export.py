@@ -89,8 +89,9 @@ def load_exportable(ckpt: Path, *, size: int | None) -> Exportable:
     import torch
     from torch import nn
 
-    from alexnet_lit.checkpoint import read_checkpoint, restore
+    from alexnet_lit.checkpoint import read_checkpoint
     from alexnet_lit.data.fashion_mnist import load_sample
+    from alexnet_lit.prepare import restore
 
     checkpoint = read_checkpoint(ckpt)
     module, data = restore(checkpoint, {}, compiled=False)

@@ -13,11 +13,12 @@ import torch
 from PIL import Image, ImageOps, ImageStat
 from torch import Tensor
 
-from alexnet_lit.checkpoint import read_checkpoint, restore
+from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data import FashionMNIST, Sample
 from alexnet_lit.data.picture import Broken, Decoded, centre, decode, pixels
 from alexnet_lit.distributed.devices import cores, pick
 from alexnet_lit.errors import UserError
+from alexnet_lit.prepare import restore
 
 STDIN = "-"
 _TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
