@@ -21,7 +21,6 @@ from torch import nn
 from torch.optim import Optimizer
 
 from alexnet_lit import factory
-from alexnet_lit.callbacks.budget import parse_seconds
 from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
@@ -203,6 +202,8 @@ def _check_budget(config: DictConfig) -> None:
     budget = config.get("budget")
     if budget is None:
         return
+    from alexnet_lit.callbacks.budget import parse_seconds
+
     parse_seconds(budget)
     if config.ckpt is not None:
         raise UserError(

@@ -16,10 +16,8 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.callbacks.loggers import History
-from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.callbacks.tensorboard import log_hparams, log_run
 from alexnet_lit.checkpoint import read_checkpoint
@@ -32,7 +30,7 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects, build_trainer, prepare
-from alexnet_lit.terminal import close_log, log, open_log, program, show
+from alexnet_lit.terminal import close_log, log, open_log, program, quiet_libraries, show
 
 Result = dict[str, Any]
 
@@ -177,6 +175,8 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     """The same run with as many steps as fit into its budget: first it trains, evaluates and saves a little. On each
     rank. Its config, also the saved one, has the steps in place of the budget, so that it can be repeated exactly.
     """
+    from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
+
     config, data, started = objects.config, objects.data, time.time()
     budget = parse_seconds(config.budget)
     log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)

@@ -386,3 +386,15 @@ def test_colours_in_a_ci_do_not_make_a_terminal(monkeypatch: pytest.MonkeyPatch)
     assert on_terminal()
     monkeypatch.setenv("TERM", "dumb")
     assert not on_terminal()
+
+
+def test_slurm_on_the_machine_changes_nothing(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    srun = tmp_path / "bin" / "srun"
+    srun.parent.mkdir()
+    srun.touch(mode=0o755)
+    monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # without pytest's own exception for it
+        outcome = train(*TINY, "logger=none")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert "srun" not in outcome.out + (outcome.folder / "train.log").read_text()

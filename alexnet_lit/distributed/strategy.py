@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, get_args
+from typing import Any, cast
 
 import torch
 from lightning import Callback
@@ -14,15 +14,13 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim import Optimizer
 
 from alexnet_lit.distributed.environment import RankEnvironment
-from alexnet_lit.distributed.towers.parts import Way
-from alexnet_lit.distributed.towers.strategy import Split
 from alexnet_lit.errors import UserError
 
 # Arguments of DistributedDataParallel. Gradients live in the buffers that are exchanged: no copy of 187 MB each step.
 # static_graph stays off: every parameter is used, and torch fails with it when gradients accumulate.
 DDP: dict[str, Any] = {"gradient_as_bucket_view": True}
 HOOKS: dict[str, Any] = {"auto": None, "ddp": None, "ddp_bf16": bf16_compress_hook}
-SPLITS: tuple[Way, ...] = get_args(Way)  # strategies by which several devices hold one net together
+SPLITS = ("towers", "hybrid")  # of distributed/towers, where several devices hold one net together
 
 
 class Parallel(DDPStrategy):
@@ -74,9 +72,12 @@ class RankClusterEnvironment(LightningEnvironment):
 def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
     strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
-    strategies |= {name: partial(Split, way=name, **DDP) for name in SPLITS}
+    if strategy in SPLITS:
+        from alexnet_lit.distributed.towers.strategy import Split
+
+        strategies[strategy] = partial(Split, way=cast("Any", strategy), **DDP)
     if strategy not in strategies:
-        raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join(strategies)}")
+        raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *SPLITS])}")
     own = place.local_rank if torch.cuda.device_count() > 1 else 0
     return {
         "devices": [own] if kind == "cuda" else 1,
@@ -87,7 +88,11 @@ def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, 
 
 def replicas(strategy: str, ranks: int) -> int:
     """How many shares a batch is split into, before the strategy is built: its num_replicas."""
-    return Split.replicas(strategy, ranks) if strategy in SPLITS else ranks
+    if strategy not in SPLITS:
+        return ranks
+    from alexnet_lit.distributed.towers.strategy import Split
+
+    return Split.replicas(strategy, ranks)
 
 
 def check_strategy(
@@ -101,4 +106,6 @@ def check_strategy(
 ) -> None:
     """Raises: UserError if a run of these objects is not possible with the strategy."""
     if strategy in SPLITS:
+        from alexnet_lit.distributed.towers.strategy import Split
+
         Split.check(strategy, ranks=ranks, net=net, precision=precision, optimizer=optimizer, callbacks=callbacks)

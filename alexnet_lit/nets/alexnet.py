@@ -16,7 +16,6 @@ from torch import Tensor, nn
 from alexnet_lit.nets.init import Activation, Init, initialise
 from alexnet_lit.nets.kernels.strided import StridedConv2d
 from alexnet_lit.nets.lrn import LocalResponseNorm
-from alexnet_lit.nets.weights import load_weights
 
 Count = Annotated[int, Field(ge=1)]
 Classes = Annotated[int, Field(ge=2)]
@@ -202,6 +201,8 @@ class AlexNet(ConvNet):
         self.design = DESIGNS[design]
         super().__init__(**switches)
         if weights is not None:
+            from alexnet_lit.nets.weights import load_weights
+
             load_weights(self, weights)
 
 

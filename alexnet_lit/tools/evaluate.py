@@ -68,12 +68,11 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     from lightning.pytorch.callbacks import LambdaCallback
 
     from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.callbacks.quiet import quiet_libraries
     from alexnet_lit.checkpoint import read_checkpoint
     from alexnet_lit.data import Batch
     from alexnet_lit.distributed.devices import describe, pick
     from alexnet_lit.prepare import restore
-    from alexnet_lit.terminal import on_stderr
+    from alexnet_lit.terminal import on_stderr, quiet_libraries
 
     kind = pick(device)
     checkpoint = read_checkpoint(ckpt)

@@ -10,9 +10,9 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import Tensor, nn
 
 import alexnet_lit
-from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.optim.muon import Muon, orthogonal
 from alexnet_lit.prepare import prepare
+from alexnet_lit.terminal import quiet_libraries
 
 SETTINGS: dict[str, Any] = {"lr": 0.02, "betas": (0.9, 0.99), "eps": 1e-8, "weight_decay": 0.1, "fused": True}
 

@@ -14,12 +14,12 @@ from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback
 from omegaconf import DictConfig
 from torch.utils.data import DataLoader
 
-from alexnet_lit.callbacks.quiet import quiet_libraries
 from alexnet_lit.config import compose
 from alexnet_lit.data import fetch
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import RunObjects, prepare
+from alexnet_lit.terminal import quiet_libraries
 from alexnet_lit.tools.bench.data import Pictures, repeated
 from alexnet_lit.tools.bench.step import course_net
 from alexnet_lit.tools.bench.timing import Report, conditions, precisions, ratios, rounds, spread, wait
