@@ -223,15 +223,15 @@ def look(dir: Path) -> tuple[Found, list[str]]:
     way_out = "name the folder that has train/<class>/<picture>"
     if not dir.is_dir():
         raise UserError(f"data.dir={dir}: it is {'no folder' if dir.exists() else 'not there'}: {way_out}")
-    if not (dir / "train").is_dir():
+    if not os.path.isdir(dir / "train"):  # which passes over what can't be read, as Path.is_dir does not
         raise UserError(f"data.dir={dir}: there is no train/ in it: put a folder for each class into train/")
-    train, val, test = (scan(dir, part) if (dir / part).is_dir() else Listing([], [], []) for part in PARTS)
+    train, val, test = (scan(dir, part) if os.path.isdir(dir / part) else Listing([], [], []) for part in PARTS)
     _check_classes(dir, train)
     for part, listing in (("val", val), ("test", test)):
         if unknown := [f"{part}/{name}/" for name in listing.classes if name not in train.classes]:
             only = f"train/ has no such class, only {several(train.classes)}: both need the same"
             raise UserError(f"data.dir={dir}: {several(unknown)}: {only}")
-        if (dir / part).is_dir() and not listing.names:
+        if os.path.isdir(dir / part) and not listing.names:
             raise UserError(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
     digests = [_digest(listing.names) for listing in (train, val, test)]
     return Found(train.classes, len(train.names), len(val.names), len(test.names), digests), train.names
@@ -278,18 +278,16 @@ def scan(dir: Path, part: str) -> Listing:
     def refuse(error: OSError) -> None:
         raise UserError(f"data.dir={dir}: {error.filename} can't be read ({error.strerror})") from error
 
-    root = dir / part
-    _, classes, others = next(os.walk(root, onerror=refuse))
-    classes, others = (sorted(name for name in names if name[0] != ".") for names in (classes, others))
-    names: list[str] = []
-    for name in classes:  # one by one, as a class may be a link
-        files = list[str]()
-        for place, below, here in os.walk(root / name, onerror=refuse):
-            below[:] = [each for each in below if each[0] != "."]
-            files += [os.path.relpath(os.path.join(place, each), root) for each in here if each[0] != "."]
-        for file in sorted(files, key=lambda file: file.split("/")):
-            (names if file.lower().endswith(SUFFIXES) else others).append(file)
-    return Listing(classes, names, others)
+    root, classes = str(dir / part), list[str]()
+    files: list[str] = []
+    for folder, below, here in os.walk(root, onerror=refuse, followlinks=True):
+        below[:] = sorted(name for name in below if name[0] != ".")
+        if folder == root:
+            classes += below
+        files += [os.path.relpath(os.path.join(folder, name), root) for name in here if name[0] != "."]
+    files.sort(key=lambda file: file.split("/"))
+    names = [file for file in files if "/" in file and file.lower().endswith(SUFFIXES)]
+    return Listing(classes, names, sorted(set(files) - set(names)))
 
 
 def class_of(name: str) -> str:

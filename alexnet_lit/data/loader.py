@@ -154,6 +154,7 @@ class BatchLoader:
         rank: int = 0,
         world_size: int = 1,
     ) -> None:
+        assert len(images) == len(labels) == sampler.size
         self.images = images
         self.labels = labels
         self.sampler = sampler  # Lightning calls its set_epoch

@@ -13,16 +13,8 @@ from alexnet_lit.data import Augment, ImageData, Preprocess
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530
-OFF: dict[str, Any] = {
-    "mirror": False,
-    "crop": 1.0,
-    "translate": 0.0,
-    "color": 0.0,
-    "color_axes": [[0.3530]],
-    "erase": 0.0,
-    "mixup": 0.0,
-    "cutmix": 0.0,
-}
+OFF: dict[str, Any] = {"mirror": False, "crop": 1.0, "color_axes": [[0.3530]]}
+OFF |= dict.fromkeys(("translate", "color", "erase", "mixup", "cutmix"), 0.0)
 ALL: dict[str, Any] = {"mirror": True, "crop": 0.875, "translate": 0.25, "color": 0.1, "erase": 0.5}
 
 

@@ -2,12 +2,14 @@
 
 import gzip
 import logging
+import os
 import shutil
-import threading
+import socket
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 import torch
@@ -137,55 +139,19 @@ def test_the_real_data(tmp_path: Path) -> None:
         assert torch.equal(labels[chosen], sample.labels)
 
 
-class Mirror(ThreadingHTTPServer):
-    """Serves `files`. `asked`: what was asked for. `cut`: after how many bytes answers end. `wait_s`: before them."""
-
-    daemon_threads = True
-
-    def __init__(self, files: dict[str, bytes], *, cut: int | None = None, wait_s: float = 0.0) -> None:
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.files, self.cut, self.wait_s = files, cut, wait_s
-        self.asked: list[str] = []
-        self.url = f"http://127.0.0.1:{self.server_port}/"
-
-
-class Answer(BaseHTTPRequestHandler):
-    server: Mirror
-
-    def do_GET(self) -> None:
-        mirror = self.server
-        mirror.asked.append(self.path[1:])
-        time.sleep(mirror.wait_s)
-        content = mirror.files.get(self.path[1:])
-        if content is None:
-            self.send_error(404)
-            return
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content[: mirror.cut])
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        pass
-
-
-Serve = Callable[..., Mirror]
-
-
 @pytest.fixture
-def serve(monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The addresses that files are downloaded from; each takes 50 ms."""
+    seen: list[str] = []
+
+    def slow(request: Request, timeout: float) -> object:
+        seen.append(request.full_url)
+        time.sleep(0.05)
+        return urlopen(request, timeout=timeout)
+
     monkeypatch.setenv("no_proxy", "*")
-    mirrors: list[Mirror] = []
-
-    def start(files: dict[str, bytes], **how: float) -> Mirror:
-        mirrors.append(Mirror(files, **how))  # type: ignore[arg-type] # a whole number of bytes, and seconds
-        threading.Thread(target=mirrors[-1].serve_forever, kwargs={"poll_interval": 0.01}).start()
-        return mirrors[-1]
-
-    yield start
-    for mirror in mirrors:
-        mirror.shutdown()
-        mirror.server_close()
+    monkeypatch.setattr(fashion_mnist, "urlopen", slow)
+    return seen
 
 
 def left(folder: Path) -> set[str]:
@@ -193,35 +159,36 @@ def left(folder: Path) -> set[str]:
 
 
 def test_what_is_missing_is_downloaded_from_the_first_mirror_that_has_it_right(
-    tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    put(tmp_path, TRAIN_IMAGES)
-    (tmp_path / f"{TRAIN_LABELS}.gz.part").touch()  # of a download that was killed
-    missing = [f"{name}.gz" for name in SAMPLE if name != TRAIN_IMAGES]
-    empty, cut, right = serve({}), serve(FILES, cut=1000), serve(FILES)
-    swapped = serve(dict.fromkeys(missing, FILES[f"{TRAIN_IMAGES}.gz"]))  # sound gz files of the wrong content
-    mirrors = (empty.url, cut.url, swapped.url, "http://127.0.0.1:1", "http://a..b/", "none", right.url)
-    with caplog.at_level(logging.INFO, logger="alexnet_lit"):
-        found = places(tmp_path / "absent" / "..", mirrors=mirrors)
-    assert found == {name: tmp_path / "absent" / ".." / f"{name}.gz" for name in SAMPLE}
-    assert left(tmp_path) - {"absent"} == set(FILES)
-    assert right.asked == missing
-    assert len(empty.asked) == len(cut.asked) == len(swapped.asked) == 1, "the mirror that worked is asked first"
-    warnings = [each.getMessage() for each in caplog.records if each.levelno == logging.WARNING]
-    for text, words in zip(warnings, ("Not Found", "Incomplete", "is not what", "refused", "", ""), strict=True):
-        assert words in text
+    own = put(tmp_path / "own", TRAIN_IMAGES)
+    (own / f"{TRAIN_LABELS}.gz.part").touch()  # of a download that was killed
+    cut, swapped, right = (put(tmp_path / name).as_uri() for name in ("cut", "swapped", "right"))
+    os.truncate(tmp_path / "cut" / f"{TRAIN_LABELS}.gz", 500)
+    shutil.copy(SAMPLE_DIR / f"{TRAIN_IMAGES}.gz", tmp_path / "swapped" / f"{TRAIN_LABELS}.gz")
+    wrong = ("file:///nowhere", cut, swapped, "http://127.0.0.1:1", "http://a..b/", "none")
+    assert places(own, mirrors=(*wrong, f"{right}/")) == {name: own / f"{name}.gz" for name in SAMPLE}
+    assert left(own) == set(FILES)
+    assert asked[-3:] == [f"{right}/{name}.gz" for name in (TRAIN_LABELS, TEST_IMAGES, TEST_LABELS)]
+    assert len(asked) + 1 == len(wrong) + 3, "the mirror that worked is asked first; the last has no address"
+    words = ("No such file", "ended before", "is not what was published", "refused", "", "unknown url type")
+    for address, text, why in zip(wrong, caplog.messages, words, strict=True):
+        assert text.startswith(f"{address.rstrip('/')}/{TRAIN_LABELS}.gz: ")
+        assert why in text
 
 
-def test_a_mirror_that_does_not_answer_is_left(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mirror_that_does_not_answer_is_left(
+    tmp_path: Path, asked: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fashion_mnist, "TIMEOUT_S", 0.1)
-    silent, cut, right = serve(FILES, wait_s=1.0), serve(FILES, cut=1000), serve(FILES)
-    assert f"can't be downloaded from {cut.url}, {silent.url}: " in mistake(tmp_path, mirrors=(cut.url, silent.url))
-    assert left(tmp_path) == set()
-    assert set(places(tmp_path, mirrors=(silent.url, right.url))) == set(SAMPLE)
-    assert silent.asked == [f"{TRAIN_IMAGES}.gz"] * 2
+    with socket.create_server(("127.0.0.1", 0)) as server:  # takes the call, and is silent
+        silent = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert f"can't be downloaded from {silent}: copy the" in mistake(tmp_path / "own", mirrors=(silent,))
+    assert len(asked) == 1
+    assert left(tmp_path / "own") == set()
 
 
-def test_a_folder_that_can_not_be_written(tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     line = f"data.dir={tmp_path}/file/data can't be written (Not a directory)"
     assert mistake(tmp_path / "file" / "data", mirrors=("http://127.0.0.1:1",)).startswith(line)
@@ -229,22 +196,16 @@ def test_a_folder_that_can_not_be_written(tmp_path: Path, serve: Serve, monkeypa
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    mirror = serve(FILES)
     monkeypatch.setattr(Path, "write_bytes", full)
     line = f"data.dir={tmp_path} can't be written (No space left on device)"
-    assert mistake(tmp_path, mirrors=(mirror.url,)).startswith(line)
+    assert mistake(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)).startswith(line)
 
 
 def test_of_two_at_once_one_downloads_and_one_waits(
-    tmp_path: Path, serve: Serve, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    mirror = serve(FILES, wait_s=0.2)
-    threads = [threading.Thread(target=places, args=(tmp_path,), kwargs={"mirrors": (mirror.url,)}) for _ in range(2)]
-    with caplog.at_level(logging.INFO, logger="alexnet_lit"):
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    assert sorted(mirror.asked) == sorted(FILES)
+    with caplog.at_level(logging.INFO, logger="alexnet_lit"), ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: places(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)), range(2)))
+    assert sorted(asked) == sorted(f"{SAMPLE_DIR.as_uri()}/{name}" for name in FILES)
     assert caplog.text.count(f"waiting for another process, which writes into {tmp_path}") == 1
     assert left(tmp_path) == set(FILES)

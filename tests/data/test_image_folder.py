@@ -13,6 +13,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 import alexnet_lit
+from alexnet_lit.checkpoint import keep_precision_and_split
 from alexnet_lit.data import ImageFolder
 from alexnet_lit.data.datamodule import Split
 from alexnet_lit.data.image_folder import Found, look, scan
@@ -242,15 +243,6 @@ def continued(root: Path, before: ImageFolder, *overrides: str) -> ImageFolder:
     return data
 
 
-def change(root: Path) -> None:
-    """Add, remove and rename pictures in train/."""
-    for name in CLASSES:
-        for number in range(40, 60):
-            picture(name, number).save(root / "train" / name / f"{number}.png")
-        (root / "train" / name / "002.png").unlink()
-    (root / "train" / "bag" / "004.png").rename(root / "train" / "bag" / "renamed.png")
-
-
 NEWS = "other pictures than the run began with, in train/: known by their names, none that were trained on"
 
 
@@ -265,7 +257,11 @@ def test_what_was_trained_on_is_never_validated_on(
     same = continued(root, before, *split)
     assert (seen(same, "train"), seen(same, "val")) == (trained, validated)
     assert "other pictures" not in caplog.text
-    change(root)
+    for name in CLASSES:
+        for number in range(40, 60):
+            picture(name, number).save(root / "train" / name / f"{number}.png")
+        (root / "train" / name / "002.png").unlink()
+    (root / "train" / "bag" / "004.png").rename(root / "train" / "bag" / "renamed.png")
 
     after = continued(root, before, *split)
 
@@ -292,15 +288,12 @@ def test_a_folder_that_was_moved_or_changed_is_resumed_and_evaluated(train: Trai
     gone = train(f"ckpt={first.folder}", "trainer.max_epochs=2")
     way_out = f"add data.dir=... to ckpt={first.folder}, the folder that has train/<class>/<picture>"
     assert (gone.status, gone.err) == (2, f"error: data.dir={root}: it is not there: {way_out}\n")
-    longer = train(f"ckpt={first.folder}", "trainer.max_epochs=2", f"data.dir={moved}")
-    assert (longer.status, longer.err, longer.result["epochs"]) == (0, "", 2)
-    assert "decoded" not in longer.out, "the cache has moved too"
-    assert "other pictures" not in longer.out
 
     picture("bag", 40).save(moved / "train" / "bag" / "40.png")
     news = f"data.dir={moved}: other pictures than the run began with, in train/: known"
-    changed = train(f"ckpt={first.folder}", "trainer.max_epochs=3", f"data.dir={moved}")
-    assert (changed.status, (changed.out + changed.err).count(news)) == (0, 1)
+    changed = train(f"ckpt={first.folder}", "trainer.max_epochs=2", f"data.dir={moved}")
+    assert (changed.status, changed.result["epochs"], (changed.out + changed.err).count(news)) == (0, 2, 1)
+    assert "decoded 1 of 1 pictures in train/" in changed.out, "the cache has moved too"
     measured = verb("evaluate", str(first.folder), "--split=val", f"--dir={moved}", "--json")
     assert (measured.status, json.loads(measured.out)["images"] >= 2) == (0, True)
     for part in ("train", "test"):
@@ -313,7 +306,13 @@ def test_a_folder_that_was_moved_or_changed_is_resumed_and_evaluated(train: Trai
 
 def test_val_that_is_gone_is_not_made_up_from_what_was_trained_on(tmp_path: Path) -> None:
     before = ready(root := fill(tmp_path, val=1))
+    config = alexnet_lit.compose(*TINY, f"data.dir={root}")
+    saved = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(saved, dict)
+    saved["data"]["found"] = before.found._asdict()
     shutil.rmtree(root / "val")
+    with pytest.raises(UserError, match="val/ is gone, and what is in train/ was trained on: put it back, or start a"):
+        keep_precision_and_split(config, {"hyper_parameters": {"config": saved}})
     assert continued(root, before, "objective=null").sizes == {"train": 12, "val": 0, "test": 0}
 
 

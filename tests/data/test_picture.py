@@ -56,12 +56,12 @@ def close(one: Tensor, other: Tensor, *, most: int, mean: float) -> None:
     assert difference.float().mean() <= mean
 
 
-@pytest.mark.parametrize("shape", [(90, 60), (64, 96), (32, 32), (20, 20)], ids=str)
+@pytest.mark.parametrize("shape", [(90, 60), (64, 96), (20, 20)], ids=str)
 def test_the_centre_square_of_a_picture(shape: tuple[int, int], tmp_path: Path) -> None:
     image = photo(*shape)
     image.save(tmp_path / "a.png")
     # The steps in turn round the scale and the corner to whole px; where these are whole, nothing differs but rounding.
-    exact = shape in [(32, 32), (20, 20), (64, 96)]
+    exact = shape in [(20, 20), (64, 96)]
     close(decoded(tmp_path / "a.png"), reference(image), most=1 if exact else 40, mean=0.5 if exact else 3)
 
 

@@ -202,13 +202,3 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         with pytest.raises(UserError, match="No space left on device"):
             images(tmp_path)
     check(tmp_path)
-
-
-def test_a_whole_cache_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(fill(tmp_path, train=1))
-
-    def refused(*_: object, **__: object) -> None:
-        raise AssertionError("a cache on a read-only disk is good as it is")
-
-    monkeypatch.setattr(caching, "locked", refused)
-    check(tmp_path)
