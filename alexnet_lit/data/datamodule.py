@@ -96,15 +96,15 @@ class ImageData(LightningDataModule):
             raise UserError(f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.tta=none")
         if validate == "test" and folds:
             raise UserError(f"data.folds={folds}: data.validate=test would never look at the fold: use data.folds=0")
-        of_channels: dict[str, Any] = {"mean": mean, "std": std}
+        of_channels: list[tuple[str, Any, Any, str]] = [("mean", mean, mean, ""), ("std", std, std, "")]
         if augment.color:
-            of_channels |= {"augment.color_axes": augment.color_axes.tolist()}
-        for key, values in of_channels.items():
-            one = values[0] if key == "augment.color_axes" else values
-            if isinstance(one, list) and len(one) != self.channels:
-                images = f"the images have {self.channels} channel{'s' * (self.channels > 1)}"
-                numbers = f"{self.channels} number{'s' * (self.channels > 1)}{' an axis' * (one is not values)}"
-                raise UserError(f"data.{key}={values}: {images}: use {numbers}")
+            axes = augment.color_axes.tolist()
+            of_channels.append(("augment.color_axes", axes, axes[0], " an axis"))
+        plural = "s" if self.channels > 1 else ""
+        for key, value, numbers, of in of_channels:
+            if isinstance(numbers, list) and len(numbers) != self.channels:
+                way_out = f"use {self.channels} number{plural}{of}"
+                raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {way_out}")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
         self.batch_size = batch_size
