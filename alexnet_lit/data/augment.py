@@ -20,21 +20,19 @@ Averaging = Literal["none", "mirror", "ten_crop"]
 
 
 class Augment:
-    """Random changes of a whole batch of training images on the device, in the order of the arguments.
+    """Random changes of a batch of training images on the device, in the order of the arguments.
 
-    They follow from the image's random values alone, which are a function of (seed, epoch, image): the same on any
-    number of devices, in any batch, and after a resume.
+    They follow from the image's random values alone, which are a function of (seed, epoch, image).
 
     mirror: flip left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1).
-    crop: side of a random crop as a share of the enlarged image; 1 keeps the whole. 0.875 is the paper's 224 of 256 px
-    (section 4.1): an image is enlarged to image_size / crop px, and image_size of them are kept.
+    crop: side of a random crop as a share of the enlarged image; 1 keeps the whole. 0.875 is the paper's 224 of 256 px.
     translate: shift by up to this share of image_size in each direction, by whole px, black coming in.
     color: standard deviation of the normal number by which each axis of color_axes is multiplied and added to all
-    pixels (section 4.1: 0.1); 0 is off. color_axes: the principal axes of the training images' colours, a row an axis
-    and a column a channel, each as long as the standard deviation along it, for values 0..1.
+    pixels (section 4.1: 0.1); 0 is off. color_axes: principal axes of the training images' colours, (axes, channels),
+    each as long as the standard deviation along it, for values 0..1.
     erase: probability that a random rectangle becomes the mean of the training images (Zhong et al. 2020: 0.5). Where
     the paper draws height / width anew until the rectangle fits, it is drawn from what fits.
-    mixup, cutmix: see Mix, which comes last and is called by itself, as it needs the labels too.
+    mixup, cutmix: see Mix, which is called by itself, as it needs the labels too.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -77,8 +75,7 @@ class Augment:
         With D = 0 they are normalised and resized only. -> float (B, C, S, S). `pixels` resizes to `enlarged()`.
         """
         if not random_values.shape[1]:
-            out: Tensor = pixels(images)
-            return out
+            return pixels(images)  # type: ignore[no-any-return] # a module's call has no type
         values = iter(random_values.float().unbind(1))  # each switch takes its columns (B,)
         if self.mirror:  # of the small image, which is exact and costs less than a matrix for each image
             flipped = (next(values) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
@@ -125,13 +122,12 @@ class Augment:
 class Mix:
     """MixUp, CutMix, or one of them by a chance of 1/2: puts a share of its neighbour into each image of a batch.
 
-    Rows 2i and 2i + 1 of a global batch are neighbours, and a loader with `together` keeps them on one rank: which
-    images meet is a function of seed and epoch, and how they mix, of the random values of each image, as in Augment. An
-    odd last image stays as it is.
+    Rows 2i and 2i + 1 of a global batch are neighbours, and a loader with `together` keeps them on one rank. An odd
+    last image stays as it is.
 
     mixup, cutmix: alpha of the Beta(alpha, alpha) that the share which an image keeps is drawn from; 0 is off. MixUp
-    adds the images up by their shares (Zhang et al. 2018, "mixup", section 2). CutMix puts in a rectangle of the
-    neighbour, cut off at the edges; shares are those of the areas (Yun et al. 2019, "CutMix", section 3.1).
+    adds the images up by their shares (Zhang et al. 2018, section 2). CutMix puts in a rectangle of the neighbour, cut
+    off at the edges; shares are those of the areas (Yun et al. 2019, section 3.1).
     """
 
     def __init__(self, *, mixup: float, cutmix: float) -> None:
@@ -142,10 +138,7 @@ class Mix:
         self.together = 2 if self.betas else 1
 
     def __call__(self, batch: Batch) -> Batch:
-        """Mix images (B, C, S, S), in place, by the last columns of random_values: uniform ones, then `betas`.
-
-        A batch without random values comes back as it is, and so does any where nothing is switched on.
-        """
+        """Mix images (B, C, S, S), in place, by the last columns of random_values: uniform ones, then `betas`."""
         if not self.betas or not batch.random_values.shape[1]:
             return batch
         images, labels = batch.images, batch.labels
@@ -165,19 +158,17 @@ class Mix:
         """Weight of the neighbour in each pixel, (B, size, size) or (B, 1, 1), and its share of the image, (B,)."""
         centre = [_integers(next(values), size - 1) for _ in range(2)] if self.cutmix else []
         by_mixup = next(values) < 0.5 if len(self.betas) > 1 else None
-        parts = []
         if self.mixup:
-            share = 1 - next(values)
-            parts.append((share[:, None, None], share))
-        if self.cutmix:
-            half = (0.5 * size * (1 - next(values)).sqrt()).long()
-            rows, columns = (((middle - half).clamp(min=0), (middle + half).clamp(max=size)) for middle in centre)
-            area = (rows[1] - rows[0]) * (columns[1] - columns[0])
-            parts.append((_rectangles(rows, columns, size).float(), area / size**2))
+            faded = 1 - next(values)
+            if by_mixup is None:
+                return faded[:, None, None], faded
+        half = (0.5 * size * (1 - next(values)).sqrt()).long()
+        rows, columns = (((middle - half).clamp(min=0), (middle + half).clamp(max=size)) for middle in centre)
+        area = (rows[1] - rows[0]) * (columns[1] - columns[0])
+        cut, share = _rectangles(rows, columns, size).float(), area / size**2
         if by_mixup is None:
-            return parts[0]
-        (faded, faded_share), (cut, cut_share) = parts
-        return torch.where(by_mixup[:, None, None], faded, cut), torch.where(by_mixup, faded_share, cut_share)
+            return cut, share
+        return torch.where(by_mixup[:, None, None], faded[:, None, None], cut), torch.where(by_mixup, faded, share)
 
 
 def _integers(values: Tensor, most: Tensor | int) -> Tensor:
@@ -198,8 +189,6 @@ class TestTimeAugmentation:
     tta: "none" is the image alone, "mirror" the image and its mirror image, "ten_crop" the four corners and the centre
     of the whole image, `enlarged` px large, and their mirror images (Krizhevsky et al. 2012, section 4.1).
     """
-
-    __test__ = False  # pytest would collect it by its name
 
     def __init__(self, *, tta: Averaging, image_size: int, enlarged: int) -> None:
         self.tta = tta

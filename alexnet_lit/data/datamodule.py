@@ -1,8 +1,13 @@
 """A set of small images as a LightningDataModule: split, batches, and what a batch becomes on the device."""
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
+from filelock import FileLock, Timeout
 from lightning import LightningDataModule
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
@@ -23,9 +28,11 @@ from alexnet_lit.errors import UserError
 Pair = tuple[Images, Tensor]  # images and labels
 Split = Literal["train", "val", "test"]
 
+logger = logging.getLogger("alexnet_lit")
+
 
 class ImageData(LightningDataModule):
-    """Classes of small images, grey or with channels, as uint8 in memory or in a file that is mapped into it.
+    """Classes of small images, grey or with channels, as uint8 in memory or in a mapped file.
 
     A data set is a subclass with six attributes and a method, and a YAML file in conf/data that names it:
 
@@ -37,18 +44,16 @@ class ImageData(LightningDataModule):
             def read(self):
                 return {"train": (images, labels), "test": (test_images, test_labels)}
 
-    `prepare_data`, as Lightning has it, downloads what is missing; a subclass with arguments of its own takes them in
-    `__init__` and passes the rest on. Nothing is read before `prepare_data` or `setup`.
+    `prepare_data` downloads what is missing; a subclass with arguments of its own takes them in `__init__` and passes
+    the rest on. Nothing is read before `prepare_data` or `setup`.
 
-    The training images are split once into training and validation images by `split_seed` alone, so the same for every
-    seed, rank and resume, with the classes in proportion. The test images are for `test` alone, unless validate="test"
-    asks for the course's way of looking at them after each epoch.
+    The training images are split once into training and validation images by `split_seed` alone, with the classes in
+    proportion. The test images are for `test` alone, unless validate="test" looks at them after each epoch.
 
     batch_size: images in a step, over all devices. mean, std: of values 0..1, one for all channels or one for each.
-    train_size: train on a subset with the classes in proportion; None takes all that the split leaves. val_size: images
-    for validation, or a share of them if it is below 1. folds, fold: with folds=k, whatever val_size says, the images
-    are split into k parts, and part `fold`, counted from 0, is for validation. tta: what `test` averages over, see
-    TestTimeAugmentation. seed: of the order of images and of augmentation.
+    train_size: train on so many, the classes in proportion; None takes all that the split leaves. val_size: images for
+    validation, or a share of them if it is below 1. folds, fold: with folds=k, whatever val_size says, part `fold` of k
+    is for validation. tta: see TestTimeAugmentation. seed: of the order of images and of augmentation.
     Raises: UserError if the split asks for more images than there are.
     """
 
@@ -88,20 +93,18 @@ class ImageData(LightningDataModule):
                 "use data.augment.crop=0.875, or data.tta=mirror"
             )
         if validate == "test" and tta != "none":
-            raise UserError(
-                f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.validate=val, "
-                "or data.tta=none"
-            )
+            raise UserError(f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.tta=none")
         if validate == "test" and folds:
-            raise UserError(
-                f"data.folds={folds}: data.validate=test would never look at the fold: use data.validate=val, "
-                "or data.folds=0"
-            )
-        if augment.color and augment.color_axes.shape[1] != self.channels:
-            raise _wrong_channels("augment.color_axes", augment.color_axes.tolist(), self.channels, " an axis")
-        for key, values in (("mean", mean), ("std", std)):
-            if isinstance(values, list) and len(values) != self.channels:
-                raise _wrong_channels(key, values, self.channels, "")
+            raise UserError(f"data.folds={folds}: data.validate=test would never look at the fold: use data.folds=0")
+        of_channels: list[tuple[str, Any, Any, str]] = [("mean", mean, mean, ""), ("std", std, std, "")]
+        if augment.color:
+            axes = augment.color_axes.tolist()
+            of_channels.append(("augment.color_axes", axes, axes[0], " an axis"))
+        plural = "s" if self.channels > 1 else ""
+        for key, value, numbers, of in of_channels:
+            if isinstance(numbers, list) and len(numbers) != self.channels:
+                way_out = f"use {self.channels} number{plural}{of}"
+                raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {way_out}")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
         self.batch_size = batch_size
@@ -197,10 +200,7 @@ class ImageData(LightningDataModule):
         return self._copies[split]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S) of image_size px.
-
-        For `test` it is as large as `views` take it.
-        """
+        """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S)."""
         if self.trainer is not None and self.trainer.testing:
             return batch._replace(images=self.pixels(batch.images, whole=self.views.whole))
         images = self.augment(batch.images, batch.random_values, self.pixels)
@@ -213,18 +213,8 @@ def _take(pair: Pair, index: Tensor) -> Pair:
     return images.take(index) if isinstance(images, MappedImages) else images[index], labels[index]
 
 
-def _wrong_channels(key: str, values: object, channels: int, each: str) -> UserError:
-    plural = "s" if channels > 1 else ""
-    return UserError(
-        f"data.{key}={values}: the images have {channels} channel{plural}: use {channels} number{plural}{each}"
-    )
-
-
 def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[range, str]:
-    """Which places of the balanced order are for validation, and the key that says so.
-
-    Raises: UserError if there is no such fold, or if nothing is left to train on.
-    """
+    """Which places of the balanced order are for validation, and the key that says so. Raises: UserError."""
     if folds == 0 and fold > 0:
         raise UserError(f"data.fold={fold}: data.folds=0 splits into none: set data.folds={fold + 1} or more")
     if folds == 0:
@@ -239,3 +229,26 @@ def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[ra
     if fold >= folds:
         raise UserError(f"data.fold={fold}: data.folds={folds} are counted from 0: use at most {folds - 1}")
     return range(total * fold // folds, total * (fold + 1) // folds), f"data.folds={folds}"
+
+
+@contextmanager
+def locked(folder: Path, *, key: str) -> Iterator[None]:
+    """Make a folder and hold its lock: of several processes one writes into it, and the others wait.
+
+    key: the config key that names the folder. Raises: UserError where it can't be written or its disk is full.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / ".lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            logger.info("waiting for another process, which writes into %s", folder)
+            lock.acquire()
+        try:
+            yield
+        finally:
+            lock.release()
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error

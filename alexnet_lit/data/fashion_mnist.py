@@ -18,8 +18,7 @@ import torch
 from pydantic import ConfigDict, validate_call
 from torch import Tensor
 
-from alexnet_lit.data.datamodule import ImageData, Pair, Split
-from alexnet_lit.data.lock import locked, writing
+from alexnet_lit.data.datamodule import ImageData, Pair, Split, locked
 from alexnet_lit.errors import UserError
 
 CLASSES = ("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -63,11 +62,8 @@ class FashionMNIST(ImageData):
     mirrors: addresses of folders to download from, tried in turn. The rest: see ImageData.
     """
 
-    train_total = 60_000
-    test_total = 10_000
-    source_size = 28
-    channels = 1
-    classes = CLASSES
+    train_total, test_total = 60_000, 10_000
+    source_size, channels, classes = 28, 1, CLASSES
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(self, *, dir: str, search: list[str], mirrors: list[str], **rest: Any) -> None:
@@ -88,11 +84,8 @@ class FashionMNIST(ImageData):
 class Sample(ImageData):
     """2,000 + 500 images of Fashion-MNIST that are part of the package: no file to find, no network."""
 
-    train_total = 2_000
-    test_total = 500
-    source_size = 28
-    channels = 1
-    classes = CLASSES
+    train_total, test_total = 2_000, 500
+    source_size, channels, classes = 28, 1, CLASSES
     origin = "the sample in the package"
 
     def read(self) -> dict[Split, Pair]:
@@ -104,26 +97,19 @@ class Sample(ImageData):
 def load_fashion_mnist(
     *, dir: Path, search: Sequence[str], mirrors: Sequence[str], expected: Mapping[str, str] = FASHION_MNIST
 ) -> DataSet:
-    """Read Fashion-MNIST: train (60000, 28, 28) and (60000,), test (10000, 28, 28) and (10000,), in the files' order.
-
-    Arguments and errors: as `fetch`.
-    """
+    """All images and labels in the order of the files. Arguments and errors: as `fetch`."""
     paths = fetch(dir=dir, search=search, mirrors=mirrors, expected=expected)
+    contents = [_content(path, path.stat().st_mtime_ns)[0] for path in paths.values()]
     # A bytearray, because torch warns of tensors over memory that is read-only. Headers have 16 and 8 bytes.
-    values = {name: torch.frombuffer(bytearray(_content(path)[0]), dtype=torch.uint8) for name, path in paths.items()}
-
-    def read(part: str) -> LabelledImages:
-        images, labels = values[f"{part}-images-idx3-ubyte"][16:], values[f"{part}-labels-idx1-ubyte"][8:]
-        return LabelledImages(images.view(-1, 28, 28), labels.long())
-
-    return DataSet(train=read("train"), test=read("t10k"))
+    parts = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in contents]
+    train, test = (
+        LabelledImages(images[16:].view(-1, 28, 28), labels[8:].long()) for images, labels in (parts[:2], parts[2:])
+    )
+    return DataSet(train, test)
 
 
 def load_sample() -> DataSet:
-    """Read the embedded sample: train (2000, 28, 28) and (2000,), test (500, 28, 28) and (500,), balanced.
-
-    Of each class the first 200 training and 50 test images of Fashion-MNIST, in the order of its files.
-    """
+    """The embedded sample: of each class the first 200 training and 50 test images, in the order of the files."""
     return load_fashion_mnist(dir=SAMPLE_DIR, search=(), mirrors=(), expected=SAMPLE)
 
 
@@ -134,110 +120,88 @@ def fetch(
 
     In a folder the files lie directly or, as torchvision leaves them, in FashionMNIST/raw, raw or gz. `dir` is written
     only when something is downloaded.
-    Raises: UserError for a wrong file in `dir` without a right copy beside it (elsewhere it is passed over with a
-    warning), and where a file is nowhere to be had.
+    Raises: UserError for a wrong file in `dir` (elsewhere it is passed over with a warning), and where a file is
+    nowhere to be had.
     """
     home = dir.expanduser().absolute()
-    if home.exists() and not home.is_dir():
-        raise UserError(f"data.dir={dir} is a file: name the folder that holds the four files, or is to hold them")
     folders = list(dict.fromkeys([home, *(Path(place).expanduser().absolute() for place in search)]))  # each once
     found = {name: _find(name, sha256, folders) for name, sha256 in expected.items()}
     missing = [name for name, path in found.items() if path is None]
-    if missing:
-        try:
-            _download(missing, home, mirrors, expected)
-        except ConnectionError as error:
-            raise UserError(
-                f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, folders))}) "
-                f"and can't be downloaded ({error}): copy the four files, gz or raw, into data.dir={home}, or "
-                "`apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or train offline with data=sample"
-            ) from error
+    if missing and (missing := _download(missing, home, mirrors, expected)):
+        raise UserError(
+            f"Fashion-MNIST is not on this machine ({', '.join(missing)}: not in {', '.join(map(str, folders))}) and "
+            f"can't be downloaded from {', '.join(mirrors) or 'data.mirrors, which is empty'}: copy the four files, gz "
+            f"or raw, into data.dir={home}, or `apt-get install dataset-fashion-mnist` (Debian, Ubuntu), or train "
+            "offline with data=sample"
+        )
     return {name: path or home / f"{name}.gz" for name, path in found.items()}
 
 
 def _find(name: str, sha256: str, folders: Sequence[Path]) -> Path | None:
-    """The first right copy of a file. Raises: UserError if the first folder, `data.dir`, has wrong copies only."""
+    """The first right copy of a file. Raises: UserError for a wrong one in the first folder, `data.dir`."""
     for folder in folders:
         # Raw before gz, because it spares the decompression.
-        places = [folder / below / file for below in ("", "FashionMNIST/raw") for file in (name, f"{name}.gz")]
-        faults = {path: _fault(path, name, sha256) for path in places if path.exists()}
-        right = [path for path, fault in faults.items() if not fault]
-        wrong = [f"{path} {fault}" for path, fault in faults.items() if fault]
-        if wrong and not right and folder == folders[0]:
-            raise UserError(
-                f"{wrong[0]}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
-            )
-        for text in wrong:
-            logger.warning("passed over: %s", text)
-        if right:
-            return right[0]
+        for path in (folder / below / file for below in ("", "FashionMNIST/raw") for file in (name, f"{name}.gz")):
+            if not path.is_file():
+                continue
+            fault = _fault(path, name, sha256)
+            if not fault:
+                return path
+            if folder == folders[0]:
+                raise UserError(
+                    f"{path} {fault}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
+                )
+            logger.warning("passed over: %s %s", path, fault)
     return None
 
 
 def _fault(path: Path, name: str, sha256: str) -> str:
     """What is wrong with a file, in words; "" if its content is as published."""
-    if not path.is_file():  # asked before opening: a named pipe would wait for ever
-        return "is no regular file"
     try:
-        _, digest = _content(path)
+        _, digest = _content(path, path.stat().st_mtime_ns)
     except (OSError, EOFError, zlib.error) as error:
         return f"can't be read ({getattr(error, 'strerror', None) or error})"
     return "" if digest == sha256 else f"is not the published {name} (sha256 of its content: {digest[:12]}...)"
 
 
-def _content(path: Path) -> tuple[bytes, str]:
-    """What a file holds, decompressed, and its sha256. A file that has changed is read anew."""
-    info = path.stat()
-    return _read(path, (info.st_ino, info.st_size, info.st_mtime_ns, info.st_ctime_ns))
-
-
 @functools.lru_cache(maxsize=4)  # one data set: 55 MB, read once for fetching, loading and the jobs of a sweep
-def _read(path: Path, stamp: tuple[int, ...]) -> tuple[bytes, str]:
+def _content(path: Path, mtime: int) -> tuple[bytes, str]:
+    """What a file holds, decompressed, and its sha256. mtime: in ns, so that one that has changed is read anew."""
     content = path.read_bytes()
     if content.startswith(b"\x1f\x8b"):  # gzip
         content = gzip.decompress(content)
     return content, hashlib.sha256(content).hexdigest()
 
 
-def _download(names: Sequence[str], folder: Path, mirrors: Sequence[str], expected: Mapping[str, str]) -> None:
+def _download(names: Sequence[str], folder: Path, mirrors: Sequence[str], expected: Mapping[str, str]) -> list[str]:
     """Bring `<name>.gz` into a folder from `mirrors` (base addresses); each takes over where the one before failed.
 
     Of several processes one downloads and the others wait. A file appears under its name once it is whole and right.
-    Raises: ConnectionError with the reasons where no mirror helps; UserError for a mirror that is no address and a
-    folder that can't be written.
+    Returns what no mirror had. Raises: UserError for a folder that can't be written.
     """
-    for mirror in mirrors:
-        if not mirror.startswith(("http://", "https://")):
-            raise UserError(f"data.mirrors has {mirror!r}, not an address that starts with http:// or https://")
-    reasons = []
-    with locked(folder, name=".download.lock", key="data.dir", doing="downloads"):
+    if not mirrors:
+        return list(names)
+    with locked(folder, key="data.dir"):
         missing = [name for name in names if not (folder / f"{name}.gz").exists()]
-        for mirror in (address.rstrip("/") for address in mirrors):
-            while missing:
-                if fault := _download_file(missing[0], expected[missing[0]], folder, mirror):
-                    reasons.append(f"{mirror}: {fault}")
-                    logger.warning("%s", reasons[-1])
-                    break
-                del missing[0]
-    if missing:
-        raise ConnectionError("; ".join(reasons) or "data.mirrors is empty")
+        for mirror in mirrors:
+            while missing and (content := _get(f"{mirror.rstrip('/')}/{missing[0]}.gz", expected[missing[0]])):
+                name = missing.pop(0)
+                part = folder / f"{name}.gz.part"
+                part.write_bytes(content)
+                part.replace(folder / f"{name}.gz")
+    return missing
 
 
-def _download_file(name: str, sha256: str, folder: Path, mirror: str) -> str:
-    """Bring one file. Returns what is wrong with the mirror; "" if nothing is."""
-    logger.info("downloading %s from %s", name, mirror)
+def _get(url: str, sha256: str) -> bytes:
+    """A gzipped file from a mirror; nothing, and a warning, if it can't be had there or holds something else."""
+    logger.info("downloading %s", url)
     try:
-        with urlopen(
-            Request(f"{mirror}/{name}.gz", headers={"User-Agent": "alexnet_lit"}), timeout=TIMEOUT_S
-        ) as answer:
-            content = answer.read()
-    except (OSError, HTTPException, ValueError) as error:  # ValueError: a host name that can't be one
-        return str(getattr(error, "reason", None) or error)
-    part = folder / f"{name}.gz.part"
-    with writing(folder, key="data.dir"):
-        part.write_bytes(content)
-        if fault := _fault(part, name, sha256):
-            part.unlink()
-            return f"what it sends {fault}"
-        part.replace(folder / f"{name}.gz")
-    return ""
+        with urlopen(Request(url, headers={"User-Agent": "alexnet_lit"}), timeout=TIMEOUT_S) as answer:
+            content: bytes = answer.read()
+        if hashlib.sha256(gzip.decompress(content)).hexdigest() == sha256:
+            return content
+        fault = "is not what was published"
+    except (OSError, HTTPException, EOFError, zlib.error, ValueError) as error:  # ValueError: no address
+        fault = str(error)
+    logger.warning("%s: %s", url, fault)
+    return b""

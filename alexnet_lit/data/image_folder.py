@@ -16,7 +16,7 @@ from torch import Tensor
 from alexnet_lit.data.augment import Augment
 from alexnet_lit.data.datamodule import ImageData, Pair, Split
 from alexnet_lit.data.loader import MappedImages, interleave_classes
-from alexnet_lit.data.picture import KINDS, is_picture, visible, walk
+from alexnet_lit.data.picture import KINDS, SUFFIXES
 from alexnet_lit.data.picture_cache import PictureCache, Row
 from alexnet_lit.data.transforms import Std
 from alexnet_lit.errors import UserError
@@ -58,20 +58,17 @@ class Listing(NamedTuple):
 
 
 class ImageFolder(ImageData):
-    """Pictures in folders that are named after their classes, decoded once and from then on read from a cache.
+    """Pictures in folders that are named after their classes, decoded once and from then on read from a PictureCache.
 
-    A picture becomes its centre square of `cache_size` px; the cache is a file that is mapped into memory, see
-    PictureCache. Without test/ there are no test images.
-
-    Where val/ is there, it is for validation; else part of train/ is: of each class the first by a hash of their names
-    and `split_seed`, the classes in proportion. `found` keeps up to which hash and goes into the checkpoint: from then
-    on a picture's name alone decides, whatever is added or removed, so that a run that is continued never validates on
-    a picture that it was trained on.
+    Without val/, part of train/ is for validation: of each class the first by a hash of name and `split_seed`, the
+    classes in proportion. `found` keeps up to which hash and goes into the checkpoint: from then on a picture's name
+    alone decides, whatever is added or removed, so that a run that is continued never validates on what it was trained
+    on.
 
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
-    channels: 3 for RGB, 1 for grey, for which mean, std and color_axes of three colours are converted.
-    broken: "refuse" to go on with a picture that can't be decoded, or "skip" it. found: what `look` found in dir, so
-    that nothing need be there before `prepare_data`; None looks. The rest: see ImageData.
+    cache_size: px of the centre square that is kept. channels: 3 for RGB, 1 for grey, to which mean, std and color_axes
+    of three colours are converted. broken: "refuse" to go on with a picture that can't be decoded, or "skip" it.
+    found: what `look` found in dir; None looks. The rest: see ImageData.
     Raises: UserError for a folder that can't be trained on.
     """
 
@@ -103,10 +100,10 @@ class ImageFolder(ImageData):
         self.broken = broken
         # Whoever passes `found` on has logged what there is to say.
         self._level = logging.DEBUG if found and not found.earlier else logging.INFO
-        self._prepared = False
+        self._is_prepared = False
         self._is_new_split = found is None
         self._warning = ""
-        names = list[str]()
+        names: list[str] = []
         if found is None:
             found, names = look(self.dir)
         elif found.earlier:
@@ -129,23 +126,19 @@ class ImageFolder(ImageData):
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
 
-        Raises: UserError for broken pictures where these are refused, for a class that has no others, and where the
-        cache can't be written.
+        Raises: UserError for broken pictures, and where the cache can't be written.
         """
-        if self._prepared:  # Lightning asks again
+        if self._is_prepared:  # Lightning asks again
             return
         if self._warning:
             logger.warning(self._warning)
-        listings = {part: scan(self.dir, part) for part in self._parts()}
-        for part, listing in listings.items():
-            _check_known_classes(self.dir, part, listing, self.classes)
-        usable: dict[str, list[str]] = {"val": [], "test": []}
-        for part, listing in listings.items():
+        usable: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
+        for part in self._parts():
+            listing = scan(self.dir, part)
             if listing.others:
                 logger.log(self._level, "passed over in %s/, no pictures of a class: %s", part, several(listing.others))
-            usable[part] = self._usable(
-                part, self._cache(part).update(listing.names, retry_broken=self.broken == "refuse")
-            )
+            rows = self._cache(part).update(listing.names, retry_broken=self.broken == "refuse")
+            usable[part] = self._usable(part, rows)
         train, val, test = (len(usable[part]) for part in PARTS)
         found = self.found._replace(train=train, val=val, test=test)
         if found.held_out is not None and not self._is_new_split:
@@ -154,7 +147,7 @@ class ImageFolder(ImageData):
         self.count_splits()
         if self._is_new_split:
             self._decide_split(usable["train"])
-        self._prepared = True
+        self._is_prepared = True
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
@@ -177,8 +170,7 @@ class ImageFolder(ImageData):
         """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
         if self.val_total:
             return
-        number = {name: label for label, name in enumerate(self.classes)}
-        labels = torch.tensor([number[class_of(name)] for name in names])
+        labels = self._labels(names)
         where = positions(names, self.split_seed)
         held = torch.zeros(len(names), dtype=torch.bool)
         held[interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
@@ -188,35 +180,38 @@ class ImageFolder(ImageData):
     def _parts(self) -> list[Split]:
         return [part for part in PARTS if getattr(self.found, part)]
 
+    def _labels(self, names: Sequence[str]) -> Tensor:
+        number = {name: label for label, name in enumerate(self.classes)}
+        return torch.tensor([number[class_of(name)] for name in names])
+
     def _cache(self, part: Split) -> PictureCache:
         return PictureCache(self.dir / part, self.cache_dir, size=self.source_size, channels=self.channels)
 
     def _usable(self, part: Split, rows: dict[str, Row]) -> list[str]:
         """The pictures that could be decoded. Raises: UserError if these are too few, or others are refused."""
-        broken = [f"{name} ({row})" for name, row in rows.items() if isinstance(row, str)]
         usable = [name for name, row in rows.items() if isinstance(row, int)]
+        if len(usable) == len(rows):
+            return usable
+        broken = [f"{name} ({row})" for name, row in rows.items() if isinstance(row, str)]
         which = f"{len(broken):,} of {len(rows):,} pictures in {part}/ can't be read: {several(broken)}"
-        if broken and self.broken == "refuse":
+        if self.broken == "refuse":
             way_out = "replace or remove them, or leave them out with data.broken=skip"
             raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
         left = {class_of(name) for name in usable}
         lost = [f"{part}/{name}/" for name in self.classes if name not in left]
         if lost and (part == "train" or not left):
             raise UserError(f"data.dir={self.dir}: {which}: nothing is left in {several(lost)}")
-        if broken:
-            logger.log(self._level, "left out (data.broken=skip): %s", which)
+        logger.log(self._level, "left out (data.broken=skip): %s", which)
         return usable
 
     def _read(self, part: Split) -> Pair:
         cache = self._cache(part)
         rows = {name: row for name, row in cache.rows().items() if isinstance(row, int)}
-        number = {name: label for label, name in enumerate(self.classes)}
-        labels = [number.get(class_of(name), -1) for name in rows]
-        if len(labels) != getattr(self.found, part) or -1 in labels:
+        if len(rows) != getattr(self.found, part) or not {class_of(name) for name in rows} <= set(self.classes):
             raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
         if part == "train":
             self._names = list(rows)
-        return MappedImages(cache.mapped(), torch.tensor(list(rows.values()))), torch.tensor(labels)
+        return MappedImages(cache.mapped(), torch.tensor(list(rows.values()))), self._labels(list(rows))
 
 
 def look(dir: Path) -> tuple[Found, list[str]]:
@@ -225,21 +220,21 @@ def look(dir: Path) -> tuple[Found, list[str]]:
     A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
     Raises: UserError for a folder that can't be trained on.
     """
-    _check_folder(dir, "")
-    if not os.path.lexists(dir / "train"):
-        there = [f"{entry.name}/" for entry in visible(dir) if entry.is_dir()]
-        instead = f", but {several(there)}" if there else ""
-        raise UserError(f"data.dir={dir}: there is no train/ in it{instead}: put a folder for each class into train/")
-    listings = {part: scan(dir, part) for part in PARTS if os.path.lexists(dir / part)}
-    _check_classes(dir, listings["train"])
-    classes = listings["train"].classes
-    for part, listing in listings.items():
-        _check_known_classes(dir, part, listing, classes)
-        if not listing.names:
+    way_out = "name the folder that has train/<class>/<picture>"
+    if not dir.is_dir():
+        raise UserError(f"data.dir={dir}: it is {'no folder' if dir.exists() else 'not there'}: {way_out}")
+    if not os.path.isdir(dir / "train"):  # which passes over what can't be read, as Path.is_dir does not
+        raise UserError(f"data.dir={dir}: there is no train/ in it: put a folder for each class into train/")
+    train, val, test = (scan(dir, part) if os.path.isdir(dir / part) else Listing([], [], []) for part in PARTS)
+    _check_classes(dir, train)
+    for part, listing in (("val", val), ("test", test)):
+        if unknown := [f"{part}/{name}/" for name in listing.classes if name not in train.classes]:
+            only = f"train/ has no such class, only {several(train.classes)}: both need the same"
+            raise UserError(f"data.dir={dir}: {several(unknown)}: {only}")
+        if os.path.isdir(dir / part) and not listing.names:
             raise UserError(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
-    names = [listings[part].names if part in listings else [] for part in PARTS]
-    train, val, test = map(len, names)
-    return Found(classes, train, val, test, [_digest(each) for each in names]), names[0]
+    digests = [_digest(listing.names) for listing in (train, val, test)]
+    return Found(train.classes, len(train.names), len(val.names), len(test.names), digests), train.names
 
 
 def _look_again(dir: Path, before: Found, split_seed: int) -> tuple[Found, str]:
@@ -250,14 +245,10 @@ def _look_again(dir: Path, before: Found, split_seed: int) -> tuple[Found, str]:
     elif before.held_out is not None and now.classes == before.classes:
         now = now._replace(held_out=before.held_out)
         now = now._replace(held=sum(is_held_out(names, now, split_seed)))
-    counts = [
-        f"{part}/ ({one.split(':')[0]} pictures then, {other.split(':')[0]} now)"
-        for part, one, other in zip(PARTS, before.names, now.names, strict=False)
-        if one != other
-    ]
+    changed = [f"{part}/" for part, old, new in zip(PARTS, before.names, now.names, strict=False) if old != new]
     outcome = "known by their names, none that were trained on are validated on"
-    warning = f"data.dir={dir}: other pictures than the run began with, in {', '.join(counts)}: {outcome}"
-    return now, warning if counts else ""
+    warning = f"data.dir={dir}: other pictures than the run began with, in {', '.join(changed)}: {outcome}"
+    return now, warning if changed else ""
 
 
 def positions(names: Sequence[str], split_seed: int) -> Tensor:
@@ -282,19 +273,21 @@ def _interval(where: Tensor, held: Tensor) -> list[float]:
 
 
 def scan(dir: Path, part: str) -> Listing:
-    """List train/, val/ or test/. Raises: UserError if it is no folder or can't be read."""
-    _check_folder(dir, part)
-    try:
-        entries = visible(dir / part)
-        classes = [entry.name for entry in entries if entry.is_dir()]
-        others = [entry.name for entry in entries if not entry.is_dir()]
-        names: list[str] = []
-        for name in classes:
-            for file in walk(dir / part / name):
-                (names if is_picture(file) else others).append(f"{name}/{file}")
-    except OSError as error:
+    """List train/, val/ or test/, without what is hidden. Raises: UserError if a folder can't be read."""
+
+    def refuse(error: OSError) -> None:
         raise UserError(f"data.dir={dir}: {error.filename} can't be read ({error.strerror})") from error
-    return Listing(classes, names, others)
+
+    root, classes = str(dir / part), list[str]()
+    files: list[str] = []
+    for folder, below, here in os.walk(root, onerror=refuse, followlinks=True):
+        below[:] = sorted(name for name in below if name[0] != ".")
+        if folder == root:
+            classes += below
+        files += [os.path.relpath(os.path.join(folder, name), root) for name in here if name[0] != "."]
+    files.sort(key=lambda file: file.split("/"))
+    names = [file for file in files if "/" in file and file.lower().endswith(SUFFIXES)]
+    return Listing(classes, names, sorted(set(files) - set(names)))
 
 
 def class_of(name: str) -> str:
@@ -316,41 +309,17 @@ def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
     return words or ("in another order" if list(before) != list(now) else "")
 
 
-def _check_folder(dir: Path, part: str) -> None:
-    folder, what = dir / part, f"{part}/ in it" if part else "it"
-    way_out = f"name the folder that has {part or 'train'}/<class>/<picture>"
-    if not folder.is_dir():
-        wrong = "is no folder" if os.path.lexists(folder) else "is not there"
-        raise UserError(f"data.dir={dir}: {what} {wrong}: {way_out}")
-    if not os.access(folder, os.R_OK | os.X_OK):
-        raise UserError(f"data.dir={dir}: {what} can't be read (Permission denied): make it readable")
-
-
 def _check_classes(dir: Path, listing: Listing) -> None:
     """Refuse a train/ that a net can't learn from. Raises: UserError."""
-    passed_over = f" (passed over: {several(listing.others)})" if listing.others else ""
-    if not listing.classes:
-        raise UserError(
-            f"data.dir={dir}: train/ has no folders in it{passed_over}: each class needs a folder of its own there"
-        )
-    if not listing.names:
-        raise UserError(f"data.dir={dir}: there is no picture in train/{passed_over}: it takes {KINDS}")
     for name in listing.classes:
         if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
             raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
+    if len(listing.classes) < 2:
+        there = f"has one class ({listing.classes[0]})" if listing.classes else "has no folders in it"
+        raise UserError(f"data.dir={dir}: train/ {there}: a net needs two classes to tell apart, each in a folder")
     filled = {class_of(name) for name in listing.names}
     if empty := [f"train/{name}/" for name in listing.classes if name not in filled]:
-        raise UserError(f"data.dir={dir}: no picture in {several(empty)}: put some in, or remove the folder")
-    if len(listing.classes) == 1:
-        raise UserError(f"data.dir={dir}: train/ has one class ({listing.classes[0]}): a net needs two to tell apart")
-
-
-def _check_known_classes(dir: Path, part: str, listing: Listing, classes: Sequence[str]) -> None:
-    """Refuse a class that training has not. Raises: UserError that names it."""
-    if unknown := [f"{part}/{name}/" for name in listing.classes if name not in classes]:
-        raise UserError(
-            f"data.dir={dir}: {several(unknown)}: train/ has no such class, only {several(classes)}: both need the same"
-        )
+        raise UserError(f"data.dir={dir}: no picture in {several(empty)}: put some in ({KINDS}), or remove the folder")
 
 
 def _digest(names: Sequence[str]) -> str:

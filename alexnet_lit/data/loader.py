@@ -29,22 +29,19 @@ class Batch(NamedTuple):
 
 
 class MappedImages:
-    """Some rows of a tensor that may map a file: a batch is read when it is asked for, the whole is never in memory.
-
-    images: uint8 (rows, C, H, W). rows: int64 (N,), where each of the N images is.
-    """
+    """Rows (N,) of images uint8 (rows, C, H, W) that may map a file: read when asked for, never as a whole."""
 
     def __init__(self, images: Tensor, rows: Tensor) -> None:
         self.images = images
         self.rows = rows
-        self._pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, index: Tensor) -> Tensor:
         """Read the images at index (B,): (B, C, H, W)."""
-        batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=self._pinned)
+        pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
+        batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=pinned)
         # Several times as fast as images[...] where each image is this large.
         return torch.index_select(self.images, 0, self.rows[index], out=batch)
 
@@ -86,10 +83,7 @@ def balanced_order(labels: Tensor, seed: int) -> Tensor:
 
 
 def interleave_classes(labels: Tensor, order: Tensor) -> Tensor:
-    """Rearrange `order`, indices (N,) of labels, so that every slice has the classes in proportion.
-
-    Each class keeps its order. Classes of the same size take turns.
-    """
+    """Rearrange `order`, indices (N,) of labels: every slice has the classes in proportion, each keeps its order."""
     classes = labels[order]
     counts = torch.bincount(classes)
     by_class = classes.argsort(stable=True)
@@ -136,7 +130,7 @@ class EpochSampler:
 
 
 def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
-    """Which share of each batch this process takes, and of how many. Ranks that hold parts of one net take the same."""
+    """Which share of each batch this rank takes, and of how many. Ranks that hold parts of one net take the same."""
     kwargs = trainer.distributed_sampler_kwargs if trainer is not None else None
     return (kwargs["rank"], kwargs["num_replicas"]) if kwargs is not None else (0, 1)
 
@@ -145,9 +139,8 @@ class BatchLoader:
     """Iterates over a set of images in batches that are split over ranks, each image exactly once.
 
     `batch_size` counts images over all ranks. An epoch has the same number of batches on each rank; the last may be
-    smaller, and then `Batch.total` tells a step how to weigh its part. `together`: so many neighbours of a batch stay
-    on one rank. After `load_state_dict` iteration continues in the middle of an epoch. Batches are on the device that
-    the images are on.
+    smaller, see `Batch.total`. `together`: so many neighbours of a batch stay on one rank. After `load_state_dict`
+    iteration continues in the middle of an epoch. Batches are on the device that the images are on.
     """
 
     def __init__(

@@ -1,8 +1,6 @@
-"""Picture files: which there are in a folder, and one of them decoded to the small square that a net is trained on."""
+"""A picture file, decoded to the small square that a net is trained on."""
 
-import os
-import stat
-from collections.abc import Iterator
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -29,31 +27,6 @@ class Decoded(NamedTuple):
     image: Image.Image
     width: int
     height: int
-
-
-def is_picture(name: str) -> bool:
-    """Whether a file is one by its name."""
-    return name.lower().endswith(SUFFIXES)
-
-
-def walk(folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> Iterator[str]:
-    """All files below a folder that are not hidden, by name. Links are followed, but not back to a folder `above`,
-    where os.walk and torchvision's make_dataset would go in circles. Raises: OSError for a folder that can't be read.
-    """
-    info = os.stat(folder)
-    here = (info.st_dev, info.st_ino)
-    if here in above:
-        return
-    for entry in visible(folder):
-        if entry.is_dir():
-            yield from (f"{entry.name}/{file}" for file in walk(folder / entry.name, above | {here}))
-        else:
-            yield entry.name
-
-
-def visible(folder: Path) -> list[os.DirEntry[str]]:
-    """What is directly in a folder and not hidden, by name."""
-    return sorted((entry for entry in os.scandir(folder) if entry.name[0] != "."), key=lambda entry: entry.name)
 
 
 def square(source: Path | str | BytesIO, *, size: int, channels: int) -> bytes:
@@ -84,17 +57,15 @@ def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: s
     behind: the colour behind what is transparent. Raises: Broken.
     """
     try:
-        # Asked before opening: a named pipe would wait for ever.
-        if not isinstance(source, BytesIO) and not stat.S_ISREG(os.stat(source).st_mode):
-            raise Broken("no regular file")
-        if not (source.getbuffer().nbytes if isinstance(source, BytesIO) else os.stat(source).st_size):
-            raise Broken("empty")
         with Image.open(source, formats=_FORMATS) as image:
             width = image.width
             image.draft(None, (least, least))
             image.load()
             scale = width / image.width
-            picture = _opaque(_upright(image), "RGB" if channels == 3 else "L", behind)
+            picture: Image.Image = image
+            with suppress(Exception):  # damaged EXIF data raises whatever its decoder stumbles over
+                picture = ImageOps.exif_transpose(image)
+            picture = _opaque(picture, "RGB" if channels == 3 else "L", behind)
             return Decoded(picture, *(round(side * scale) for side in picture.size))
     except Broken:
         raise
@@ -105,26 +76,15 @@ def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: s
         raise Broken(" ".join(why.split())[:120]) from error
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    """Turn it as the camera was held. An orientation that can't be read is none."""
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # damaged EXIF data raises whatever its decoder stumbles over
-        return image
-
-
 def _opaque(image: Image.Image, mode: str, behind: str) -> Image.Image:
     """Convert any kind of pixel to 8 bits. Raises: Broken where nobody can tell which value is white."""
-    if image.mode.startswith("I"):
-        image = image.convert("I")
-        _, brightest = image.getextrema()
+    if image.mode.startswith(("I", "F")):
+        _, brightest = image.convert("F").getextrema()
         assert not isinstance(brightest, tuple)  # there is one channel
-        if brightest > _WHITE_16_BIT:
-            raise Broken("more than 16 bits a pixel")
+        if image.mode == "F" or brightest > _WHITE_16_BIT:
+            raise Broken("neither 8 nor 16 bits a pixel")
         # PIL's own conversion would take everything above 255 for white.
-        image = image.point(lambda value: value * (255 / _WHITE_16_BIT) + 0.5).convert("L")
-    elif image.mode == "F":
-        raise Broken("pixels that are no whole numbers")
+        image = image.convert("I").point(lambda value: value * (255 / _WHITE_16_BIT) + 0.5).convert("L")
     elif image.has_transparency_data:
         image = Image.alpha_composite(Image.new("RGBA", image.size, behind), image.convert("RGBA"))
     return image.convert(mode)

@@ -33,11 +33,7 @@ class Axis(NamedTuple):
 
 
 def resize_matrix(source: int, enlarged: int) -> Tensor:
-    """Bilinear interpolation along one axis as a matrix: (enlarged, source), each row sums to 1.
-
-    It holds what torch's `interpolate(mode="bilinear", align_corners=False)` makes of the unit vectors, so that
-    `rows @ image @ columns.T` equals that resize up to rounding.
-    """
+    """Bilinear interpolation along an axis as a matrix (enlarged, source): `rows @ image @ columns.T` is the resize."""
     return F.interpolate(torch.eye(source)[None], size=enlarged, mode="linear", align_corners=False)[0].T.contiguous()
 
 
@@ -47,8 +43,6 @@ class Preprocess(nn.Module):
     A pixel value v in 0..255 becomes (v / 255 - mean) / std, by one mean and std or by those of its channel. An image
     is resized to `enlarged` px, of which a window of `image_size` px is kept: the middle one, as in torchvision's
     Resize and CenterCrop, unless `corners` says otherwise. The result has the dtype and device of the buffers.
-
-    Shape: uint8 (B, H, W) or (B, C, H, W) -> float (B, 1 or C, image_size, image_size).
     """
 
     matrix: Tensor
@@ -79,12 +73,7 @@ class Preprocess(nn.Module):
         self._axes: dict[Any, Axis] = {}  # made once
 
     def forward(
-        self,
-        images: Tensor,
-        *,
-        corners: Tensor | None = None,
-        color: Tensor | None = None,
-        whole: bool = False,
+        self, images: Tensor, *, corners: Tensor | None = None, color: Tensor | None = None, whole: bool = False
     ) -> Tensor:
         """Normalise and resize: uint8 (B, H, W) or (B, C, H, W) -> (B, C, image_size, image_size).
 

@@ -13,24 +13,9 @@ from alexnet_lit.data import Augment, ImageData, Preprocess
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530
-OFF: dict[str, Any] = {
-    "mirror": False,
-    "crop": 1.0,
-    "translate": 0.0,
-    "color": 0.0,
-    "color_axes": [[0.3530]],
-    "erase": 0.0,
-    "mixup": 0.0,
-    "cutmix": 0.0,
-}
-SWITCHES: dict[str, dict[str, Any]] = {
-    "mirror": {"mirror": True},
-    "crop": {"crop": 0.875},
-    "translate": {"translate": 0.25},
-    "color": {"color": 0.1},
-    "erase": {"erase": 0.5},
-}
-ALL = {key: value for switch in SWITCHES.values() for key, value in switch.items()}
+OFF: dict[str, Any] = {"mirror": False, "crop": 1.0, "color_axes": [[0.3530]]}
+OFF |= dict.fromkeys(("translate", "color", "erase", "mixup", "cutmix"), 0.0)
+ALL: dict[str, Any] = {"mirror": True, "crop": 0.875, "translate": 0.25, "color": 0.1, "erase": 0.5}
 
 
 @pytest.fixture(autouse=True)
@@ -71,7 +56,7 @@ def normal(image: Tensor) -> Tensor:
     return (image - MEAN) / STD
 
 
-@pytest.mark.parametrize("shape", [(28, 28), (3, 28, 28), (1, 40, 21)], ids=str)
+@pytest.mark.parametrize("shape", [(28, 28), (3, 40, 21)], ids=str)
 def test_a_mirrored_crop_is_torchvisions(shape: tuple[int, ...]) -> None:
     images, switches = pictures(20, *shape), augment(mirror=True, crop=0.875)
     chances = values(switches, 20)
@@ -95,11 +80,10 @@ def test_a_crop_and_a_shift_add_up_and_black_comes_in() -> None:
         torch.testing.assert_close(got, normal(F.crop(padded, top + 8, left + 8, SIZE, SIZE)), rtol=0, atol=2e-6)
 
 
-@pytest.mark.parametrize("crop", [1.0, 0.875])
-def test_colour_moves_all_pixels_of_an_image_along_the_axes(crop: float) -> None:
+def test_colour_moves_all_pixels_of_an_image_along_the_axes() -> None:
     axes = [[0.3, 0.2, 0.1], [0.05, -0.05, 0.02]]
-    images, switches = pictures(20, 3, 28, 28), augment(color=0.1, color_axes=axes, crop=crop)
-    plain = augment(crop=crop)
+    images, switches = pictures(20, 3, 28, 28), augment(color=0.1, color_axes=axes, crop=0.875)
+    plain = augment(crop=0.875)
     chances = values(switches, 20)
 
     out = change(switches, images, chances)
@@ -131,34 +115,16 @@ def rectangle(mask: Tensor) -> tuple[int, int, int, int]:
 
 
 def test_erased_rectangles_are_those_of_the_paper() -> None:
-    white, switches = torch.full((4000, 28, 28), 255, dtype=torch.uint8), augment(erase=0.5)
-    erased = [mask for mask in change(switches, white, values(switches, 4000)) == 0 if mask.any()]
-    assert 0.47 < len(erased) / 4000 < 0.53
-
-    boxes = torch.tensor([rectangle(mask) for mask in erased]).double()
-    top, left, height, width = boxes.unbind(1)
-
+    white, switches = torch.full((2000, 28, 28), 255, dtype=torch.uint8), augment(erase=0.5)
+    erased = [mask for mask in change(switches, white, values(switches, 2000)) == 0 if mask.any()]
+    assert 0.45 < len(erased) / 2000 < 0.55
+    _, _, height, width = torch.tensor([rectangle(mask) for mask in erased]).double().unbind(1)
     areas, aspects = height * width / SIZE**2, height / width
     assert 0.015 < areas.min() < 0.04
     assert 0.36 < areas.max() < 0.41
     assert abs(areas.mean() - 0.21) < 0.01, "uniform from 0.02 to 0.4"
     assert 0.25 < aspects.min() < 0.4
     assert 2.8 < aspects.max() < 3.7
-    for first, length in ((top, height), (left, width)):
-        place = (first / (SIZE - length))[length < SIZE - 8]
-        assert abs(place.mean() - 0.5) < 0.03
-        assert place.min() == 0
-        assert place.max() == 1
-
-
-def test_crops_and_shifts_are_uniform() -> None:
-    ramp = torch.arange(0, 252, 9, dtype=torch.uint8).expand(4000, 28, 28)  # tells where its window begins
-    for switches, places in ((augment(crop=0.875), ENLARGED - SIZE + 1), (augment(translate=0.0625), 9)):
-        out = change(switches, ramp, values(switches, 4000))
-        _, counts = out[:, 0, SIZE // 2, SIZE // 2].mul(1e4).round().unique(return_counts=True)
-        assert len(counts) == places
-        assert counts.min() > 4000 / places * 0.75
-        assert counts.max() < 4000 / places * 1.25
 
 
 def test_the_ends_of_the_random_values_are_within_the_image() -> None:
@@ -172,18 +138,14 @@ def test_the_ends_of_the_random_values_are_within_the_image() -> None:
     torch.testing.assert_close(rounded_up, most, rtol=0, atol=1e-6)  # as half precision rounds
 
 
-@pytest.mark.parametrize("switched", [*SWITCHES, "all"])
-def test_what_happens_to_an_image_does_not_depend_on_its_batch(switched: str) -> None:
-    switches = augment(**SWITCHES.get(switched, ALL))
+def test_what_happens_to_an_image_does_not_depend_on_its_batch() -> None:
+    switches = augment(**ALL)
     images, chances = pictures(24), values(switches, 24)
     whole = change(switches, images, chances)
     assert not torch.equal(whole, pixels(switches)(images))
 
-    ranks = [change(switches, images[rank::2], chances[rank::2]) for rank in range(2)]
     singles = [change(switches, images[n : n + 1], chances[n : n + 1]) for n in range(24)]
 
-    for rank, part in enumerate(ranks):
-        torch.testing.assert_close(part, whole[rank::2], rtol=0, atol=1e-6)
     torch.testing.assert_close(torch.cat(singles), whole, rtol=0, atol=1e-6)
 
 
@@ -196,6 +158,11 @@ def test_switched_off_leaves_every_bit() -> None:
     assert mirror.num_random_values == 1
     assert torch.equal(mirror(images, turned, PIXELS), PIXELS(images.flip(-1)))
     assert torch.equal(mirror(images, 1 - turned, PIXELS), PIXELS(images))
+    evaluated = data(*EVERYTHING, "data.augment.mixup=0.4")
+    batch = next(iter(evaluated.val_dataloader()))
+    out = evaluated.on_after_batch_transfer(batch, 0)
+    assert torch.equal(out.images, evaluated.pixels(batch.images))
+    assert out.mixed_in is None
 
 
 def data(*overrides: str) -> ImageData:
@@ -207,17 +174,6 @@ def data(*overrides: str) -> ImageData:
 EVERYTHING = [f"data.augment.{key}={value}".lower() for key, value in ALL.items()]
 
 
-def test_evaluation_knows_no_augmentation() -> None:
-    changed = data(*EVERYTHING, "data.augment.mixup=0.4")
-    assert changed.augment.num_random_values == 1 + 2 + 2 + 1 + 5
-    for loader in (changed.val_dataloader(), changed.test_dataloader()):
-        batch = next(iter(loader))
-        out = changed.on_after_batch_transfer(batch, 0)
-        assert torch.equal(out.images, changed.pixels(batch.images))
-        assert out.mixed_in is None
-
-
-@pytest.mark.slow
 def test_an_image_is_changed_by_seed_epoch_and_image_alone() -> None:
     def epoch(number: int, *overrides: str) -> Tensor:
         changed = data("data.train_size=60", "data.val_size=0", "objective=null", *EVERYTHING, *overrides)

@@ -1,15 +1,10 @@
 """The split, and what happens to a batch on its way to the net."""
 
-from pathlib import Path
-
-import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.data import Batch, ImageData
+from alexnet_lit.data import ImageData
 from alexnet_lit.data.datamodule import Pair, Split
-
-DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def data(*overrides: str) -> ImageData:
@@ -65,7 +60,6 @@ def test_the_split_is_balanced_and_whole() -> None:
     assert len(data("data.val_size=0").images["train"][0]) == 2000
 
 
-@pytest.mark.slow
 def test_each_image_is_for_validation_in_one_fold() -> None:
     seen: list[bytes] = []
     for fold in range(3):
@@ -80,35 +74,7 @@ def test_each_image_is_for_validation_in_one_fold() -> None:
         seen += val
     everything = data("data.val_size=0").images["train"][0]
     assert sorted(seen) == sorted(image.numpy().tobytes() for image in everything)
-
-
-def test_folds_take_the_place_of_val_size_and_only_split_seed_changes_them() -> None:
-    images, labels = data("data.folds=5", "data.fold=2").images["val"]
-    assert torch.bincount(labels).tolist() == [40] * 10
+    images, _ = data("data.folds=5", "data.fold=2").images["val"]
     same = data("data.folds=5", "data.fold=2", "data.val_size=0", "seed=3").images["val"][0]
-    assert torch.equal(images, same)
+    assert torch.equal(images, same), "only split_seed changes it"
     assert not torch.equal(images, data("data.folds=5", "data.fold=2", "data.split_seed=1").images["val"][0])
-
-
-def test_a_training_batch_is_mirrored_by_its_random_values_and_enlarged() -> None:
-    sample = data()
-    batch = next(iter(sample.train_dataloader()))
-    turned = batch.random_values[:, 0] < 0.5
-    assert 0 < turned.sum() < len(turned)
-
-    out = sample.on_after_batch_transfer(batch, 0)
-
-    assert out.images.shape == (64, 1, 32, 32)
-    torch.testing.assert_close(out.images[~turned], sample.pixels(batch.images[~turned]))
-    torch.testing.assert_close(out.images[turned], sample.pixels(batch.images[turned]).flip(-1), rtol=0, atol=1e-5)
-
-
-@pytest.mark.skipif(not DEBIAN.exists(), reason="the real Fashion-MNIST is not on this machine")
-def test_the_real_data() -> None:
-    _, data = alexnet_lit.build(alexnet_lit.compose("data.image_size=65"))
-    data.setup("fit")
-    (images, labels) = data.images["train"]
-    assert images.shape == (55_000, 28, 28)
-    assert torch.bincount(labels).tolist() == [5_500] * 10
-    assert data.images["test"][1][:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
-    assert isinstance(next(iter(data.val_dataloader())), Batch)

@@ -87,14 +87,8 @@ def test_a_pair_is_mixed_as_torchvision_does(mix: Mix) -> None:
         torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
         torch.testing.assert_close(label, shares, rtol=0, atol=1e-6)
     assert not torch.equal(out.images, batch.images)
-
-
-def test_an_odd_last_image_stays_as_it_is() -> None:
-    batch = batch_of(BOTH, 7)
-    out = mixed(BOTH, batch)
-    assert torch.equal(out.images[-1], batch.images[-1])
-    assert soft(out)[-1].tolist() == F.one_hot(batch.labels[-1], 10).tolist()
-    assert not torch.equal(out.images[-2], batch.images[-2])
+    odd = mixed(mix, batch_of(mix, 7))
+    assert soft(odd)[-1].max() == 1, "an odd last image stays as it is"
 
 
 def test_switched_off_or_in_evaluation_a_batch_stays_as_it_is() -> None:
@@ -115,25 +109,10 @@ def test_shares_come_from_a_beta_distribution(alpha: float) -> None:
     assert abs(torch.corrcoef(torch.stack([first, second]))[0, 1]) < 0.03
 
 
-def test_shares_leave_the_uniform_numbers_alone() -> None:
-    plain, more = sampler(50, 2, ()).random_values(), sampler(50, 2, (0.3,)).random_values()
-    assert torch.equal(more[:, :2], plain)
-    other = sampler(50, 2, (0.3,))
-    other.set_epoch(1)
-    assert not torch.equal(other.random_values()[:, 2], more[:, 2])
-
-
 def data(*overrides: str) -> ImageData:
-    small = (
-        "data=sample",
-        "data.image_size=32",
-        "model=lenet",
-        "data.train_size=61",
-        "data.val_size=0",
-        "objective=null",
-    )
+    small = ("data=sample", "data.image_size=32", "model=lenet", "data.train_size=61", "data.val_size=0")
     switches = ("data.augment.mixup=0.4", "data.augment.cutmix=1", "data.augment.crop=0.875", "data.batch_size=12")
-    _, data = alexnet_lit.build(alexnet_lit.compose(*small, *switches, *overrides))
+    _, data = alexnet_lit.build(alexnet_lit.compose("objective=null", *small, *switches, *overrides))
     data.setup("fit")
     return data
 
@@ -147,26 +126,13 @@ def epoch(data: ImageData, *, number: int = 3, rank: int = 0, world_size: int = 
     return [data.on_after_batch_transfer(batch, 0) for batch in loader]
 
 
-def together(batches: list[Batch]) -> tuple[Tensor, Tensor]:
-    return torch.cat([batch.images for batch in batches]), torch.cat([soft(batch) for batch in batches])
-
-
-@pytest.mark.slow
-def test_what_is_mixed_is_a_function_of_seed_and_epoch() -> None:
-    first = data()
-    images, labels = together(epoch(first))
-
-    for mine, theirs in zip(together(epoch(data("data.batch_size=62"))), (images, labels), strict=True):
-        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-6)
-    for changed in (epoch(first, number=4), epoch(data("seed=1"))):
-        assert not torch.allclose(together(changed)[0], images, atol=0.01)
-
-
-@pytest.mark.slow
 def test_pairs_stay_together_on_any_number_of_ranks() -> None:
     mixing = data()
     whole = epoch(mixing)
-    for world_size in (2, 3, 4):
+    assert not torch.equal(epoch(mixing, number=4)[0].images, whole[0].images)
+    for batch, again in zip(whole[2:], epoch(mixing, skip=2), strict=True):  # resumed in the middle of an epoch
+        assert torch.equal(batch.images, again.images)
+    for world_size in (2, 3):
         ranks = [epoch(mixing, rank=rank, world_size=world_size) for rank in range(world_size)]
         for number, batch in enumerate(whole):
             parts = [rank[number] for rank in ranks]
@@ -176,15 +142,6 @@ def test_pairs_stay_together_on_any_number_of_ranks() -> None:
                 mine = torch.arange(len(batch.labels)) // 2 % world_size == rank
                 torch.testing.assert_close(part.images, batch.images[mine], rtol=0, atol=1e-6)
                 assert torch.equal(soft(part), soft(batch)[mine])
-
-
-def test_goes_on_in_the_middle_of_an_epoch() -> None:
-    mixing = data()
-    whole, rest = epoch(mixing), epoch(mixing, skip=2)
-    assert len(whole) == len(rest) + 2
-    for batch, again in zip(whole[2:], rest, strict=True):
-        assert torch.equal(batch.images, again.images)
-        assert torch.equal(soft(batch), soft(again))
 
 
 def test_the_loss_is_that_of_soft_labels_and_the_larger_share_is_right() -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,16 +23,16 @@ def cache(root: Path) -> PictureCache:
     return PictureCache(root / "train", root / "cache", size=SIZE, channels=3)
 
 
-def names(root: Path) -> list[str]:
+def names_of(root: Path) -> list[str]:
     return scan(root, "train").names
 
 
 def images(root: Path, *, retry_broken: bool = False) -> dict[str, Tensor | str]:
     """Bring the cache up to date and read it: each picture, or why it is broken."""
     made = cache(root)
-    rows = made.update(names(root), retry_broken=retry_broken)
+    rows = made.update(names_of(root), retry_broken=retry_broken)
     assert cache(root).rows() == rows
-    assert list(rows) == names(root)
+    assert list(rows) == names_of(root)
     mapped = made.mapped()
     return {name: row if isinstance(row, str) else mapped[row] for name, row in rows.items()}
 
@@ -85,17 +84,26 @@ def test_only_what_changed_is_decoded_anew(tmp_path: Path, decodings: list[str])
     decodings.clear()
 
     picture("shirt", 9).save(train / "bag" / "000.png")  # changed
-    os.utime(train / "bag" / "001.jpg", ns=(0, 1))  # of the same content
     picture("bag", 9).save(train / "bag" / "000a.png")  # added, in the middle
     (train / "boot" / "002.png").unlink()  # removed
-    (train / "boot" / "003.jpg").rename(train / "boot" / "renamed.jpg")
+    names = ["a\nb.jpg", "\udcff.jpg", "'\"\\.jpg", "\u2028.jpg"]
+    for number, name in enumerate(names):
+        picture("boot", number).save(train / "boot" / "x.jpg")
+        (train / "boot" / "x.jpg").rename(train / "boot" / name)
     check(tmp_path)
 
-    assert sorted(decodings) == ["000.png", "000a.png", "renamed.jpg"]
+    assert sorted(decodings) == sorted(["000.png", "000a.png", *names])
     assert torch.equal(mapped, before), "a run that reads the cache is not disturbed"
     decodings.clear()
+    os.truncate(cache(tmp_path).pixels, mapped.nbytes - 100)  # the disk was full
     check(tmp_path)
-    assert not decodings
+    assert decodings, "rows that are not in the file"
+    decodings.clear()
+    made = PictureCache(tmp_path / "train", tmp_path / "cache", size=16, channels=1)
+    assert set(made.update(names_of(tmp_path), retry_broken=False)) == set(names_of(tmp_path))
+    decodings.clear()
+    check(tmp_path)
+    assert not decodings, "another size and colour lie beside it"
 
 
 def of_one_archive(folder: Path) -> Path:
@@ -115,24 +123,6 @@ def test_folders_that_change_places_are_decoded_anew(tmp_path: Path) -> None:
     (train / "boot").rename(train / "bag")
     (train / "x").rename(train / "boot")
     check(tmp_path)
-
-
-def test_a_copy_is_known_by_its_bytes(tmp_path: Path, decodings: list[str]) -> None:
-    of_one_archive(fill(tmp_path / "one", train=3) / "train")
-    check(tmp_path / "one")
-    shutil.copytree(tmp_path / "one", tmp_path / "copy")  # other inodes and ctimes
-    (tmp_path / "one").rename(tmp_path / "moved")
-    decodings.clear()
-    for root in (tmp_path / "copy", tmp_path / "moved"):
-        check(root)
-        written = cache(root).index.stat()
-        check(root)
-        assert cache(root).index.stat() == written, "the next time without a look at the files"
-    assert not decodings
-    changed = tmp_path / "copy" / "train" / "bag" / "001.jpg"
-    shutil.copy2(tmp_path / "moved" / "train" / "boot" / "001.jpg", changed)
-    check(tmp_path / "copy")
-    assert decodings == ["001.jpg"]
 
 
 def test_what_is_stopped_in_the_middle_goes_on_there(
@@ -157,18 +147,7 @@ def test_what_is_stopped_in_the_middle_goes_on_there(
     assert len(decodings) == 12
 
 
-def test_pixels_that_end_in_the_middle_are_continued(tmp_path: Path, decodings: list[str]) -> None:
-    check(fill(tmp_path))
-    pixels = cache(tmp_path).pixels
-    os.truncate(pixels, pixels.stat().st_size - 3 * SIZE * SIZE - 100)
-    decodings.clear()
-    check(tmp_path)
-    assert sorted(set(decodings)) == ["002.png", "003.jpg"]
-
-
-@pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", b"[]", b'{"form": 2}\n["bag/000.png", 1, 2, 3]\n', b'[3, ["a"]]', b'[2, {"a": 1}]']
-)
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'[4, ["a"]]', b'[3, {"bag/000.png": [[1], "digest", 0]}]'])
 def test_an_index_of_something_else_is_none(content: bytes, tmp_path: Path) -> None:
     fill(tmp_path, train=1)
     made = cache(tmp_path)
@@ -194,7 +173,7 @@ def test_a_broken_picture_is_remembered_and_tried_again_where_asked(tmp_path: Pa
     (train / "boot" / "gone.jpg").symlink_to(tmp_path / "picture.jpg")
     found = images(tmp_path)
     assert {name: why for name, why in found.items() if isinstance(why, str)} == {
-        "bag/000.png": "empty",
+        "bag/000.png": "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP",
         "boot/gone.jpg": "No such file or directory",
     }
     decodings.clear()
@@ -204,24 +183,6 @@ def test_a_broken_picture_is_remembered_and_tried_again_where_asked(tmp_path: Pa
     assert sorted(decodings) == ["000.png", "gone.jpg"]
     picture("boot", 5).save(tmp_path / "picture.jpg")
     picture("bag", 5).save(train / "bag" / "000.png")
-    check(tmp_path)
-
-
-def test_names_may_be_anything(tmp_path: Path) -> None:
-    folder = tmp_path / "train" / "bag"
-    folder.mkdir(parents=True)
-    for number, name in enumerate(["ü.png", "a\nb.png", "\udcff.png", "'\"\\.png", "[1, 2].png", "\u2028.png"]):
-        picture("bag", number).save(folder / "x.png")
-        (folder / "x.png").rename(folder / name)
-    check(tmp_path)
-
-
-def test_other_sizes_and_colours_are_beside_each_other(tmp_path: Path) -> None:
-    fill(tmp_path, train=1)
-    for size, channels in ((24, 3), (24, 1), (16, 3)):
-        made = PictureCache(tmp_path / "train", tmp_path / "cache", size=size, channels=channels)
-        made.update(names(tmp_path), retry_broken=False)
-        assert made.mapped().shape == (3, channels, size, size)
     check(tmp_path)
 
 
@@ -240,14 +201,4 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
         patch.setattr(os, "fsync", full)
         with pytest.raises(UserError, match="No space left on device"):
             images(tmp_path)
-    check(tmp_path)
-
-
-def test_a_whole_cache_needs_no_writing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    check(fill(tmp_path, train=1))
-
-    def refused(*_: object, **__: object) -> None:
-        raise AssertionError("a cache on a read-only disk is good as it is")
-
-    monkeypatch.setattr(caching, "locked", refused)
     check(tmp_path)

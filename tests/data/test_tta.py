@@ -32,13 +32,6 @@ def test_ten_crops_are_torchvisions() -> None:
         assert all(torch.equal(a, b) for a, b in zip(got, pairs, strict=True))
 
 
-def test_mirror_is_two_views_of_the_whole() -> None:
-    images = torch.rand(3, 1, 8, 8)
-    first, second = TestTimeAugmentation(tta="mirror", image_size=8, enlarged=9)(images)
-    assert torch.equal(first, images)
-    assert torch.equal(second, images.flip(-1))
-
-
 def test_the_softmax_of_the_logits_is_the_mean_of_the_probabilities() -> None:
     images, net = torch.randn(3, 1, 9, 9), torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 10))
     views = TestTimeAugmentation(tta="ten_crop", image_size=8, enlarged=9)
