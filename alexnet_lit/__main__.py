@@ -212,7 +212,7 @@ def report(
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp|parallel]...", help="Without any: all."),
+        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp]...", help="Without any: all."),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
@@ -223,7 +223,7 @@ def bench(
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
     time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
-    first step. reach: time to an accuracy. ddp, parallel: two devices against one, and one net on two devices.
+    first step. reach: time to an accuracy. ddp: several devices against one.
     Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.tools.bench import measure

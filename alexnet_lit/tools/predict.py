@@ -1,7 +1,6 @@
 """`python -m alexnet_lit predict`: the classes of pictures in files, in folders or on stdin."""
 
 import csv
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -33,14 +32,12 @@ def predict(
     if as_json and as_csv:
         raise UserError("--json --csv: one or the other")
     checkpoint = checkpoint_file(ckpt)
-    if typed.count("-") > 1:
-        raise UserError("- -: stdin is one picture: name the others as files")
     for name in typed:
         if name != "-" and not Path(name).expanduser().exists():
             raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
 
     from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.tools.predictor import Failure, Predictor
+    from alexnet_lit.tools.predictor import Prediction, Predictor
 
     files = [file for name in typed for file in _files(name)]
     predictor = Predictor(checkpoint, background=background, device=device)
@@ -48,10 +45,10 @@ def predict(
     with Count("pictures", len(files), silent=False) as count:
         for result in predictor.predict(files, top=top):
             count.add(1)
-            if isinstance(result, Failure):
-                count.say(f"{result.file}: not a picture that can be read ({result.reason}): left out")
-            else:
+            if isinstance(result, Prediction):
                 predictions.append(result)
+            else:
+                count.say(f"{result}: left out")
     show = _print_json if as_json else _print_csv if as_csv else _print_table
     show(predictions)
     return 1 if len(predictions) < len(files) else 0
@@ -62,28 +59,18 @@ def _files(name: str) -> list[str]:
 
     Raises: UserError for a folder without pictures, or one that can't be read.
     """
-    from alexnet_lit.data.picture import KINDS, SUFFIXES
+    from alexnet_lit.data.picture import KINDS, is_picture, walk
 
     path = Path(name).expanduser()
     if name == "-" or not path.is_dir():
         return [name if name == "-" else str(path)]
-
-    def refuse(error: OSError) -> None:
+    try:
+        found = sorted(str(path / file) for file in walk(path) if is_picture(file))
+    except OSError as error:
         raise UserError(f"{name}: {error.filename} can't be read ({error.strerror}): make it readable") from error
-
-    found: list[str] = []
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(path, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # links lead in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [each for each in folders if each[0] != "."]
-        found += [str(Path(folder, each)) for each in files if each[0] != "." and each.lower().endswith(SUFFIXES)]
     if not found:
         raise UserError(f"{name}: there is no picture in it ({KINDS}): name another folder, or files one by one")
-    return sorted(found)
+    return found
 
 
 def _print_table(predictions: "Sequence[Prediction]") -> None:
@@ -103,13 +90,15 @@ def _print_table(predictions: "Sequence[Prediction]") -> None:
 
 def _print_csv(predictions: "Sequence[Prediction]") -> None:
     """file, class_1, probability_1, class_2, ..., picture."""
-    ranks = range(1, len(predictions[0].classes) + 1) if predictions else ()
-    header = ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
-    rows = [
-        [file, *(cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}")), picture]
-        for file, classes, picture in predictions
-    ]
-    csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows] if rows else [])
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for n, (file, classes, picture) in enumerate(predictions):
+        if n == 0:
+            ranks = range(1, len(classes) + 1)
+            writer.writerow(
+                ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
+            )
+        cells = (cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}"))
+        writer.writerow([file, *cells, picture])
 
 
 def _print_json(predictions: "Sequence[Prediction]") -> None:
