@@ -1,7 +1,6 @@
 """`python -m alexnet_lit report`: the runs of a sweep, or any runs, compared on a page and in Markdown.
 
-report.html is one file with everything in it; report.md has report.png beside it. Only result.json and event files are
-read.
+report.html is one file with everything in it; report.md has report.png beside it.
 """
 
 import os

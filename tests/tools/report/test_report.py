@@ -24,7 +24,7 @@ def sweep(tmp_path: Path) -> Path:
         score = test + 0.01 * seed
         curve = (0.5, 0.7, score)
         run(folder, "data=sample", f"idea={idea}", f"seed={seed}", seed=seed, test=score, best=score, curve=curve)
-    run(sweep / "6_idea-lrn_seed-3", status=None, curve=(0.5, 0.6))
+    run(sweep / "6_idea-lrn_seed-3", "data=sample", "idea=lrn", "seed=3", status=None, curve=(0.5, 0.6))
     run(sweep / "7_idea-tanh_seed-0", "data=sample", "idea=tanh", status="failed", reason=f"ValueError: {NASTY}")
     return sweep
 
@@ -118,7 +118,7 @@ def test_one_run_alone_and_killed_ones(lenet: Path, tmp_path: Path, verb: Train)
     assert verb("report", str(tmp_path / "killed")).status == 0
     one, two = table(tmp_path / "killed" / "report.md", "Runs")
     assert (one["status"], one["steps"]) == ("killed or still running", "20")
-    assert "nothing recorded yet" in two["remark"]
+    assert two["remark"] == "no result.json"
     assert "Drawn against steps" in (tmp_path / "killed" / "report.md").read_text()
 
 
