@@ -61,7 +61,8 @@ def test_torch_s_format_of_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb
     assert "takes  images: uint8 (B, 3, 32, 32), RGB, light and dark as in the training images\n" in outcome.out
     metadata = {"classes": ""}
     net = torch.export.load(tmp_path / "net.pt2", extra_files=metadata).module()
-    assert json.loads(metadata["classes"]) == (names := ["bag", "boot", "shirt"])
+    names = json.loads(metadata["classes"])
+    assert names == ["bag", "boot", "shirt"]
     module, images = alexnet_lit.load(folder), ready(pictures).read()["test"][0][torch.arange(15)]
     for batch in (images, images[:1]):
         torch.testing.assert_close(net(batch), module.predict(batch), rtol=0, atol=1e-5)

@@ -44,26 +44,20 @@ def photograph(image: Image.Image) -> Image.Image:
     return page
 
 
-@pytest.mark.parametrize(
-    ("kind", "white", "right"),
-    [("png", False, 20), ("photo.jpg", True, 18)],
-)
-def test_real_images_as_pictures_give_the_same_class(
-    kind: str, white: bool, right: int, lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
+def test_photographs_of_real_images_give_the_same_class(
+    lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
 ) -> None:
     (tmp_path / "pictures").mkdir()
     for number, image in enumerate(map(Image.fromarray, IMAGES.numpy())):
-        page = photograph(image) if white else image
-        page.save(tmp_path / "pictures" / f"{number:02}.{kind}")
+        photograph(image).save(tmp_path / "pictures" / f"{number:02}.jpg")
 
     outcome = verb("predict", str(lenet), "pictures", "--csv", "--top=1")
 
     assert (outcome.status, outcome.err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(outcome.out)))
-    assert [row["file"] for row in rows] == [f"pictures/{number:02}.{kind}" for number in range(20)]
-    assert all(("inverted" in row["picture"]) == white for row in rows)
+    assert all("inverted" in row["picture"] for row in rows)
     names = [CLASSES[index] for index in expected.argmax(1)]
-    assert sum(row["class_1"] == name for row, name in zip(rows, names, strict=True)) >= right
+    assert sum(row["class_1"] == name for row, name in zip(rows, names, strict=True)) >= 18
 
 
 def test_probabilities_are_those_of_the_python_api(lenet: Path, expected: Tensor, boot: str, verb: Train) -> None:
@@ -162,10 +156,3 @@ def test_a_mistake_costs_one_line(typed: list[str], line: str, lenet: Path, verb
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith(f"error: {line}")
     assert len(outcome.err.splitlines()) == 1
-
-
-def test_a_checkpoint_that_is_none(boot: str, verb: Train, tmp_path: Path) -> None:
-    for place, reason in (("nowhere", "there is no such file or folder"), (boot, "not a checkpoint of a run")):
-        outcome = verb("predict", place, boot)
-        assert outcome.status == 2
-        assert outcome.err.startswith(f"error: {place}: {reason}")
