@@ -200,8 +200,8 @@ def report(
     """Report on runs: report.html, one file with all inside, and report.md with report.png.
 
     Means and standard deviations over seeds, differences and their significance, learning curves, time and images to an
-    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
-    files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
+    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads what runs
+    recorded alone; one that is at work, or was killed, is shown as such. An earlier report is replaced.
     """
     from alexnet_lit.tools.report import report as run
 

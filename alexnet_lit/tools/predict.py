@@ -1,6 +1,7 @@
 """`python -m alexnet_lit predict`: the classes of pictures in files, in folders or on stdin."""
 
 import csv
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -59,18 +60,27 @@ def _files(name: str) -> list[str]:
 
     Raises: UserError for a folder without pictures, or one that can't be read.
     """
-    from alexnet_lit.data.picture import KINDS, is_picture, walk
+    from alexnet_lit.data.picture import KINDS, SUFFIXES
 
     path = Path(name).expanduser()
     if name == "-" or not path.is_dir():
         return [name if name == "-" else str(path)]
-    try:
-        found = sorted(str(path / file) for file in walk(path) if is_picture(file))
-    except OSError as error:
+
+    def refuse(error: OSError) -> None:
         raise UserError(f"{name}: {error.filename} can't be read ({error.strerror}): make it readable") from error
+
+    found: list[str] = []
+    seen: set[str] = set()
+    for folder, folders, files in os.walk(path, onerror=refuse, followlinks=True):
+        if (real := os.path.realpath(folder)) in seen:  # links lead in a circle
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = [each for each in folders if each[0] != "."]
+        found += [str(Path(folder, each)) for each in files if each[0] != "." and each.lower().endswith(SUFFIXES)]
     if not found:
         raise UserError(f"{name}: there is no picture in it ({KINDS}): name another folder, or files one by one")
-    return found
+    return sorted(found)
 
 
 def _print_table(predictions: "Sequence[Prediction]") -> None:

@@ -17,7 +17,7 @@ from alexnet_lit.tools.report.runs import read_runs
 from alexnet_lit.tools.report.statistics import Study
 
 _MARK = "alexnet_lit report"  # in each file: tells a report from what somebody wrote
-_FOOT = f"Made by alexnet_lit {__version__} from result.json and event files alone."
+_FOOT = f"Made by alexnet_lit {__version__} from what the runs recorded alone."
 
 
 def report(folders: list[str], *, baseline: str | None, accuracy: float | None, out: Path | None) -> None:
