@@ -200,8 +200,8 @@ def report(
     """Report on runs: report.html, one file with all inside, and report.md with report.png.
 
     Means and standard deviations over seeds, differences and their significance, learning curves, time and images to an
-    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
-    files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
+    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads what runs
+    recorded alone; one that is at work, or was killed, is shown as such. An earlier report is replaced.
     """
     from alexnet_lit.tools.report import report as run
 
@@ -212,7 +212,7 @@ def report(
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp|parallel]...", help="Without any: all."),
+        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp]...", help="Without any: all."),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
@@ -223,7 +223,7 @@ def bench(
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
     time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
-    first step. reach: time to an accuracy. ddp, parallel: two devices against one, and one net on two devices.
+    first step. reach: time to an accuracy. ddp: several devices against one.
     Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.tools.bench import measure

@@ -33,8 +33,8 @@ def browser() -> Iterator[Page]:
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
         page = chromium.new_page(viewport={"width": 1200, "height": 1060})
-        page.set_default_timeout(30_000)
-        expect.set_options(timeout=30_000)
+        page.set_default_timeout(60_000)  # for a machine that is busy
+        expect.set_options(timeout=60_000)
         yield page
         chromium.close()
 

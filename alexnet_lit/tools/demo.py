@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _CANVAS = 336  # px of a side, a multiple of 28
 _HEIGHT = 440  # px of where a picture is dropped or drawn
-_BRUSHES = {"white": "#000000", "black": "#ffffff"}  # for each colour of the canvas
 _COLUMNS, _WIDTH, _GAP = 16, 960, 2  # of the first layer's maps in a row at most; px of all, and between them
 _WEAK, _HALF, _STRONG = "#eef2f5", "#56b4e9", "#00344f"
 _MIDPOINT = 100  # of 0..255: the value that is drawn in _HALF; most are weak
@@ -73,16 +72,10 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
         fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         # Whatever the environment says.
         off: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
+        theme = gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts)
+        look: dict[str, Any] = {"theme": theme, "css": _CSS, "footer_links": []}
         blocks.launch(
-            server_name=_HOST,
-            server_port=port,
-            prevent_thread_lock=True,
-            quiet=True,
-            num_workers=0,
-            **off,
-            theme=gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts),
-            css=_CSS,
-            footer_links=[],
+            server_name=_HOST, server_port=port, prevent_thread_lock=True, quiet=True, num_workers=0, **off, **look
         )
         try:
             address = f"http://{_HOST}:{blocks.server_port}"
@@ -102,20 +95,21 @@ def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
     from alexnet_lit.data.picture import Broken
 
     net = predictor.module.net
+    title = f"# What does the net see?\n{type(net).__name__} of `{file}`, {len(predictor.data.classes)} classes"
+    size: dict[str, Any] = {"height": _HEIGHT, "buttons": []}
+    canvas: Any = {"background": Image.new("RGB", (_CANVAS, _CANVAS), "white"), "layers": [], "composite": None}
     blocks: gr.Blocks
     with gr.Blocks(title="alexnet_lit", analytics_enabled=False) as blocks:
-        gr.Markdown(
-            f"# What does the net see?\n{type(net).__name__} of `{file}`, {len(predictor.data.classes)} classes"
-        )
+        gr.Markdown(title)
         with gr.Row():
             with gr.Column():
-                size: dict[str, Any] = {"height": _HEIGHT, "buttons": []}
                 with gr.Tab("A picture"):
                     dropped = gr.Image(label="Your picture", type="filepath", sources=["upload", "clipboard"], **size)
                 with gr.Tab("A drawing"):
                     drawn = gr.Sketchpad(
-                        **_empty_canvas("white"),
-                        label="Your drawing",
+                        value=canvas,
+                        brush=gr.Brush(default_size=24, default_color="#000000", colors=["#000000", "#808080"]),
+                        label="Your drawing; filled shapes are what works best",
                         type="pil",
                         format="png",
                         canvas_size=(_CANVAS, _CANVAS),
@@ -123,9 +117,6 @@ def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
                         layers=False,
                         transforms=[],
                         **size,
-                    )
-                    colour = gr.Radio(
-                        list(_BRUSHES), value="white", label="Begin anew on; filled shapes are what works best"
                     )
             with gr.Column():
                 outputs: list[Any] = [gr.Label(label="What it takes it for", num_top_classes=5)]
@@ -149,16 +140,9 @@ def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
         # Events share the net; of strokes that follow each other fast the last counts.
         events: dict[str, Any] = {"concurrency_id": "net", "trigger_mode": "always_last", "api_visibility": "private"}
         # Taken as it was sent, without Gradio's own reading of it: the answer is that of `predict`.
-        gr.on(
-            [dropped.upload, dropped.clear],
-            lambda sent: show(sent and sent["path"]),
-            dropped,
-            outputs,
-            preprocess=False,
-            **events,
-        )
+        changed, as_sent = [dropped.upload, dropped.clear], {**events, "preprocess": False}
+        gr.on(changed, lambda sent: show(sent and sent["path"]), dropped, outputs, **as_sent)
         drawn.input(lambda sketch: show(_drawing(sketch)), drawn, outputs, show_progress="hidden", **events)
-        colour.change(lambda chosen: gr.update(**_empty_canvas(chosen)), colour, drawn, api_visibility="private")
     return blocks
 
 
@@ -184,16 +168,13 @@ def explain(predictor: "Predictor", source: str | BytesIO) -> Explanation:
     maps: list[Tensor] = []  # copies, as what comes next may be in place
     first = _first_convolution(module.net)
     hook = first and first.register_forward_hook(lambda _, __, output: maps.append(output[0].float().clone()))
-    try:
-        probabilities = predictor.probabilities([picture])[0]
-    finally:
-        if hook is not None:
-            hook.remove()
+    probabilities = predictor.probabilities([picture])[0]
+    if hook is not None:
+        hook.remove()
     activations = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
     activation = activations.get(module.hparams["config"]["model"].get("activation"), lambda x: x)
-    page = grid(activation(maps[0])) if maps else None
-    ranked = predictor.ranked(probabilities, len(probabilities))
-    return Explanation(dict(ranked), picture.image, picture.steps, page)
+    ranked = dict(predictor.ranked(probabilities, len(probabilities)))
+    return Explanation(ranked, picture.image, picture.steps, grid(activation(maps[0])) if maps else None)
 
 
 def grid(maps: "Tensor") -> Image.Image:
@@ -214,15 +195,6 @@ def _first_convolution(net: Any) -> Any:
     from torch import nn
 
     return next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
-
-
-def _empty_canvas(colour: str) -> dict[str, Any]:
-    """An empty canvas, and a brush that shows on it, as arguments of Gradio's editor."""
-    import gradio as gr
-
-    background = Image.new("RGB", (_CANVAS, _CANVAS), colour)
-    brush = gr.Brush(default_size=24, default_color=_BRUSHES[colour], colors=["#000000", "#808080", "#ffffff"])
-    return {"value": {"background": background, "layers": [], "composite": None}, "brush": brush}
 
 
 def _drawing(sketch: Mapping[str, Image.Image | None] | None) -> BytesIO | None:

@@ -1,6 +1,5 @@
 """`python -m alexnet_lit evaluate`: accuracy, loss, calibration and confusion of a checkpoint's net."""
 
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,6 @@ from alexnet_lit.terminal import json_text
 if TYPE_CHECKING:
     from torch import Tensor
 
-_Z = 1.959964  # standard deviations around the mean that hold 95% of a normal distribution
 _BINS = 15  # of confidence, as is usual for the calibration error (Guo et al. 2017, section 2)
 _SPLITS = {"test": "test", "val": "validation"}
 _VIEWS = {"none": "", "mirror": ", mean of 2 views each", "ten_crop": ", mean of 10 views each"}
@@ -79,7 +77,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     config = checkpoint["hyper_parameters"]["config"]
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
     # The run's own precision on its kind of device, else full: a CPU without units for bf16 crawls.
-    precision = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
+    precision: Any = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
     quiet_libraries()
     try:
         with on_stderr():
@@ -101,15 +99,17 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))
             count.add(len(batch.labels))
 
-        off = (
-            "logger",
-            "enable_checkpointing",
-            "enable_progress_bar",
-            "enable_model_summary",
-            "use_distributed_sampler",
+        trainer = Trainer(
+            accelerator=kind,
+            devices=1,
+            precision=precision,
+            callbacks=[LambdaCallback(on_test_batch_end=keep)],
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
         )
-        settings: dict[str, Any] = {"precision": precision, **dict.fromkeys(off, False)}
-        trainer = Trainer(accelerator=kind, devices=1, callbacks=[LambdaCallback(on_test_batch_end=keep)], **settings)
         try:
             trainer.test(module, datamodule=data, verbose=False)
         except SystemExit as error:  # what Lightning makes of Ctrl-C
@@ -168,27 +168,26 @@ def score(logits: "Tensor", labels: "Tensor", names: Sequence[str]) -> dict[str,
     from torchmetrics.functional import classification as metrics
 
     count = len(names)
-    columns = {
-        "precision": metrics.multiclass_precision(logits, labels, num_classes=count, average="none"),
-        "recall": metrics.multiclass_recall(logits, labels, num_classes=count, average="none"),
-        "f1": metrics.multiclass_f1_score(logits, labels, num_classes=count, average="none"),
-        "images": torch.bincount(labels, minlength=count),
-    }
-    rows = zip(*(column.tolist() for column in columns.values()), strict=True)
+    precision, recall, f1 = (
+        metric(logits, labels, num_classes=count, average="none").tolist()
+        for metric in (metrics.multiclass_precision, metrics.multiclass_recall, metrics.multiclass_f1_score)
+    )
+    rows = zip(precision, recall, f1, torch.bincount(labels, minlength=count).tolist(), strict=True)
+    keys = ("precision", "recall", "f1", "images")
     error = metrics.multiclass_calibration_error(logits.softmax(1), labels, num_classes=count, n_bins=_BINS)
     return {
         "calibration_error": float(error),
-        "classes": {name: dict(zip(columns, row, strict=True)) for name, row in zip(names, rows, strict=True)},
+        "classes": {name: dict(zip(keys, row, strict=True)) for name, row in zip(names, rows, strict=True)},
         "confusion": metrics.multiclass_confusion_matrix(logits, labels, num_classes=count).tolist(),
     }
 
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95% interval of a share that was found in `count` draws (Wilson 1927)."""
-    spread = _Z**2 / count
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(spread * share * (1 - share) + spread**2 / 4) / (1 + spread)
-    return max(0.0, middle - half), min(1.0, middle + half)
+    from scipy.stats import binomtest
+
+    interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _tables(found: Mapping[str, Any], origin: str) -> str:
@@ -197,15 +196,16 @@ def _tables(found: Mapping[str, Any], origin: str) -> str:
 
     split, (low, high) = found["split"], found["acc_interval"]
     total = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    for name, value in (
-        ("checkpoint", found["checkpoint"]),
-        ("images", f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {origin}"),
-        ("device", f"{found['device']}, precision {found['precision']}"),
-        ("accuracy", f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}"),
-        ("loss", f"{found[f'{split}/loss']:.4f}"),
-        ("calibration error", f"{found['calibration_error']:.4f}, expected, of {_BINS} bins"),
-        ("confusion matrix", found["picture"]),
-    ):
+    rows = {
+        "checkpoint": found["checkpoint"],
+        "images": f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {origin}",
+        "device": f"{found['device']}, precision {found['precision']}",
+        "accuracy": f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}",
+        "loss": f"{found[f'{split}/loss']:.4f}",
+        "calibration error": f"{found['calibration_error']:.4f}, expected, of {_BINS} bins",
+        "confusion matrix": found["picture"],
+    }
+    for name, value in rows.items():
         total.add_row(name, Text(value))
     classes = found["classes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from alexnet_lit import __version__
 from alexnet_lit.config import checkpoint_file
@@ -40,9 +40,10 @@ _EXAMPLES = {
 
 
 class Exportable(NamedTuple):
-    """What a file is made of: uint8 images (B, H, W) or (B, 3, H, W) in, probabilities (B, classes) float32 out.
+    """What a file is made of. metadata: goes into the file.
 
-    images: 8 real ones. expected: their probabilities by `Classifier.predict`. metadata: goes into the file.
+    net: uint8 images (B, H, W) or (B, 3, H, W) to probabilities (B, classes) float32. images: 8 real ones. expected:
+    their probabilities by `Classifier.predict`.
     """
 
     net: "nn.Module"
@@ -60,14 +61,11 @@ def export(ckpt: str, *, kind: str, size: int | None, out: Path | None, force: b
     check_choice("--format", kind, tuple(_SUFFIXES))
     missing = [name for name in _FOR_ONNX if find_spec(name) is None] if kind == "onnx" else []
     if missing:
-        raise UserError(
-            f'--format=onnx: needs {", ".join(missing)}: pip install "alexnet-lit[export]", or --format torch'
-        )
+        way_out = 'pip install "alexnet-lit[export]", or --format torch'
+        raise UserError(f"--format=onnx: needs {', '.join(missing)}: {way_out}")
     suffix = _SUFFIXES[kind]
     if out is not None and out.suffix != suffix:
-        raise UserError(
-            f"--out={out}: with --format={kind} the name should end in {suffix}, or readers refuse the file"
-        )
+        raise UserError(f"--out={out}: with --format={kind} the name should end in {suffix}, or readers refuse it")
     file = checkpoint_file(ckpt)
     out = out or file.with_suffix(suffix)
     check_free(out, force=force)
@@ -115,10 +113,9 @@ def check(exportable: Exportable, read: "Callable[[Tensor], Tensor]") -> float:
 
     Raises: RuntimeError if it is more than rounding.
     """
-    _, images, expected, _ = exportable
     parts = (slice(0, _CHECKED), slice(0, 1))
-    difference = max((read(images[part]) - expected[part]).abs().max().item() for part in parts)
-    if not difference <= _TOLERANCE:
+    difference = max((read(exportable.images[part]) - exportable.expected[part]).abs().max().item() for part in parts)
+    if not difference <= _TOLERANCE:  # nor NaN
         raise RuntimeError(f"the exported net differs from torch's by {difference:.1e} in a probability")
     return difference
 
@@ -129,15 +126,9 @@ def write_onnx(exportable: Exportable, path: Path) -> "Callable[[Tensor], Tensor
     import onnxruntime
     import torch
 
-    program = torch.onnx.export(
-        exportable.net,
-        (exportable.images,),
-        input_names=["images"],
-        output_names=["probabilities"],
-        dynamo=True,
-        dynamic_shapes=({0: "batch"},),
-        verbose=False,
-    )
+    options: dict[str, Any] = {"input_names": ["images"], "output_names": ["probabilities"], "verbose": False}
+    shapes = ({0: "batch"},)
+    program = torch.onnx.export(exportable.net, (exportable.images,), dynamo=True, dynamic_shapes=shapes, **options)
     assert program is not None
     model = program.model_proto  # made anew each time that it is asked for
     onnx.helper.set_model_props(model, exportable.metadata)

@@ -33,14 +33,12 @@ def predict(
     if as_json and as_csv:
         raise UserError("--json --csv: one or the other")
     checkpoint = checkpoint_file(ckpt)
-    if typed.count("-") > 1:
-        raise UserError("- -: stdin is one picture: name the others as files")
     for name in typed:
         if name != "-" and not Path(name).expanduser().exists():
             raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
 
     from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.tools.predictor import Failure, Predictor
+    from alexnet_lit.tools.predictor import Prediction, Predictor
 
     files = [file for name in typed for file in _files(name)]
     predictor = Predictor(checkpoint, background=background, device=device)
@@ -48,10 +46,10 @@ def predict(
     with Count("pictures", len(files), silent=False) as count:
         for result in predictor.predict(files, top=top):
             count.add(1)
-            if isinstance(result, Failure):
-                count.say(f"{result.file}: not a picture that can be read ({result.reason}): left out")
-            else:
+            if isinstance(result, Prediction):
                 predictions.append(result)
+            else:
+                count.say(f"{result}: left out")
     show = _print_json if as_json else _print_csv if as_csv else _print_table
     show(predictions)
     return 1 if len(predictions) < len(files) else 0
@@ -74,8 +72,7 @@ def _files(name: str) -> list[str]:
     found: list[str] = []
     seen: set[str] = set()
     for folder, folders, files in os.walk(path, onerror=refuse, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen:  # links lead in a circle
+        if (real := os.path.realpath(folder)) in seen:  # links lead in a circle
             folders.clear()
             continue
         seen.add(real)
@@ -103,13 +100,15 @@ def _print_table(predictions: "Sequence[Prediction]") -> None:
 
 def _print_csv(predictions: "Sequence[Prediction]") -> None:
     """file, class_1, probability_1, class_2, ..., picture."""
-    ranks = range(1, len(predictions[0].classes) + 1) if predictions else ()
-    header = ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
-    rows = [
-        [file, *(cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}")), picture]
-        for file, classes, picture in predictions
-    ]
-    csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows] if rows else [])
+    writer = csv.writer(sys.stdout, lineterminator="\n")
+    for n, (file, classes, picture) in enumerate(predictions):
+        if n == 0:
+            ranks = range(1, len(classes) + 1)
+            writer.writerow(
+                ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
+            )
+        cells = (cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}"))
+        writer.writerow([file, *cells, picture])
 
 
 def _print_json(predictions: "Sequence[Prediction]") -> None:

@@ -20,7 +20,6 @@ from alexnet_lit.distributed.devices import cores, pick
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
 
-STDIN = "-"
 _TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
 _CORNER = 28  # a corner is this part of a side
 
@@ -38,13 +37,6 @@ class Prediction(NamedTuple):
     file: str
     classes: list[tuple[str, float]]
     picture: str
-
-
-class Failure(NamedTuple):
-    """A file that can't be decoded, and why."""
-
-    file: str
-    reason: str
 
 
 class Predictor:
@@ -83,8 +75,8 @@ class Predictor:
         values, indices = probabilities.topk(min(top, len(probabilities)))
         return [(self.data.classes[n], value) for n, value in zip(indices.tolist(), values.tolist(), strict=True)]
 
-    def predict(self, files: Sequence[str], *, top: int) -> Iterator[Prediction | Failure]:
-        """The `top` classes of each file, in order, a batch at a time."""
+    def predict(self, files: Sequence[str], *, top: int) -> Iterator[Prediction | str]:
+        """The `top` classes of each file, in order, a batch at a time; for one that can't be decoded, why."""
         size = self.data.batch_size
         with ThreadPoolExecutor(cores()) as pool:
             for batch in (files[start : start + size] for start in range(0, len(files), size)):
@@ -95,23 +87,22 @@ class Predictor:
                     if isinstance(result, Picture):
                         yield Prediction(file, self.ranked(next(rows), top), result.steps)
                     else:
-                        yield Failure(file, result)
+                        yield result
 
     def _try_read(self, file: str) -> Picture | str:
         """The picture, or why it can't be decoded."""
         try:
-            return self.read(BytesIO(sys.stdin.buffer.read()) if file == STDIN else file)
+            return self.read(BytesIO(sys.stdin.buffer.read()) if file == "-" else file)
         except Broken as reason:
-            return str(reason)
+            return f"{file}: not a picture that can be read ({reason})"
 
 
 def clothes(source: str | BytesIO, *, size: int, background: str) -> Picture:
     """A grey picture made like those of Fashion-MNIST: light on black, the longest edge `size` px, centred.
 
     Trims edges close to the background, shrinks the longest edge to `size`, negates what has a white background, and
-    pads the shortest edge with the background (Xiao et al. 2017, section 2). A picture of `size` x `size` is at most
-    negated. Departures: edges are shrunk by means over areas instead of by leaving out rows and columns, and nothing
-    is sharpened.
+    pads the shortest edge with the background (Xiao et al. 2017, section 2; there edges are shrunk by leaving out rows
+    and columns, here by means over areas, and nothing is sharpened). One of `size` x `size` is at most negated.
 
     background: "white" is negated, "black" is not, "auto" goes by the corners. Raises: Broken.
     """

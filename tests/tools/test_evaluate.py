@@ -39,16 +39,8 @@ def result(lenet: Path) -> dict[str, Any]:
     return content
 
 
-@pytest.mark.parametrize(
-    ("share", "count", "interval"),
-    [  # of Wilson's formula, worked out by hand
-        (0.5, 10, (0.2366, 0.7634)),
-        (0.9, 100, (0.8256, 0.9448)),
-        (1.0, 10, (0.7225, 1.0)),
-    ],
-)
-def test_the_interval_of_a_share(share: float, count: int, interval: tuple[float, float]) -> None:
-    assert wilson(share, count) == pytest.approx(interval, abs=5e-5)
+def test_the_interval_of_a_share() -> None:
+    assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=5e-5), "Wilson's formula, by hand"
 
 
 def test_each_class_is_scored_by_hits_among_answers_and_among_images() -> None:
@@ -88,11 +80,6 @@ def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, result: dict[str, Any
     assert hits / 500 == pytest.approx(found["test/acc"])
     assert [row["images"] for row in found["classes"].values()] == [50] * 10
     assert result["test/acc"] > 0.5, "the net has learned something"
-
-
-def test_validation_images_give_what_the_run_chose_by(ckpt: Path, result: dict[str, Any], verb: Train) -> None:
-    found = json.loads(verb("evaluate", str(ckpt), "--split=val", "--json").out)
-    assert (found["images"], found["val/acc"]) == (400, result["val/acc_best"])
 
 
 def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
@@ -143,9 +130,8 @@ def edited(ckpt: Path, **data: Any) -> Path:
     return ckpt
 
 
-@pytest.mark.parametrize(("typed", "looked_in"), [(["--dir={tmp}"], "{tmp}"), ([], "{home}/data")])
 def test_data_is_found_where_a_run_here_would_find_it(
-    typed: list[str], looked_in: str, ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     places: list[Path] = []
     sample = load_sample()
@@ -159,11 +145,11 @@ def test_data_is_found_where_a_run_here_would_find_it(
     elsewhere = {"dir": "/home/another/data", "search": [], "mirrors": []}
     edited(ckpt, _target_="alexnet_lit.data.FashionMNIST", **elsewhere)
 
-    outcome = verb("evaluate", str(ckpt), *(argument.format(tmp=tmp_path) for argument in typed))
+    for option in ([], [f"--dir={tmp_path}"]):
+        outcome = verb("evaluate", str(ckpt), "--force", *option)
+        assert outcome.status == 0, outcome.err
 
-    assert outcome.status == 0, outcome.err
-    home = Path(alexnet_lit.compose().paths.logs).parent
-    assert places == [Path(looked_in.format(tmp=tmp_path, home=home))]
+    assert places == [Path(alexnet_lit.compose().paths.logs).parent / "data", tmp_path]
 
 
 @pytest.mark.parametrize(
@@ -191,10 +177,8 @@ def test_a_net_that_diverged(ckpt: Path, verb: Train) -> None:
     next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
     torch.save(checkpoint, ckpt)
     outcome = verb("evaluate", str(ckpt))
-    assert outcome.status == 2
-    assert outcome.err == (
-        f"error: {ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint\n"
-    )
+    reason = "its net gives values that are no finite numbers: it diverged; name another checkpoint"
+    assert (outcome.status, outcome.err) == (2, f"error: {ckpt}: {reason}\n")
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
@@ -209,7 +193,7 @@ def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path],
 
 
 def test_another_folder_is_looked_at_anew(own_ckpt: str, verb: Train, tmp_path: Path) -> None:
-    other = fill(tmp_path / "other", train=1, val=2, test=4)
+    other = fill(tmp_path / "other", train=1, test=4)
 
     outcome = verb("evaluate", own_ckpt, "--dir=other", "--json")
 
@@ -220,17 +204,11 @@ def test_another_folder_is_looked_at_anew(own_ckpt: str, verb: Train, tmp_path: 
     missing = verb("evaluate", own_ckpt, "--dir=other", "--force")
     line = "error: --split=test: the data has no such images: use --split val\n"
     assert (missing.status, missing.out, missing.err) == (2, "", line)
-    found = json.loads(verb("evaluate", own_ckpt, "--dir=other", "--split=val", "--json").out)
-    assert (found["images"], found["split"]) == (6, "val")
-
-
-def test_a_folder_of_other_classes_is_refused(own_ckpt: str, verb: Train, tmp_path: Path) -> None:
-    train = fill(tmp_path / "other", train=1) / "train"
-    (train / "boot").rename(train / "hat")
-    outcome = verb("evaluate", own_ckpt, "--dir=other")
+    (other / "train" / "boot").rename(other / "train" / "hat")
+    refused = verb("evaluate", own_ckpt, "--dir=other", "--force")
     changed = "it has other classes than the net, without boot and with hat"
     line = f"error: --dir=other: {changed}: name a folder with the same\n"
-    assert (outcome.status, outcome.out, outcome.err) == (2, "", line)
+    assert (refused.status, refused.out, refused.err) == (2, "", line)
 
 
 def test_ctrl_c_ends_it_with_130(own_ckpt: str, verb: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -245,7 +223,6 @@ def test_ctrl_c_ends_it_with_130(own_ckpt: str, verb: Train, monkeypatch: pytest
 
 
 def test_mistyped_options_show_the_usage(verb: Train) -> None:
-    for typed in (["evaluate"], ["evaluate", "x", "--no"], ["predict", "x"], ["export", "x", "--size=a"]):
-        outcome = verb(*typed)
-        assert (outcome.status, outcome.out) == (2, "")
-        assert outcome.err.startswith("Usage: ")
+    outcome = verb("evaluate", "x", "--no")
+    assert (outcome.status, outcome.out) == (2, "")
+    assert outcome.err.startswith("Usage: ")

@@ -44,26 +44,20 @@ def photograph(image: Image.Image) -> Image.Image:
     return page
 
 
-@pytest.mark.parametrize(
-    ("kind", "white", "right"),
-    [("png", False, 20), ("jpg", True, 19), ("photo.jpg", True, 18)],
-)
-def test_real_images_as_pictures_give_the_same_class(
-    kind: str, white: bool, right: int, lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
+def test_photographs_of_real_images_give_the_same_class(
+    lenet: Path, expected: Tensor, verb: Train, tmp_path: Path
 ) -> None:
     (tmp_path / "pictures").mkdir()
     for number, image in enumerate(map(Image.fromarray, IMAGES.numpy())):
-        page = photograph(image) if kind == "photo.jpg" else ImageOps.invert(image) if white else image
-        page.save(tmp_path / "pictures" / f"{number:02}.{kind}")
+        photograph(image).save(tmp_path / "pictures" / f"{number:02}.jpg")
 
     outcome = verb("predict", str(lenet), "pictures", "--csv", "--top=1")
 
     assert (outcome.status, outcome.err) == (0, "")
     rows = list(csv.DictReader(io.StringIO(outcome.out)))
-    assert [row["file"] for row in rows] == [f"pictures/{number:02}.{kind}" for number in range(20)]
-    assert all(("inverted" in row["picture"]) == white for row in rows)
+    assert all("inverted" in row["picture"] for row in rows)
     names = [CLASSES[index] for index in expected.argmax(1)]
-    assert sum(row["class_1"] == name for row, name in zip(rows, names, strict=True)) >= right
+    assert sum(row["class_1"] == name for row, name in zip(rows, names, strict=True)) >= 18
 
 
 def test_probabilities_are_those_of_the_python_api(lenet: Path, expected: Tensor, boot: str, verb: Train) -> None:
@@ -106,24 +100,20 @@ def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path
     assert refused.err.startswith("error: --background=white: this net was trained on pictures as they are")
 
 
-def test_a_picture_comes_from_stdin(
+def test_a_picture_comes_from_stdin_and_what_can_t_be_read_is_left_out(
     lenet: Path, boot: str, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from_file = json.loads(verb("predict", str(lenet), boot, "--json").out)
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / boot).read_bytes())))
-    from_stdin = json.loads(verb("predict", str(lenet), "-", "--json").out)
-    assert from_stdin == [{**from_file[0], "file": "-"}]
-
-
-def test_what_can_t_be_read_is_named_and_left_out(lenet: Path, boot: str, verb: Train, tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_text("no picture")
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / boot).read_bytes())))
 
-    outcome = verb("predict", str(lenet), "broken.png", boot, "broken.png", "--csv")
+    outcome = verb("predict", str(lenet), "broken.png", boot, "-", "--csv")
 
     assert outcome.status == 1
-    assert [row["file"] for row in csv.DictReader(io.StringIO(outcome.out))] == [boot]
+    from_file, from_stdin = csv.DictReader(io.StringIO(outcome.out))
+    assert from_stdin == {**from_file, "file": "-"}
+    assert from_file["file"] == boot
     line = "broken.png: not a picture that can be read (none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP): left out\n"
-    assert outcome.err == 2 * line
+    assert outcome.err == line
     assert verb("predict", str(lenet), "broken.png", "--json").out == "[]\n"
 
 
@@ -154,14 +144,9 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
     [
         (["boot.png", "nope.png"], "nope.png: there is no such file or folder: name pictures, a folder of them, or -"),
         (["empty"], "empty: there is no picture in it (jpg, jpeg, jfif, png, bmp"),
-        (["-", "-"], "- -: stdin is one picture"),
         (["boot.png", "--background=grey"], "--background=grey: should be auto, white or black"),
         (["boot.png", "--json", "--csv"], "--json --csv: one or the other"),
         (["boot.png", "--device=gpu"], "--device=gpu: should be auto, cpu or cuda"),
-        pytest.param(
-            *(["boot.png", "--device=cuda"], "--device=cuda: this machine has none: use --device cpu, or auto"),
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
-        ),
     ],
 )
 @pytest.mark.usefixtures("boot")
@@ -171,10 +156,3 @@ def test_a_mistake_costs_one_line(typed: list[str], line: str, lenet: Path, verb
     assert (outcome.status, outcome.out) == (2, "")
     assert outcome.err.startswith(f"error: {line}")
     assert len(outcome.err.splitlines()) == 1
-
-
-def test_a_checkpoint_that_is_none(boot: str, verb: Train, tmp_path: Path) -> None:
-    for place, reason in (("nowhere", "there is no such file or folder"), (boot, "not a checkpoint of a run")):
-        outcome = verb("predict", place, boot)
-        assert outcome.status == 2
-        assert outcome.err.startswith(f"error: {place}: {reason}")

@@ -33,8 +33,8 @@ def same(picture: Picture, image: Image.Image, within: int = 0) -> bool:
     return picture.image.size == image.size and int(np.abs(difference).max()) <= within
 
 
-def test_all_real_images_stay_as_they_are_in_both_polarities() -> None:
-    for image in map(Image.fromarray, IMAGES):
+def test_real_images_stay_as_they_are_in_both_polarities() -> None:
+    for image in map(Image.fromarray, IMAGES[:100]):
         assert same(picture := seen(saved(image)), image)
         assert picture.steps == "28x28, as it is"
         assert same(picture := seen(saved(ImageOps.invert(image))), image)
@@ -78,8 +78,7 @@ def test_one_corner_may_be_covered() -> None:
     assert "inverted" in seen(saved(photo)).steps
 
 
-@pytest.mark.parametrize("size", [(1, 1), (28, 1), (1, 4000)])
-@pytest.mark.parametrize("colour", ["white", "grey", "black"])
+@pytest.mark.parametrize(("size", "colour"), [((1, 1), "white"), ((28, 1), "grey"), ((1, 4000), "black")])
 def test_blank_and_tiny_pictures(size: tuple[int, int], colour: str) -> None:
     image = np.asarray(seen(saved(Image.new("L", size, colour))).image)
     assert image.shape == (28, 28)
@@ -104,8 +103,7 @@ def test_other_nets_see_the_centre_square_in_colour() -> None:
     assert square(saved(Image.new("RGB", (64, 64))), size=64, channels=3).steps == "64x64, as it is"
 
 
-@pytest.mark.parametrize("channels", [3, 1])
-def test_other_nets_see_the_very_pixels_that_they_were_trained_on(channels: int, tmp_path: Path) -> None:
+def test_other_nets_see_the_very_pixels_that_they_were_trained_on(tmp_path: Path) -> None:
     files = fill(tmp_path, train=2) / "train" / "bag"
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -116,10 +114,10 @@ def test_other_nets_see_the_very_pixels_that_they_were_trained_on(channels: int,
     Image.fromarray(IMAGES[0].astype(np.uint16) * 257).save(files / "deep.png")
     large.convert("CMYK").save(files / "printed.tif")
 
-    data = ready(tmp_path, f"data.channels={channels}", "data.val_size=0", "objective=null")
+    data = ready(tmp_path, "data.val_size=0", "objective=null")
 
     images, labels = data.read()["train"]
     names = sorted(path for path in files.iterdir())
     assert len(names) == 6 == int((labels == 0).sum())
     for name, row in zip(names, images[torch.arange(6)], strict=True):
-        assert pixels(square(str(name), size=32, channels=channels).image) == row.numpy().tobytes()
+        assert pixels(square(str(name), size=32, channels=3).image) == row.numpy().tobytes()

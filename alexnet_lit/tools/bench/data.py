@@ -33,8 +33,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
     """A data set as torchvision's FashionMNIST is one: each image becomes a PIL picture, then is transformed."""
 
     def __init__(self, images: Tensor, labels: Tensor) -> None:
-        self.images = images
-        self.labels = labels
+        self.images, self.labels = images, labels
         self.transform = transforms.Compose([transforms.Resize(224), transforms.ToTensor()])
 
     def __len__(self) -> int:
@@ -79,28 +78,25 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Report:
 
 def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
     """`count` images with their labels, from the beginning again where there are fewer."""
-    images, labels = pair
-    index = torch.arange(count) % len(labels)
-    return images[index], labels[index].long()
+    index = torch.arange(count) % len(pair[1])
+    return pair[0][index], pair[1][index].long()
 
 
 def _course_loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> float:
-    """Seconds a batch, once its workers run and what they prepared ahead is used up."""
-    skip = 2 * workers + _FIRST
+    skip = 2 * workers + _FIRST  # until what the workers prepared ahead is used up
     few = Pictures(images[: (skip + _BATCHES) * batch], labels)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of more workers than cores, and of forks of a process with threads
-        return seconds_a_batch(DataLoader(few, batch, shuffle=True, num_workers=workers), skip, "cpu")
+        return _seconds_a_batch(DataLoader(few, batch, shuffle=True, num_workers=workers), skip, "cpu")
 
 
 def _our_pipeline(data: ImageData, device: str) -> float:
-    """Seconds to gather, augment, normalise and enlarge a batch."""
     batches = (data.on_after_batch_transfer(batch, 0) for batch in data.train_dataloader())
-    return seconds_a_batch(batches, _FIRST, device)
+    return _seconds_a_batch(batches, _FIRST, device)
 
 
-def seconds_a_batch(batches: Iterable[object], skip: int, device: str) -> float:
-    """Seconds of one of the batches that follow the first `skip`."""
+def _seconds_a_batch(batches: Iterable[object], skip: int, device: str) -> float:
+    """Seconds to make one of the batches that follow the first `skip`."""
     iterator = iter(batches)
     for _ in islice(iterator, skip):
         pass

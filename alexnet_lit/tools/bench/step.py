@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 from statistics import median
 from typing import Any
@@ -23,6 +24,7 @@ from alexnet_lit.tools.bench.timing import Case, Limits, Report, alternate, cond
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
 _PLAIN, _OURS, _HALF = "plain torch loop", "this project", "this project, bf16-mixed"
 _OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
+_LRN = "model.lrn=true"
 # What each is compared with for its additional time.
 _BASES = {f"{_OURS}, LRN": _OURS, f"{_OURS}, torch's LRN": _OURS, _VISION: _OWT, f"{_HALF}, LRN": _HALF}
 _LRN_SHAPES = ((96, 54, 54), (256, 26, 26))  # what follows conv1 and conv2 of the course's net at 224 px
@@ -38,20 +40,20 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
     The plain loop gets images that are enlarged already; this project's steps enlarge theirs.
     """
     small, labels = random_batch(batch, device)
+    step = partial(our_step, small, labels, device)
     limits = Limits(device)
     cases: dict[str, Case] = {
         _PLAIN: _plain_step(small, labels, device),
-        _OURS: our_step(small, labels, device),
-        f"{_OURS}, LRN": our_step(small, labels, device, ["model.lrn=true"]),
-        f"{_OURS}, torch's LRN": our_step(small, labels, device, ["model.lrn=true"], wrap=_with_torchs_lrn),
-        _OWT: our_step(small, labels, device, ["model=alexnet_owt"]),
-        _VISION: our_step(small, labels, device, wrap=_torchvisions_net),
+        _OURS: step(),
+        f"{_OURS}, LRN": step([_LRN]),
+        f"{_OURS}, torch's LRN": step([_LRN], wrap=_with_torchs_lrn),
+        _OWT: step(["model=alexnet_owt"]),
+        _VISION: step(wrap=_torchvisions_net),
     }
-    halves = ("", "model.lrn=true") if has_bf16(device) else ()
-    compiled = [f"model.compile={mode}" for mode in ("true", "reduce-overhead")] if device == "cuda" else []
-    for switch in (*halves, *compiled):
-        name = _HALF + {"": "", "model.lrn=true": ", LRN"}.get(switch, f", {switch}")
-        cases[name] = our_step(small, labels, device, [switch] if switch else [], half=True)
+    if has_bf16(device):
+        cases |= {_HALF: step(half=True), f"{_HALF}, LRN": step([_LRN], half=True)}
+    for mode in ("true", "reduce-overhead") if device == "cuda" else ():
+        cases[f"{_HALF}, model.compile={mode}"] = step([f"model.compile={mode}"], half=True)
     seconds = alternate(limits.cases | cases, repeats, device)
     rows = []
     for name in cases:
@@ -67,10 +69,9 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
                 "% more time": f"{spread(more, 0)} than {base}" if base else "",
             }
         )
-    kind = "float32 where nothing else is said" if has_bf16(device) else "float32"
-    how = f"batch {batch}, {kind}, medians of {repeats} rounds in turn"
-    more_words = "ratios round by round, with their range"
-    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds), more_words), rows)
+    how = f"batch {batch}, float32 where nothing else is said, medians of {repeats} rounds in turn"
+    how += "; ratios round by round, with their range"
+    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds)), rows)
 
 
 def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
@@ -78,17 +79,19 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
 
     In float32, and in bfloat16 where the device has units for it; torch's layer takes no bfloat16 on a CPU.
     """
-    ours, torchs = LocalResponseNorm(*_LRN_SETTINGS, reduction="mean"), nn.LocalResponseNorm(*_LRN_SETTINGS)
-    rows = []
+    layers: dict[str, Callable[[Tensor], Tensor]] = {
+        "ours": LocalResponseNorm(*_LRN_SETTINGS, reduction="mean"),
+        "plain": _uncompiled_lrn,
+        "torch": nn.LocalResponseNorm(*_LRN_SETTINGS),
+    }
     dtypes = (torch.float32, torch.bfloat16) if has_bf16(device) else (torch.float32,)
+    rows = []
     for dtype, shape, layout in product(dtypes, _LRN_SHAPES, _LAYOUTS):
         x = torch.randn(batch, *shape, device=device).to(dtype).contiguous(memory_format=_LAYOUTS[layout])
         x.requires_grad_()
-        layers: dict[str, Callable[[Tensor], Tensor]] = {"ours": ours, "plain": _uncompiled_lrn}
-        if has_torch := dtype == torch.float32 or device == "cuda":
-            layers["torch"] = torchs
-        gradient = torch.randn_like(x)
-        cases = {name: lambda f=f: torch.autograd.grad(f(x), x, gradient) for name, f in layers.items()}  # noqa: B023 - called in this pass of the loop
+        has_torch = dtype == torch.float32 or device == "cuda"
+        timed_layers = {name: layer for name, layer in layers.items() if name != "torch" or has_torch}
+        cases = {name: partial(_pass, layer, x, torch.randn_like(x)) for name, layer in timed_layers.items()}
         seconds = alternate(cases, repeats, device)
         rows.append(
             {
@@ -103,6 +106,16 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
         )
     how = f"forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
     return Report("Local response normalisation", conditions(device, how), rows)
+
+
+def _pass(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
+    return torch.autograd.grad(layer(x), x, gradient)
+
+
+def _uncompiled_lrn(x: Tensor) -> Tensor:
+    size, alpha, beta, k = _LRN_SETTINGS
+    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
+    return out
 
 
 def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
@@ -120,14 +133,14 @@ def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
         for name, took in most.items():
             row = {"precision": "bf16-mixed" if half else "float32", "operation": name}
             rows.append({**row, "s": f"{took:.4f}", "%": f"{100 * took / total:.1f}"})
-    how = f"model.lrn=true, batch {batch}, medians of {repeats} steps"
+    how = f"{_LRN}, batch {batch}, medians of {repeats} steps"
     return Report("Where a training step goes", conditions(device, how), rows)
 
 
 def _seconds_by_operation(batch: int, repeats: int, device: str, *, half: bool) -> dict[str, float]:
     """Medians over steps."""
     on_gpu = device == "cuda"
-    step = our_step(*random_batch(batch, device), device, ["model.lrn=true"], half=half)
+    step = our_step(*random_batch(batch, device), device, [_LRN], half=half)
     for _ in range(3 if on_gpu else 1):  # the first ones compile kernels
         step()
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages on stderr
@@ -222,9 +235,3 @@ def _with_torchs_lrn(net: nn.Module) -> nn.Module:
             torchs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
             setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), torchs))
     return net
-
-
-def _uncompiled_lrn(x: Tensor) -> Tensor:
-    size, alpha, beta, k = _LRN_SETTINGS
-    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
-    return out

@@ -16,6 +16,7 @@ from alexnet_lit.nets.kernels.native import bf16_units
 
 _CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
 _COPIED = 1 << 30  # bytes that a copy reads, and writes: far more than a cache holds
+_SIDES = {"cpu": 4096, "cuda": 8192}  # of the matrices that are multiplied
 
 Case = Callable[[], object]
 Seconds = dict[str, list[float]]  # of each case, round by round
@@ -81,11 +82,13 @@ def spread(values: list[float], digits: int = 2) -> str:
 
 def conditions(device: str, *more: str) -> str:
     """The machine, versions and day in a sentence."""
-    info = Path("/proc/cpuinfo")  # Linux
-    names = re.findall(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else []
-    processor = names[0].strip() if names else platform.processor() or platform.machine()
-    capability = torch.backends.cpu.get_cpu_capability()  # the vector units that torch uses
-    where = torch.cuda.get_device_name() if device == "cuda" else f"{processor} ({capability})"
+    if device == "cuda":
+        where = torch.cuda.get_device_name()
+    else:
+        info = Path("/proc/cpuinfo")  # Linux
+        named = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
+        processor = named[1].strip() if named else platform.processor() or platform.machine()
+        where = f"{processor} ({torch.backends.cpu.get_cpu_capability()})"
     versions = f"torch {torch.__version__}, Python {platform.python_version()}"
     return ", ".join([where, f"{torch.get_num_threads()} threads", versions, str(date.today()), *more]) + "."
 
@@ -103,24 +106,25 @@ def precisions(device: str) -> list[str]:
 
 
 class Limits:
-    """What the device does at its best: cases to be timed among others, and what their seconds come to.
+    """What the device does at its best, as cases to be timed among others.
 
-    A product of 4096 x 4096 on a CPU, in float32 and, with units for it, in bfloat16; on cuda one of 8192 x 8192 in
-    bfloat16, and a copy within its memory. Of random numbers: zeros would take less power, and so less time.
+    Products of square matrices: on a CPU in float32 and, with units for it, in bfloat16; on cuda in bfloat16, and a
+    copy within its memory. Of random numbers: zeros would take less power, and so less time.
     """
 
     def __init__(self, device: str) -> None:
         self.on_gpu = device == "cuda"
-        self.size = 8192 if self.on_gpu else 4096
+        self.side = _SIDES[device]
+        dtypes = {} if self.on_gpu else {"matrix product": torch.float32}
+        if has_bf16(device):
+            dtypes["bf16 matrix product"] = torch.bfloat16
+        self.products = list(dtypes)
         self.cases: dict[str, Case] = {}
-        dtypes = {"matrix product": torch.float32, "bf16 matrix product": torch.bfloat16}
         for name, dtype in dtypes.items():
-            if (dtype == torch.bfloat16 and has_bf16(device)) or (dtype == torch.float32 and not self.on_gpu):
-                a, b = (torch.randn(self.size, self.size, device=device).to(dtype) for _ in range(2))
-                self.cases[name] = partial(torch.matmul, a, b)
-        self.products = list(self.cases)
+            a, b = torch.randn(2, self.side, self.side, device=device).to(dtype)
+            self.cases[name] = partial(torch.matmul, a, b)
         if self.on_gpu:
-            source, target = (torch.empty(_COPIED, dtype=torch.uint8, device=device) for _ in range(2))
+            source, target = torch.empty(2, _COPIED, dtype=torch.uint8, device=device)
             self.cases["copy"] = partial(target.copy_, source)
 
     def shares(self, seconds: Seconds, speed: float | None, *, half: bool) -> dict[str, str]:
@@ -130,7 +134,7 @@ class Limits:
         """
         columns = {}
         for name in self.products:
-            product = 2e-9 * self.size**3 / median(seconds[name])
+            product = 2e-9 * self.side**3 / median(seconds[name])
             unit = f"{product / 1e3:.0f} TFLOP/s" if self.on_gpu else f"{product:.0f} GFLOP/s"
             comparable = self.on_gpu or half == (name == "bf16 matrix product")
             share = f"{100 * speed / product:.0f}" if speed is not None and comparable else ""

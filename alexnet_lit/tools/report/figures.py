@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from statistics import median
 from typing import NamedTuple
 
 import numpy as np
@@ -21,7 +20,7 @@ from matplotlib.ticker import MaxNLocator
 
 from alexnet_lit.callbacks.figures import drawable, fonts
 from alexnet_lit.tools.report.statistics import Difference, Study
-from alexnet_lit.tools.report.tables import effect_name, number
+from alexnet_lit.tools.report.tables import effect_name
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
 _COLOURS = (
@@ -161,24 +160,14 @@ def _draw_curves(axes: Axes, *, curves: Sequence[Curves], title: str, xlabel: st
 
 
 def _draw_effects(axes: Axes, *, effects: Sequence[tuple[str, Difference, float]], title: str) -> None:
-    """A dot and its interval for each (name, difference, points claimed), and a diamond for the claim.
-
-    One beyond ten times the median is an arrow with a number: no other could be seen beside it.
-    """
+    """A dot and its interval for each (name, difference, points claimed), and a diamond for the claim."""
     axes.set(title=title, xlabel="percentage points")
     axes.grid(visible=False, axis="y")
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color="#8c8c8c", linewidth=1)
     dot, diamond = _COLOURS[1], _COLOURS[2]
-    most = 10 * median(abs(found.value) for _, found, _ in effects) or math.inf
-    across = axes.get_yaxis_transform()  # 0 to 1 from left to right
     for n, (name, found, claim) in enumerate(effects):
-        axes.text(0, n - 0.22, name, transform=across)
-        if abs(found.value) > most:
-            edge, inwards, side, arrow = (0.98, -0.03, "right", ">") if found.value > 0 else (0.02, 0.03, "left", "<")
-            axes.plot(edge, n, arrow, color=dot, markersize=7, transform=across)
-            axes.text(edge + inwards, n, number(found.value, 1, "+"), transform=across, ha=side, va="center")
-            continue
+        axes.text(0, n - 0.22, name, transform=axes.get_yaxis_transform())  # at the left edge
         axes.plot([found.low, found.high], [n, n], color=dot, linewidth=2, solid_capstyle="butt")
         axes.plot(found.value, n, "o", color=dot, markersize=6)
         axes.plot(claim, n, "D", color=diamond, markersize=6, markerfacecolor="none", markeredgewidth=1.5)

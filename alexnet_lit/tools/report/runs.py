@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -12,6 +11,7 @@ import pandas as pd
 from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
 from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[attr-defined] # made at import time
 
+from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import REPEATS, key_by_key
 
@@ -20,7 +20,6 @@ NUMBERS = ["steps", "images", "test/acc", "val/acc_best", "seconds"]
 _TAGS = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
 _RESULT, _EVENTS = "result.json", "events.out.tfevents.*"
 _SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a sweep's jobs, which no longer count
-_SEED_OR_FOLD = re.compile(r"(?:^|_)(seed|data\.fold)-(\d+)(?=_|$)")  # in the name of a job's folder
 
 # A run's name, its paths and its loggers don't make it another experiment.
 _IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "sweep", "data.dir", "data.search", "data.mirrors", "data.cache")
@@ -57,35 +56,32 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """One run: folder, status (that of result.json, or UNFINISHED without one or if steps were recorded after it was
-    written), seed, fold, overrides by key (None without a result), stem (the folder's name without the job's number,
-    seed and fold), device and precision, remark, curves, images_per_step and NUMBERS, NaN where they are not known.
+    written), seed, fold, overrides by key, device and precision, remark, curves, images_per_step and NUMBERS, NaN where
+    they are not known.
     """
-    result, error = _read_result(folder / _RESULT)
+    result, remark = _read_result(folder / _RESULT)
     curves = read_curves(folder)
-    overrides = key_by_key(map(str, result.get("overrides") or ()))
-    named = {} if result else dict(_SEED_OR_FOLD.findall(folder.name))
+    overrides = key_by_key(map(str, result.get("overrides") or typed_overrides(folder)))
     values = {key: result.get(key) for key in NUMBERS}
     numbers = {
         key: float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
         for key, value in values.items()
     }
-    status, remark = str(result.get("status", UNFINISHED)), str(result.get("reason") or "")
+    status = str(result.get("status", UNFINISHED))
     images_per_step = numbers["images"] / numbers["steps"] if numbers["images"] and numbers["steps"] else math.nan
     last_step = max((int(curve["step"].iloc[-1]) for curve in curves.values()), default=0)
-    if not result or last_step > numbers["steps"] or status == UNFINISHED:
+    if status == UNFINISHED or last_step > numbers["steps"]:
         best = curves["val/acc"]["value"].max() if "val/acc" in curves else math.nan
         numbers = dict.fromkeys(NUMBERS, math.nan) | {"steps": last_step, "val/acc_best": best}
-        remark = error or ("has gone on since its result.json" if result else "no result.json")
-        status, remark = UNFINISHED, remark if last_step or error else f"{remark}, nothing recorded yet"
+        status, remark = UNFINISHED, "has gone on since its result.json" if result else remark
     elif status == "completed":
         remark = "" if curves else "no event file, so no curves"
     return {
         "folder": folder,
         "status": status,
-        "seed": str(result.get("seed", overrides.get("seed", named.get("seed", "")))),
-        "fold": overrides.get("data.fold", named.get("data.fold", "")),
-        "overrides": overrides if result else None,
-        "stem": _SEED_OR_FOLD.sub("", re.sub(r"^\d+_(?=\D)", "", folder.name)).strip("_"),
+        "seed": str(result.get("seed", overrides.get("seed", ""))),
+        "fold": overrides.get("data.fold", ""),
+        "overrides": overrides,
         "device": ", ".join(str(result[key]) for key in ("device", "precision") if key in result),
         "remark": remark,
         "curves": curves,
@@ -95,14 +91,14 @@ def read_run(folder: Path) -> dict[str, Any]:
 
 
 def _read_result(file: Path) -> tuple[dict[str, Any], str]:
-    """The content of result.json, and why it could not be read."""
-    if not os.path.lexists(file):
-        return {}, ""
+    """The content of result.json, and why the run failed or what is wrong with the file."""
+    if not file.exists():
+        return {}, f"no {_RESULT}"
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        return content, str(content.get("reason") or "")
+    except (OSError, ValueError, AttributeError) as error:
         return {}, f"{_RESULT}: {' '.join(str(error).split())}"
-    return (content, "") if isinstance(content, dict) else ({}, f"{_RESULT}: holds no result")
 
 
 def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
@@ -133,26 +129,20 @@ def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
 def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], list[str], dict[str, str]]:
     """Experiments, numbered in the order of their first runs: runs that differ in seed and fold alone.
 
-    A run without a result belongs where the stem of its folder's name says. Returns the experiment of each run; of
-    each experiment the overrides that tell it from the others, and its label; the overrides that all have in common.
+    Returns the experiment of each run; of each experiment the overrides that tell it from the others, and its label;
+    the overrides that all have in common.
     """
-    known = runs[runs["overrides"].notna()]
-    overrides = pd.DataFrame(list(known["overrides"]), index=known.index, dtype=object)
-    overrides = overrides[
-        [key for key in overrides if key not in _IGNORED_KEYS and not key.startswith(_IGNORED_PREFIXES)]
-    ]
+    overrides = pd.DataFrame(list(runs["overrides"]), index=runs.index, dtype=object)
+    ignored = [key for key in overrides if key in _IGNORED_KEYS or key.startswith(_IGNORED_PREFIXES)]
+    overrides = overrides.drop(columns=ignored)
     varying = [key for key in overrides if overrides[key].nunique(dropna=False) > 1]
-    same = overrides.groupby(varying, sort=False, dropna=False).ngroup() if varying else pd.Series(0, known.index)
-    numbers = same.to_dict()
-    differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(same)]
+    common = overrides.drop(columns=varying).iloc[0].to_dict()
+    if not varying:
+        return pd.Series(0, runs.index), [{}], ["no other override"], common
+    experiment = overrides.groupby(varying, sort=False, dropna=False).ngroup()
+    differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(experiment)]
     labels = [" ".join(f"{key}={value}" for key, value in each.items()) or "no other override" for each in differing]
-    unknown: dict[str, int] = {}
-    for index, run in runs[runs["overrides"].isna()].iterrows():
-        alike = {numbers[other] for other in known.index[known["stem"] == run["stem"]]}
-        name = run["stem"] or run["folder"].name
-        numbers[index] = alike.pop() if len(alike) == 1 else unknown.setdefault(name, len(labels) + len(unknown))
-    common = overrides.drop(columns=varying).iloc[0].to_dict() if len(overrides) else {}
-    return pd.Series(numbers)[runs.index], differing + [{}] * len(unknown), labels + list(unknown), common
+    return experiment, differing, labels, common
 
 
 def find_baseline(labels: Sequence[str], wanted: str | None) -> int:

@@ -3,7 +3,7 @@
 import math
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import permutations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -28,8 +28,7 @@ class Difference(NamedTuple):
 class Idea(NamedTuple):
     """An idea of Krizhevsky, Sutskever and Hinton 2012 that can be switched: a row of ideas.csv.
 
-    choice_with, choice_without: the two choices of `idea=`. key: the key that switches the idea alone, with its values
-    key_with and key_without; an empty key_with stands for all other numbers. points: percentage points of top-1
+    choice_with, choice_without: the two choices of `idea=` that it tells apart. points: percentage points of top-1
     accuracy on ImageNet that the paper claims, NaN where it gives none; claim: its words.
     """
 
@@ -37,54 +36,31 @@ class Idea(NamedTuple):
     section: str
     choice_with: str
     choice_without: str
-    key: str
-    key_with: str
-    key_without: str
     points: float
     claim: str
 
-    def is_on(self, value: str) -> bool | None:
-        """Whether the key has the idea on at this value; None if it is neither of the two that are compared."""
-        if self.key_with:
-            return {self.key_with: True, self.key_without: False}.get(value)
-        try:
-            return float(value) != float(self.key_without)
-        except ValueError:
-            return None
-
-    def is_in_first(self, *pair: Mapping[str, str]) -> bool | None:
-        """Whether of two experiments, given by their overrides, the first has the idea and the second has not (True) or
-        the other way round (False); None if they don't differ in the idea, or in something else too.
+    def tells_apart(self, having: Mapping[str, str], lacking: Mapping[str, str]) -> bool:
+        """Whether of two experiments, given by their overrides, the first has the idea and the second has not, and they
+        differ in nothing else.
         """
-        differing = {key for each in pair for key in each if pair[0].get(key) != pair[1].get(key)}
-        if differing == {"idea"}:
-            choices = {self.choice_with: True, self.choice_without: False}
-            first, second = (choices.get(each.get("idea", "base")) for each in pair)
-        elif differing == {self.key}:
-            first, second = (self.is_on(each.get(self.key, "")) for each in pair)
-            if self.key_with == "true" and None in (first, second) and first != second:
-                # A switch that was not typed is the opposite of one that was.
-                first = not second if first is None else first
-                second = not first
-        else:
-            return None
-        return None if first is None or second is None or first == second else first
+        choices = having.get("idea", "base"), lacking.get("idea", "base")
+        others = [{key: each[key] for key in each if key != "idea"} for each in (having, lacking)]
+        return choices == (self.choice_with, self.choice_without) and others[0] == others[1]
 
 
 class Study:
     """Runs grouped into numbered experiments, which are compared with the one at `baseline`.
 
-    runs: a row per run, sorted by its `experiment`; of those that completed the last of each seed and fold `counts`.
+    runs: a row per run, sorted by `experiment`; of those that completed the last of each seed and fold `counts`.
     labels, overrides: of each experiment, what tells it from the others.
-    stage: "val", or "test" where nothing was validated. accuracy: on its curve, what images and seconds are measured
-    to; NaN if there is none. metric: the result that experiments are compared by.
+    stage: "val", or "test" where nothing was validated. metric: the result that experiments are compared by.
+    accuracy: on the stage's curve, what images and seconds are measured to; NaN if there is none.
     spread: count, mean and sample standard deviation over the runs of each experiment that count, of their results and
     of the first `image` and `second` with the accuracy.
-    differences: to the baseline in percentage points, None for itself and where there is no result. corrected: their p
-    values after Holm's correction.
-    effects: (idea, having, lacking, worth, image_ratio) for each two experiments that differ in an idea alone: worth is
-    with minus without, in percentage points; image_ratio the training images to the accuracy without the idea over
-    those with it, NaN unless all runs get there.
+    differences: to the baseline in percentage points, None where there is none. corrected: their p values (Holm).
+    effects: (idea, having, lacking, worth in percentage points, image_ratio) for each two experiments that differ in an
+    idea alone; image_ratio: training images to the accuracy without the idea over those with it, NaN unless all runs
+    get there.
 
     Raises: UserError if `baseline` names no experiment.
     """
@@ -114,13 +90,11 @@ class Study:
         images = [results.loc[results["experiment"] == n, "image"].mean(skipna=False) for n in numbers]
 
         self.effects: list[tuple[Idea, int, int, Difference, float]] = []
-        for idea in IDEAS:
-            for pair in combinations(numbers, 2):
-                in_first = idea.is_in_first(*(self.overrides[n] for n in pair))
-                having, lacking = pair if in_first else pair[::-1]
-                worth = None if in_first is None else welch(percent[having], percent[lacking])
-                if worth is not None:
-                    self.effects.append((idea, having, lacking, worth, images[lacking] / images[having]))
+        for idea, (having, lacking) in product(IDEAS, permutations(numbers, 2)):
+            if not idea.tells_apart(self.overrides[having], self.overrides[lacking]):
+                continue
+            if worth := welch(percent[having], percent[lacking]):
+                self.effects.append((idea, having, lacking, worth, images[lacking] / images[having]))
 
 
 def welch(values: Sequence[float], base: Sequence[float]) -> Difference | None:
@@ -154,10 +128,8 @@ def holm(p_values: Sequence[float]) -> pd.Series:
 
 def first_reached(curve: pd.DataFrame | None, accuracy: float) -> tuple[float, float]:
     """The step and seconds of the first evaluation with this accuracy or more, NaN if there is none."""
-    if curve is None or curve["value"].max() < accuracy - _ROUNDING:
-        return math.nan, math.nan
-    first = curve[curve["value"] >= accuracy - _ROUNDING].iloc[0]
-    return float(first["step"]), float(first["seconds"])
+    reached = () if curve is None else curve[curve["value"] >= accuracy - _ROUNDING].itertuples()
+    return next(((float(row.step), float(row.seconds)) for row in reached), (math.nan, math.nan))
 
 
 def usual_accuracy(curves: Iterable[dict[str, pd.DataFrame]], tag: str) -> float:

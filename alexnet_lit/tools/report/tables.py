@@ -55,7 +55,7 @@ def experiments_section(study: Study) -> Section:
         found = study.differences
         table["difference, points"] = [number(each.value, 2, "+") if each else NONE for each in found]
         table.loc[study.baseline, "difference, points"] = "baseline"
-        table["95% interval"] = [_interval(each, study, n, study.baseline) for n, each in enumerate(found)]
+        table["95% interval"] = [_interval(each) for each in found]
         table["p"] = [_probability(each.p) if each else NONE for each in found]
         table["p, corrected"] = study.corrected.map(_probability)
         metric, base = _NAMES[study.metric], study.labels[study.baseline]
@@ -84,7 +84,7 @@ def ideas_section(study: Study) -> Section:
     rows = []
     for idea, having, lacking, worth, ratio in study.effects:
         name = effect_name(study, idea, having)
-        interval, n = _interval(worth, study, having, lacking), f"{counts[having]:.0f}, {counts[lacking]:.0f}"
+        interval, n = _interval(worth), f"{counts[having]:.0f}, {counts[lacking]:.0f}"
         rows.append([name, idea.section, number(worth.value, 2, "+"), interval, n, number(ratio, 2), idea.claim])
     columns = ["idea", "section", f"with {MINUS} without, points", "95% interval", "n with, without"]
     table = pd.DataFrame(rows, columns=[*columns, "images without : with", "in the paper"])
@@ -112,7 +112,7 @@ def runs_section(study: Study) -> Section:
 def effect_name(study: Study, idea: Idea, having: int) -> str:
     """The idea, with what else tells the two experiments from others."""
     overrides = study.overrides[having].items()
-    others = " ".join(f"{key}={value}" for key, value in overrides if key not in (idea.key, "idea"))
+    others = " ".join(f"{key}={value}" for key, value in overrides if key != "idea")
     return f"{idea.name} ({others})" if others else idea.name
 
 
@@ -131,13 +131,11 @@ def number(value: float, digits: int, sign: str = "") -> str:
     return NONE if math.isnan(value) else f"{value:{sign},.{digits}f}".replace("-", MINUS)
 
 
-def _interval(difference: Difference | None, study: Study, *experiments: int) -> str:
-    """Like +0.20 … +1.30, or why there is none."""
-    if difference is None:
+def _interval(difference: Difference | None) -> str:
+    """Like +0.20 … +1.30."""
+    if difference is None or math.isnan(difference.p):
         return NONE
-    if not math.isnan(difference.p):
-        return f"{number(difference.low, 2, '+')} … {number(difference.high, 2, '+')}"
-    return "n too small" if study.spread[study.metric]["count"][list(experiments)].min() < 2 else "no spread"
+    return f"{number(difference.low, 2, '+')} … {number(difference.high, 2, '+')}"
 
 
 def _probability(p: float) -> str:

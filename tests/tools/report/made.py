@@ -24,6 +24,9 @@ def run(folder: Path, *overrides: str, curve: Sequence[float] = (), **result: An
     content |= {"overrides": list(overrides), **{RENAMED.get(key, key): value for key, value in result.items()}}
     if content["status"] is not None:
         (folder / "result.json").write_text(json.dumps(content))
+    else:
+        (folder / ".hydra").mkdir()
+        (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     if curve:
         values = [({"val/acc": acc, "train/loss": 1 - acc}, 10 * n, 10.0 * n) for n, acc in enumerate(curve, start=1)]
         events(folder / "events.out.tfevents.1", values)

@@ -38,12 +38,12 @@ def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
     assert math.isnan(found["val/acc_best"])
 
 
-def test_without_a_result_a_run_is_unfinished_and_its_name_tells_the_seed(tmp_path: Path) -> None:
-    found = read_run(run(tmp_path / "4_idea-lrn_data.fold-4_seed-12", status=None, curve=(0.4, 0.5)))
-    assert (found["status"], found["steps"], found["overrides"]) == (UNFINISHED, 20, None)
-    assert (found["stem"], found["seed"], found["fold"]) == ("idea-lrn", "12", "4")
+def test_without_a_result_a_run_is_unfinished_and_hydra_s_record_tells_its_overrides(tmp_path: Path) -> None:
+    found = read_run(run(tmp_path / "4", "idea=lrn", "data.fold=4", "seed=12", status=None, curve=(0.4, 0.5)))
+    assert (found["status"], found["steps"], found["overrides"]["idea"]) == (UNFINISHED, 20, "lrn")
+    assert (found["seed"], found["fold"]) == ("12", "4")
     (tmp_path / "begun" / ".hydra").mkdir(parents=True)
-    assert read_run(tmp_path / "begun")["remark"] == "no result.json, nothing recorded yet"
+    assert read_run(tmp_path / "begun")["remark"] == "no result.json"
     (tmp_path / "begun" / "result.json").write_text('{"status": "comp')
     assert read_run(tmp_path / "begun")["remark"].startswith("result.json: Unterminated string")
     # One that has gone on since its result was written.
@@ -91,12 +91,11 @@ def test_reads_what_the_logger_writes_and_rewinds(tmp_path: Path) -> None:
 def test_runs_that_differ_in_the_seed_are_one_experiment(tmp_path: Path) -> None:
     for n, (lrn, seed) in enumerate([("false", 0), ("true", 0), ("false", 1), ("true", 1)]):
         run(tmp_path / f"{n}_model.lrn-{lrn}_seed-{seed}", "data=sample", f"model.lrn={lrn}", f"name=n{n}", seed=seed)
-    run(tmp_path / "4_model.lrn-true_seed-2", status=None, curve=(0.5,))
-    run(tmp_path / "5_other", status=None, curve=(0.5,))
+    run(tmp_path / "4", "data=sample", "model.lrn=true", "seed=2", status=None, curve=(0.5,))
     experiment, overrides, labels, common = group_runs(read_runs([str(tmp_path)]))
-    assert labels == ["model.lrn=false", "model.lrn=true", "other"]
-    assert experiment.tolist() == [0, 1, 0, 1, 1, 2]
-    assert (overrides, common) == ([{"model.lrn": "false"}, {"model.lrn": "true"}, {}], {"data": "sample"})
+    assert labels == ["model.lrn=false", "model.lrn=true"]
+    assert experiment.tolist() == [0, 1, 0, 1, 1]
+    assert (overrides, common) == ([{"model.lrn": "false"}, {"model.lrn": "true"}], {"data": "sample"})
 
 
 def test_the_baseline_is_named_or_base_or_the_first() -> None:
