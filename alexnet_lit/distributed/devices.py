@@ -7,8 +7,7 @@ import torch
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, check_choice
 
-# CPU processes that may run on fewer cores, so that several ranks can be tried on any machine.
-CPU_PROCESSES = 4
+CPU_PROCESSES = 4  # may run on fewer cores, so that several ranks can be tried on any machine
 
 
 def cores() -> int:
@@ -33,11 +32,9 @@ def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) ->
     if not started:
         return devices, nodes
     if str(devices) not in ("1", "-1", "auto", str(here)):
-        instead = f"use trainer.devices={here}, or auto"
-        raise UserError(f"trainer.devices={devices}: {started} started {here} on this machine: {instead}")
+        raise UserError(f"trainer.devices={devices}: {started} started {here} on this machine: use auto, or {here}")
     if nodes not in (1, there):
-        instead = f"use trainer.num_nodes={there}"
-        raise UserError(f"trainer.num_nodes={nodes}: {started} started processes on {there}: {instead}")
+        raise UserError(f"trainer.num_nodes={nodes}: {started} started processes on {there} machines: use {there}")
     return here, there
 
 
@@ -69,7 +66,7 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
 
 
 def pick(name: str) -> str:
-    """The kind of device that `--device` names. Raises: UserError for another name, or a device that is missing."""
+    """The kind of device that `--device` names. Raises: UserError for another name, or a missing device."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device=cuda: this machine has none: use --device cpu, or auto")
@@ -87,6 +84,6 @@ def describe(kind: str, count: int, nodes: int = 1) -> str:
     machines = f" on {nodes} machines" if nodes > 1 else ""
     if kind == "cuda":
         return f"{count} x {torch.cuda.get_device_name()}{machines}" if count > 1 else torch.cuda.get_device_name()
-    if kind == "cpu":
-        return f"cpu, {count} processes{machines or f' on {cores()} cores'}" if count > 1 else f"cpu, {cores()} cores"
-    return kind
+    if kind == "cpu" and count > 1:
+        return f"cpu, {count} processes{machines or f' on {cores()} cores'}"
+    return f"cpu, {cores()} cores" if kind == "cpu" else kind

@@ -17,9 +17,8 @@ _PORTS = range(12_000, 32_000)  # below the ephemeral ports
 class RankEnvironment:
     """One process of a run.
 
-    rank: of `ranks` processes on all machines; local_rank: of `local_ranks` on this one. launcher: what started them,
-    "" for a single process. is_child: started by this package's launcher, which is no rank itself.
-    address, port: of the store, on the machine of rank 0.
+    rank: of `ranks` on all machines. local_rank: of `local_ranks` on this one. launcher: torchrun, srun, or "" for one
+    process alone. is_child: started by this package's launcher. address, port: of the store, on rank 0's machine.
     """
 
     rank: int = 0
@@ -68,11 +67,6 @@ class RankEnvironment:
     def is_leader(self) -> bool:
         """Whether this process composes the config and broadcasts it."""
         return self.rank == 0 and not self.is_child
-
-    @property
-    def endpoint(self) -> str:
-        """Address and port, as a user sets them."""
-        return f"MASTER_ADDR={self.address} MASTER_PORT={self.port}"
 
 
 def rank_environment() -> RankEnvironment:

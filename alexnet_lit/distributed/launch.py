@@ -1,9 +1,8 @@
 """The ranks of a run: start them, coordinate them over a TCPStore, and end them together.
 
-Not torch's elastic agent: it kills ranks 30 s after a signal, however long they take to finish a step and save, and its
-ranks outlive it when it is killed. Not Lightning's launcher: it runs the parent's command line again in each rank, and
-under a Hydra sweep that line means the whole sweep. Here a rank receives the one run's config and folder through the
-store; its environment variables are torchrun's.
+torch's elastic agent kills ranks 30 s after a signal, and its ranks outlive it. Lightning's launcher runs the command
+line again in each rank, which under a Hydra sweep means the whole sweep. Here a rank receives the config and the folder
+of one run through the store; its environment variables are torchrun's.
 """
 
 import functools
@@ -20,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, NoReturn, Self
+from typing import Any, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -32,13 +31,14 @@ from alexnet_lit.errors import Exited, UserError, reason_of
 from alexnet_lit.terminal import hangup
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # and SIGHUP: handed on to the ranks
+_START = timedelta(minutes=5)  # until all ranks should have started
+_START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
+_LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
 # Seconds.
-_START = 300  # until all ranks should have started
 _POLL = 1.0  # between a rank's looks at whether another has failed
 _NEWS = 3.0  # that a rank which lost its connection waits to learn why
 _GRACE = 4.0  # for a rank to end by itself once another has failed
 _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
-_LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
 
 
 @dataclass(frozen=True)
@@ -59,18 +59,6 @@ class Failure:
         """The exit status of the ranks that end because of it."""
         return 2 if self.mistake else 1
 
-    @classmethod
-    def of(cls, rank: int, error: BaseException) -> Self:
-        """The failure that an exception on a rank is."""
-        text, mistake = reason_of(error), isinstance(error, UserError)
-        prefix = "" if mistake else f"rank {rank} " if isinstance(error, Exited) else f"rank {rank}: "
-        return cls(rank, prefix + text, mistake=mistake, teller=rank)
-
-    @classmethod
-    def lost(cls, rank: int, teller: int) -> Self:
-        """A rank that is no longer there."""
-        return cls(rank, f"rank {rank} was lost: killed, or ended without a word", killed=True, teller=teller)
-
 
 @dataclass(frozen=True)
 class Ended:
@@ -83,8 +71,8 @@ class Ended:
 class RankGroup:
     """Coordinates the ranks of a run over a TCPStore: broadcast the config, barrier, abort.
 
-    The store belongs to what started the ranks (torchrun, or `launch`), else to rank 0. A thread polls it for failures:
-    once a rank has failed, or the store is gone, this rank ends too, whatever it waits for.
+    The store belongs to torchrun or `launch`, else to rank 0. A thread polls it: once a rank has failed or the store is
+    gone, this rank ends too, whatever it waits for.
     """
 
     def __init__(self, place: RankEnvironment) -> None:
@@ -96,7 +84,7 @@ class RankGroup:
         self._store.set(f"here/{place.rank}", "")
         self._sent = place.is_child
         self._over = threading.Event()
-        # A connection serves one thread at a time, and the main thread may wait on its own.
+        # Clones the store, as a connection serves one thread at a time.
         self._watcher = threading.Thread(target=self._watch, args=(_namespace(store.clone()),), daemon=True)
         self._watcher.start()
 
@@ -118,18 +106,15 @@ class RankGroup:
 
         Raises: UserError on rank 0, SystemExit on the others, if any of them is not.
         """
-        place, ranks = self.place, range(self.place.ranks)
+        place = self.place
         where = f"on {socket.gethostname()}: " if place.nodes > 1 else ""
         self._store.set(f"ready/{place.rank}", f"{where}{mistake}" if mistake else "")
         if place.rank == 0:
             try:
-                self._store.wait([f"here/{rank}" for rank in ranks], timedelta(seconds=_START))
+                self._store.wait([f"here/{rank}" for rank in range(place.ranks)], _START)
             except dist.DistStoreError as error:
-                missing = ", ".join(str(rank) for rank in ranks if not self._store.check([f"here/{rank}"]))
-                raise UserError(
-                    f"{place.endpoint}: rank {missing} of {len(ranks)} has not come: start all of them"
-                ) from error
-        keys = [f"ready/{rank}" for rank in ranks]
+                raise UserError(f"not all of {place.ranks} ranks came to {place.address}: start all of them") from error
+        keys = [f"ready/{rank}" for rank in range(place.ranks)]
         self._wait(keys)
         mistakes = [text for key in keys if (text := self._store.get(key).decode())]
         if mistakes and place.rank == 0:
@@ -139,7 +124,9 @@ class RankGroup:
 
     def fail(self, error: BaseException) -> Failure:
         """Make all ranks end. Returns what failed first, of which `error` may be a consequence. Can be called again."""
-        mine = Failure.of(self.place.rank, error)
+        rank, mistake = self.place.rank, isinstance(error, UserError)
+        prefix = "" if mistake else f"rank {rank} " if isinstance(error, Exited) else f"rank {rank}: "
+        mine = Failure(rank, prefix + reason_of(error), mistake=mistake, teller=rank)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to all ranks once one has ended
         try:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
@@ -157,17 +144,16 @@ class RankGroup:
         if not failed and dist.is_initialized():
             dist.destroy_process_group()
         try:
-            if self.place.rank > 0:
-                if not failed:
-                    self._store.wait(["over"], timedelta(seconds=60))
-                self._store.set(f"left/{self.place.rank}", "")
-            else:
-                self._store.set("left/0", "")
+            if self.place.rank == 0:
                 if not self._sent:
                     self.broadcast({"status": status})
                 self._store.set("over", "")
-                others = [f"left/{rank}" for rank in range(1, self.place.ranks)]
-                self._store.wait(others, timedelta(seconds=0 if _launcher_holds_store() else _GRACE + 2 * _POLL))
+            elif not failed:
+                self._store.wait(["over"], timedelta(seconds=60))
+            self._store.set(f"left/{self.place.rank}", "")
+            if self.place.rank == 0 and not _launcher_holds_store():
+                ranks = [f"left/{rank}" for rank in range(self.place.ranks)]
+                self._store.wait(ranks, timedelta(seconds=_GRACE + 2 * _POLL))
         except dist.DistError:
             pass  # the other ranks, or the store's owner, have gone already
         self._over.set()
@@ -186,7 +172,11 @@ class RankGroup:
     def _store_owner_lost(self) -> Failure:
         if _launcher_holds_store():
             return Failure(0, "the process that led it was killed", killed=True)
-        return Failure.lost(0, self.place.rank)
+        return self._lost(0)
+
+    def _lost(self, rank: int) -> Failure:
+        reason = f"rank {rank} was lost: killed, or ended without a word"
+        return Failure(rank, reason, killed=True, teller=self.place.rank)
 
     def _find_lost_rank(self) -> Failure | None:
         """The failure that another rank or the launcher reports within `_NEWS`; else a rank that no longer polls."""
@@ -196,7 +186,7 @@ class RankGroup:
                 return failure
             time.sleep(0.1)
         lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.place.rank]
-        return Failure.lost(lost[0], self.place.rank) if lost else None
+        return self._lost(lost[0]) if lost else None
 
     def _polls(self) -> list[int]:
         return [self._store.add(f"polls/{rank}", 0) for rank in range(self.place.ranks)]
@@ -224,48 +214,25 @@ def join() -> RankGroup | None:
     if place.ranks == 1:
         return None
     if "OMP_NUM_THREADS" not in os.environ:
-        threads = os.environ.get("SLURM_CPUS_PER_TASK") if place.launcher == "srun" else None
-        torch.set_num_threads(int(threads or max(1, cores() // place.local_ranks)))
+        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK") or max(1, cores() // place.local_ranks)))
     return RankGroup(place)
-
-
-def open_store() -> TCPStore:
-    """A store for ranks that this process starts. It goes with this process."""
-    return TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
 
 
 def _connect(place: RankEnvironment) -> TCPStore:
     """The store of this run, which rank 0 opens unless the launcher has. Raises: UserError."""
-
-    def store(is_master: bool) -> TCPStore:
+    opens = place.rank == 0 and not _launcher_holds_store()
+    try:
         # Multi-tenant: torch.distributed opens a store at the same endpoint when training starts.
-        return TCPStore(
-            place.address,
-            place.port,
-            is_master=is_master,
-            wait_for_workers=False,
-            multi_tenant=is_master,
-            timeout=_LONG,
-        )
-
-    if place.rank == 0 and not _launcher_holds_store():
-        try:
-            return store(is_master=True)
-        except dist.DistError as error:
-            reason = "is in use" if "EADDRINUSE" in str(error) else f"can't be opened ({error})"
-            raise UserError(f"{place.endpoint}: {reason}: set MASTER_PORT to another one for all processes") from error
-    deadline = time.monotonic() + _START
-    while True:
-        try:
-            socket.create_connection((place.address, place.port), timeout=10).close()  # TCPStore would log a failure
-            return store(is_master=False)
-        except (OSError, dist.DistError) as error:
-            if time.monotonic() > deadline:
-                raise UserError(
-                    f"{place.endpoint}: rank {place.rank} finds rank 0 not there ({error}): "
-                    "start all of them, where they can reach each other"
-                ) from error
-            time.sleep(0.2)
+        options = {"is_master": opens, "multi_tenant": opens, "wait_for_workers": False}
+        store = TCPStore(place.address, place.port, timeout=_START_CHILD if place.is_child else _START, **options)
+    except dist.DistError as error:
+        reason = "rank 0 is not there: start all ranks where they can reach each other"
+        if opens:
+            reason = "can't be opened: set MASTER_PORT to another one for all processes"
+        where = f"MASTER_ADDR={place.address} MASTER_PORT={place.port}"
+        raise UserError(f"{where}: {reason} ({str(error).splitlines()[0]})") from error
+    store.set_timeout(_LONG)
+    return store
 
 
 def _launcher_holds_store() -> bool:
@@ -287,10 +254,10 @@ def _first_failure(store: Store, failure: Failure | None = None) -> Failure | No
 def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
     """Run `job` in `ranks` processes and wait for all of them. `name` is what `ps` shows beside them.
 
-    A rank that dies takes the others down, and so does the end of this process, however it ends. Ctrl-C, SIGTERM,
-    SIGHUP, SIGUSR1 and SIGUSR2 are handed on to the ranks, which finish their step and save.
+    A rank that dies takes the others down, and so does the end of this process. Signals are handed on to the ranks,
+    which finish their step and save.
     """
-    tcp = open_store()
+    tcp = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
     store = _namespace(tcp)
     store.set("job", json.dumps(job))
     command = [sys.executable, "-m", "alexnet_lit.app", name]
@@ -328,13 +295,13 @@ def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], 
 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     """A rank's environment variables: torchrun's, its share of the cores, and a path to this package."""
-    package = str(Path(__file__).resolve().parents[2])
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     place = {key: str(value) for key, value in numbers.items()}
     place |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
-    threads = {"OMP_NUM_THREADS": str(max(1, cores() // ranks))}
-    paths = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**threads, **os.environ, "PYTHONPATH": paths, **place}
+    threads = str(max(1, cores() // ranks))
+    package = Path(__file__).resolve().parents[2]
+    paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths, **place}
 
 
 @contextmanager

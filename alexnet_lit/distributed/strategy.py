@@ -1,17 +1,13 @@
 """trainer.strategy: how several devices share the work, and how Lightning learns of this process's rank."""
 
-from collections.abc import Iterable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from lightning import Callback
 from lightning.fabric.plugins.environments.lightning import LightningEnvironment
 from lightning.pytorch.strategies import DDPStrategy
-from torch import nn
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import bf16_compress_hook
 from torch.nn.parallel import DistributedDataParallel
-from torch.optim import Optimizer
 
 from alexnet_lit.distributed.environment import RankEnvironment
 from alexnet_lit.errors import UserError
@@ -33,10 +29,9 @@ class Parallel(DDPStrategy):
 
 
 class RankClusterEnvironment(LightningEnvironment):
-    """A RankEnvironment for Lightning: each process is a machine with one device, which `arguments` selects.
+    """A RankEnvironment for Lightning, to which each process is a machine with the one device that `arguments` selects.
 
-    So a process may see all GPUs of its machine or its own only, as srun --gpus-per-task=1 has it. Lightning's own
-    environments would be chosen by variables that are set in scripts of sbatch as well.
+    So a process may see all GPUs of its machine, or its own alone, as with srun --gpus-per-task=1.
     """
 
     creates_processes_externally = True
@@ -73,9 +68,7 @@ def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, 
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
     strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
     if strategy in SPLITS:
-        from alexnet_lit.distributed.towers.strategy import Split
-
-        strategies[strategy] = partial(Split, way=cast("Any", strategy), **DDP)
+        strategies[strategy] = partial(_split_strategy(), way=strategy, **DDP)
     if strategy not in strategies:
         raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *SPLITS])}")
     own = place.local_rank if torch.cuda.device_count() > 1 else 0
@@ -88,24 +81,17 @@ def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, 
 
 def replicas(strategy: str, ranks: int) -> int:
     """How many shares a batch is split into, before the strategy is built: its num_replicas."""
-    if strategy not in SPLITS:
-        return ranks
+    return int(_split_strategy().replicas(strategy, ranks)) if strategy in SPLITS else ranks
+
+
+def check_strategy(strategy: str, **objects: Any) -> None:
+    """Check that a run of these objects is possible with the strategy: see Split.check. Raises: UserError if not."""
+    if strategy in SPLITS:
+        _split_strategy().check(strategy, **objects)
+
+
+def _split_strategy() -> Any:
+    """The class Split, imported for runs that use it alone."""
     from alexnet_lit.distributed.towers.strategy import Split
 
-    return Split.replicas(strategy, ranks)
-
-
-def check_strategy(
-    strategy: str,
-    *,
-    ranks: int,
-    net: nn.Module,
-    precision: str | int,
-    optimizer: Optimizer,
-    callbacks: Iterable[Callback],
-) -> None:
-    """Raises: UserError if a run of these objects is not possible with the strategy."""
-    if strategy in SPLITS:
-        from alexnet_lit.distributed.towers.strategy import Split
-
-        Split.check(strategy, ranks=ranks, net=net, precision=precision, optimizer=optimizer, callbacks=callbacks)
+    return Split

@@ -23,11 +23,9 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-# Whether torch.compile runs the forward pass, or in which of its modes. On a GPU "reduce-overhead" and "max-autotune"
-# record CUDA graphs: the next forward pass overwrites logits and gradients, so whatever keeps them has to copy them.
+# Whether torch.compile runs the forward pass, or in which of its modes. Trap: "reduce-overhead" and "max-autotune"
+# record CUDA graphs, whose next forward pass overwrites logits and gradients.
 Compile = Literal[False, True, "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"]
-
-_CAST = (torch.float32, torch.float16, torch.bfloat16)  # dtypes that autocast brings to its own
 
 
 class Conv(NamedTuple):
@@ -53,7 +51,7 @@ class Design(NamedTuple):
 
 
 DESIGNS = {
-    # Dive into Deep Learning: one tower, padding 1 in conv1. Maps at 224 px: 54 -> 26 -> 12 -> 5.
+    # Dive into Deep Learning: one tower. Maps at 224 px: 54 -> 26 -> 12 -> 5.
     "course": Design(
         (
             Conv(96, 11, stride=4, padding=1, normalised=True, pooled=True),
@@ -74,8 +72,7 @@ DESIGNS = {
             Conv(256, 3, padding=1, groups=2, pooled=True),
         )
     ),
-    # The net on one GPU that section 3.5 compares the two towers with: half the kernels, except in the last
-    # convolution, so that it has about as many parameters.
+    # The net on one GPU that section 3.5 compares with: half the kernels, except in the last convolution.
     "half": Design(
         (
             Conv(48, 11, stride=4, padding=2, normalised=True, pooled=True),
@@ -103,14 +100,12 @@ DESIGNS = {
 class ConvNet(nn.Module):
     """The net of a `design`: `features` maps images to the last feature map, `classifier` maps that to logits.
 
-    activation: section 3.1 argues for relu. lrn: local response normalisation after the activations of the first two
-    convolutions (section 3.3); lrn_*: see LocalResponseNorm. overlapping_pool: 3x3 windows two apart (section 3.4),
-    else 2x2 windows two apart. dropout: probability of dropping a hidden linear unit (section 4.2). A layer that is
-    switched off is absent. init: see `initialise`. compile: see `Compile`.
+    activation: section 3.1 argues for relu. lrn: local response normalisation after the first two activations (section
+    3.3); lrn_*: see LocalResponseNorm. overlapping_pool: 3x3 windows two apart (section 3.4), else 2x2. dropout:
+    probability of dropping a hidden linear unit (section 4.2). A layer that is switched off is absent.
 
-    Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes). Images of another size are
-    accepted if their last feature map has the same size.
-    Raises: ValueError if nothing of an image is left after the last pooling, and for images of another shape or dtype.
+    Shape: images (B, in_channels, image_size, image_size) -> logits (B, num_classes).
+    Raises: ValueError if nothing of an image is left after the last pooling, and for images of another shape.
     """
 
     design: Design
@@ -160,26 +155,15 @@ class ConvNet(nn.Module):
         # Comparing plain numbers adds nothing to a compiled or exported graph.
         if images.ndim != 4 or images.shape[1] != self._image_shape[0] or min(images.shape[2:]) < self._smallest:
             raise self._misfit(images)
-        if images.dtype != self._dtype and not (
-            images.dtype in _CAST and torch.is_autocast_enabled(images.device.type)
-        ):
-            raise self._misfit(images)
         x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's AlexNet at 224 px
         if x.shape[1] != self._units:
             raise self._misfit(images)
         logits: Tensor = self.classifier(x)
         return logits
 
-    @property
-    def _dtype(self) -> torch.dtype:
-        weight = self.features[0].weight
-        assert isinstance(weight, Tensor)
-        return weight.dtype
-
     def _misfit(self, images: Tensor) -> ValueError:
-        shape = f"(B, {', '.join(map(str, self._image_shape))})"
-        name, takes = type(self).__name__, f"{self._dtype} images {shape}"
-        return ValueError(f"{name} takes {takes}, not {images.dtype} {tuple(images.shape)}")
+        takes = f"(B, {', '.join(map(str, self._image_shape))})"
+        return ValueError(f"{type(self).__name__} takes images {takes}, not {tuple(images.shape)}")
 
 
 class AlexNet(ConvNet):
@@ -189,7 +173,7 @@ class AlexNet(ConvNet):
     (3 channels, 1000 classes). Departure from the paper: the first linear layer follows the image size.
 
     weights: trained weights for the design owt, "imagenet" or a file, see `load_weights`. switches: see ConvNet.
-    Raises: as ConvNet, and ValueError if weights can't be read or don't fit.
+    Raises: ValueError, as ConvNet does, and if weights can't be read or don't fit.
     """
 
     @validate_call(config=ConfigDict(strict=True))

@@ -23,9 +23,8 @@ def initialise(net: nn.Module, init: Init, activation: Activation) -> None:
     """Fill the convolution and linear layers of `net` in place, from torch's global generator.
 
     xavier: Xavier-uniform weights, torch's own biases, as *Dive into Deep Learning* does.
-    kaiming: He et al. 2015, normal, fan-in, gain of the activation, zero biases. The last layer is zero: max pooling
-    makes activations grow from layer to layer, and a fresh net should give every class the same chance, a loss of
-    ln(classes). The other layers begin to learn at the second step.
+    kaiming: He et al. 2015, normal, fan-in, gain of the activation, zero biases. The last layer is zero, so that a
+    fresh net gives every class the same chance, a loss of ln(classes).
     paper_2012, code_2012, caffe: see ALEXNET. Raises: ValueError for a net that is not five convolutions and three
     linear layers.
     """

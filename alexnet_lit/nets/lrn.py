@@ -25,11 +25,9 @@ class LocalResponseNorm(nn.Module):
     The window is torch's: an even `size` reaches one channel further down than up, and channels beyond the ends count
     as zero while the divisor stays `size`.
 
-    Half-precision inputs are squared in float32, as 256 squared is beyond float16; the result has the input's dtype
-    and memory format. The gradient is computed in closed form, in less than half the time of torch's layer, and
-    without atomic additions.
+    Half-precision inputs are squared in float32, as 256 squared is beyond float16.
 
-    Shape: (B, C, H, W) -> (B, C, H, W).
+    Shape: (B, C, H, W) -> (B, C, H, W), in the dtype and memory format of the input.
     """
 
     @validate_call(config=ConfigDict(strict=True))

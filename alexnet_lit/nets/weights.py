@@ -55,10 +55,8 @@ def _read(weights: str) -> dict[str, Tensor]:
         else:
             state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
     except Exception as error:  # torch has no error class of its own: network, OS, pickle, zip, runtime errors come out
-        failed, instead = "can't be read", _FITS
-        if weights == "imagenet":
-            failed, instead = "can't be fetched", f"download {IMAGENET} elsewhere and say model.weights=<file>"
-        raise ValueError(f"{failed} ({' '.join(str(error).split())[:200]}): {instead}") from error
+        hint = f"download {IMAGENET} elsewhere and say model.weights=<file>" if weights == "imagenet" else _FITS
+        raise ValueError(f"can't be read ({' '.join(str(error).split())[:200]}): {hint}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"holds no state dict: {_FITS}")
     return state

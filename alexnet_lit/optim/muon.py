@@ -21,11 +21,9 @@ class Muon(AdamW):
 
     A kernel is taken as a matrix (out, height * width * in). Its step is the orthogonal matrix nearest to Nesterov's
     momentum, times 0.2 * sqrt(the longer side), about the size of a step of AdamW (Liu et al. 2025).
-    momentum: of kernels; betas, eps: of the rest. linear: hidden linear layers count as kernels too; their matrices are
-    so large that a step takes many times as long, on a GPU too.
-
-    Parameters have to come in layer order: the last matrix, whose rows are the classes, is AdamW's. torch's Muon takes
-    two-dimensional parameters only.
+    momentum: of kernels; betas, eps: of the rest. linear: hidden linear layers count as kernels too, whose step takes
+    many times as long. Parameters come in layer order: the last matrix, whose rows are the classes, is AdamW's.
+    torch's Muon takes two-dimensional parameters only.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
     Raises: ValueError for a learning rate or betas out of range.
     """
@@ -48,8 +46,7 @@ class Muon(AdamW):
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
         self.momentum = momentum
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
-        # A fused AdamW unscales gradients and skips overflows within its step. Kernels move outside of that step, so
-        # the gradient scaler has to do both before it.
+        # A fused AdamW unscales gradients within its step. Kernels move outside of it: the scaler has to do so before.
         self._step_supports_amp_scaling = False
 
     @torch.no_grad()
@@ -86,10 +83,9 @@ class Muon(AdamW):
 
 
 def orthogonal(matrix: Tensor) -> Tensor:
-    """Nearly the orthogonal matrix nearest to a matrix (M, N): its singular values are 0.7 to 1.2 instead of 1.
+    """The orthogonal matrix nearest to a matrix (M, N), but for singular values of 0.7 to 1.2 instead of 1.
 
-    By a Newton-Schulz iteration. In bfloat16, as published, on a GPU and on CPUs with AMX (by vector instructions alone
-    a product in bfloat16 takes 1.7 times as long as in float32); elsewhere in float32.
+    By a Newton-Schulz iteration: in bfloat16, as published, on a GPU and CPUs with AMX; elsewhere, faster, in float32.
     """
     tall = matrix.shape[0] > matrix.shape[1]
     x = matrix.mT if tall else matrix
@@ -113,8 +109,7 @@ def _iterate(x: Tensor) -> Tensor:
 def _iterate_squares(x: Tensor) -> Tensor:
     """The same from x x^T: each turn multiplies x by a polynomial of that, and the polynomials are multiplied first.
 
-    Two products with the long side instead of ten: 0.4 of the time for AlexNet's kernels. Exact to 2e-4 in float32; in
-    bfloat16 the squares of small singular values are lost, and then grow without bound.
+    0.4 of the time for AlexNet's kernels. In bfloat16 small singular values would be lost, and grow without bound.
     """
     a, b, c = _COEFFICIENTS
     square, product = x @ x.mT, None

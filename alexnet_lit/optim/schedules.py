@@ -36,9 +36,8 @@ def one_cycle(
 ) -> LambdaLR:
     """Rise linearly to the optimizer's rate over the first `warmup` of the run, then fall linearly to its end.
 
-    start, end: fractions of the optimizer's rate before the first and in the last step. The rate depends on the step
-    and the length of the run alone, so a resumed run may be made longer. torch's OneCycleLR divides by zero where
-    warm-up is a single step, and raises beyond its end.
+    start, end: fractions of the optimizer's rate before the first and in the last step. A resumed run may be made
+    longer. torch's OneCycleLR divides by zero where warm-up is a single step, and raises beyond its end.
     Source: Smith and Topin 2018, with straight lines as in their figure 1 and without cycling momentum.
     """
     return LambdaLR(optimizer, partial(_factor, total_steps=total_steps, warmup=warmup, start=start, end=end))

@@ -69,10 +69,6 @@ def rank_1_fails_and_rank_0_waits_for_ever() -> None:
     _at_a_step({0: lambda: time.sleep(1000), 1: _boom})
 
 
-def rank_0_fails() -> None:
-    _at_a_step({0: _boom})
-
-
 def rank_0_has_no_disk() -> None:
     _at_a_step({0: _disk_full})
 
@@ -112,8 +108,6 @@ def test_tasks_of_srun_are_one_run_that_sigusr1_stops_and_that_goes_on(tmp_path:
 def test_what_needs_no_training_is_answered_once(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs", ranks=2)
     for typed, status, line in (
-        (["model.lnr=true"], 2, "error: model.lnr: there is no such key: did you mean model.lrn?"),
-        (["trainer.devices=3"], 2, "error: trainer.devices=3: torchrun started 2 on this machine: use"),
         (["-m", "seed=1,2"], 2, "error: -m: a sweep starts the processes of each run by itself: start it without"),
         (["--cfg=job"], 0, "seed: 0"),
     ):
@@ -138,21 +132,28 @@ def test_images_that_another_machine_lacks_are_told_once(tmp_path: Path) -> None
     assert not list((tmp_path / "logs" / "runs").iterdir())
 
 
-@pytest.mark.parametrize(("before", "rank"), [(rank_1_fails_and_rank_0_waits_for_ever, 1), (rank_0_fails, 0)])
-def test_a_rank_that_fails_tells_why_and_takes_the_others_down(
-    before: Callable[[], None], rank: int, tmp_path: Path
-) -> None:
+def test_a_users_mistake_on_one_rank_is_told_once(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs", ranks=2)
-    processes = run.start_until("boom", *SHORT, before=before)
+
+    assert run(*SHORT, before=rank_0_has_no_disk) == [2, 2]
+
+    assert [line for line in run.text.splitlines() if "error" in line or "Error" in line] == [
+        "error: last.ckpt: cannot be written (No space left on device): make room there"
+    ]
+
+
+def test_a_rank_that_fails_tells_why_and_takes_the_others_down(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+    processes = run.start_until("boom", *SHORT, before=rank_1_fails_and_rank_0_waits_for_ever)
     began = time.monotonic()
 
     assert run.wait(processes) == [1, 1]
 
     assert time.monotonic() - began < 20
     assert run.text.count("ZeroDivisionError: boom") == run.text.count("Traceback") == 1
-    assert f"(on rank {rank} of 2)" in run.text
+    assert "(on rank 1 of 2)" in run.text
     assert (run.folder / "train.log").read_text().count("ZeroDivisionError: boom") == 1
-    assert (run.result["status"], run.result["reason"]) == ("failed", f"rank {rank}: ZeroDivisionError: boom")
+    assert (run.result["status"], run.result["reason"]) == ("failed", "rank 1: ZeroDivisionError: boom")
 
 
 def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> None:
@@ -176,16 +177,6 @@ def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_pa
     assert run.wait(processes) == [-signal.SIGKILL, 1], "with rank 0 the store goes"
 
     assert time.monotonic() - began < 20
-
-
-def test_a_users_mistake_on_one_rank_is_told_once(tmp_path: Path) -> None:
-    run = Runs(tmp_path / "logs", ranks=2)
-
-    assert run(*SHORT, before=rank_0_has_no_disk) == [2, 2]
-
-    assert [line for line in run.text.splitlines() if "error" in line or "Error" in line] == [
-        "error: last.ckpt: cannot be written (No space left on device): make room there"
-    ]
 
 
 # trainer.devices=2, without torchrun: this package's launcher.
@@ -253,20 +244,20 @@ def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
 def test_a_sweep_names_the_rank_that_failed_first_and_why(tmp_path: Path) -> None:
     """Whatever the others lose by that. The job after it runs."""
     run = Runs(tmp_path / "logs")
-    how = [argument.replace("=raise", "=raise,exit,_exit") for argument in failing("raise")]
+    how = [argument.replace("=raise", "=raise,exit") for argument in failing("raise")]
 
     processes = run.start("-m", *LENET, "trainer.devices=2", "trainer.max_epochs=1", *how)
     assert run.wait(processes, timeout=300) == [1]
 
     (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
-    reasons = ["rank 1: ZeroDivisionError: boom", *["rank 1 exited with status 3"] * 2]
+    reasons = ["rank 1: ZeroDivisionError: boom", "rank 1 exited with status 3"]
     jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    for job, reason, traceback in zip(jobs, reasons, (True, True, False), strict=True):
+    for job, reason in zip(jobs, reasons, strict=True):
         result = json.loads((job / "result.json").read_text())
         assert (result["status"], result["reason"]) == ("failed", reason)
         assert "killed" not in result, "to go on from last.ckpt would end in the same way"
         log = (job / "train.log").read_text()
-        assert log.count("Traceback") == traceback
+        assert log.count("Traceback") == 1
         assert log.rstrip().endswith(f"failed: {reason}")
         assert f"{job}: {reason}\n" in run.text, "below the closing table"
         assert f"| {reason} |" in (sweep / "summary.md").read_text()

@@ -59,27 +59,23 @@ def real_images(
     return pixels(train.images[:count]), train.labels[:count]
 
 
-@pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-5), pytest.param(torch.float64, 1e-12, marks=pytest.mark.slow)]
-)
-def test_equals_the_course_net(dtype: torch.dtype, tolerance: float) -> None:
-    ours, theirs = AlexNet(**COURSE).eval().to(dtype), reference().eval().to(dtype)
+def test_equals_the_course_net() -> None:
+    ours, theirs = AlexNet(**COURSE).eval().double(), reference().eval().double()
     with torch.no_grad():
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             other.copy_(mine)
     images, labels = real_images(2)
 
-    logits, expected = ours(images.to(dtype)), theirs(images.to(dtype))
+    logits, expected = ours(images.double()), theirs(images.double())
 
-    torch.testing.assert_close(logits, expected, rtol=tolerance, atol=tolerance)
-    if dtype == torch.float64:  # in float32 the sums of a gradient differ by what the order of their terms makes
-        F.cross_entropy(logits, labels).backward()
-        F.cross_entropy(expected, labels).backward()
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
+    F.cross_entropy(logits, labels).backward()
+    F.cross_entropy(expected, labels).backward()
+    for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-9, atol=1e-12)
 
 
-@pytest.mark.parametrize(("init", "activation"), [("xavier", "relu"), ("kaiming", "relu"), ("kaiming", "tanh")])
+@pytest.mark.parametrize(("init", "activation"), [("xavier", "relu"), ("kaiming", "tanh")])
 def test_a_fresh_net_gives_every_class_about_the_same_chance(init: str, activation: str) -> None:
     torch.manual_seed(0)
     # The course's pixels go with the course's weights.
@@ -93,38 +89,19 @@ def test_a_fresh_net_gives_every_class_about_the_same_chance(init: str, activati
     assert loss == pytest.approx(math.log(10), rel=0.1)
 
 
-def layers(**switches: Any) -> list[str]:
-    with torch.device("meta"):
-        net = AlexNet(**COURSE | {"image_size": 96} | switches)
-    return [type(layer).__name__ for layer in net.modules() if not list(layer.children())]
+def test_what_is_switched_off_is_absent_and_normalisation_stands_before_pooling() -> None:
+    def layers(**switches: Any) -> list[str]:
+        with torch.device("meta"):
+            net = AlexNet(**COURSE | {"image_size": 96} | switches)
+        return [type(layer).__name__ for layer in net.modules() if not list(layer.children())]
 
-
-def test_what_is_switched_off_is_absent() -> None:
-    assert layers().count("LocalResponseNorm") == 0
-    assert layers(lrn=True).count("LocalResponseNorm") == 2
-    assert layers().count("Dropout") == 2
+    assert (layers().count("LocalResponseNorm"), layers().count("Dropout")) == (0, 2)
     assert layers(dropout=0.0).count("Dropout") == 0
-    assert layers(activation="tanh").count("Tanh") == 7
-    assert layers(activation="tanh").count("ReLU") == 0
-
-
-def test_normalisation_stands_between_activation_and_pooling() -> None:
-    names = layers(lrn=True)
-    # It takes the positive part itself.
+    names = layers(lrn=True)  # which takes the positive part itself
     assert names[:4] == ["StridedConv2d", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
     names = layers(lrn=True, activation="tanh")
     assert names[:5] == ["StridedConv2d", "Tanh", "LocalResponseNorm", "MaxPool2d", "Conv2d"]
-
-
-def test_normalisation_has_the_constants_that_are_given() -> None:
-    constants = {"lrn_size": 3, "lrn_alpha": 1e-2, "lrn_beta": 0.5, "lrn_k": 1.0}
-    net = AlexNet(**COURSE | {"image_size": 96, "lrn": True, "overlapping_pool": False} | constants)
-    images, _ = real_images(2, image_size=96)
-
-    conv = net.features[0]
-    expected = F.max_pool2d(F.local_response_norm(conv(images).relu(), 3, alpha=1e-2, beta=0.5, k=1.0), 2)
-
-    torch.testing.assert_close(net.features[:3](images), expected)
+    assert (names.count("LocalResponseNorm"), names.count("Tanh"), names.count("ReLU")) == (2, 7, 0)
 
 
 @pytest.mark.parametrize(("overlapping_pool", "smallest"), [(True, 65), (False, 37)])
@@ -134,15 +111,6 @@ def test_says_the_smallest_size_that_it_takes(overlapping_pool: bool, smallest: 
         AlexNet(**switches | {"image_size": smallest - 1})
     net = AlexNet(**switches | {"image_size": smallest})
     assert net(torch.zeros(1, 1, smallest, smallest)).shape == (1, 10)
-
-
-def test_training_reaches_every_weight() -> None:
-    images, labels = real_images(8, image_size=96)
-    net = AlexNet(**COURSE | {"image_size": 96, "lrn": True})
-
-    F.cross_entropy(net(images), labels).backward()
-
-    assert all(parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in net.parameters())
 
 
 @pytest.mark.parametrize(
@@ -174,7 +142,7 @@ def test_owt_equals_torchvisions_alexnet() -> None:
     assert kinds[0] == kinds[1]
 
 
-@pytest.mark.parametrize(("image_size", "layers"), [(223, 0), (224, 0), (255, 1), (96, 1), (287, 1)])
+@pytest.mark.parametrize(("image_size", "layers"), [(224, 0), (255, 1), (96, 1)])
 def test_owt_pools_to_six_px_where_the_map_has_another_size(image_size: int, layers: int) -> None:
     with torch.device("meta"):
         net = AlexNet(**COURSE | {"design": "owt", "image_size": image_size})
@@ -185,50 +153,13 @@ def test_owt_pools_to_six_px_where_the_map_has_another_size(image_size: int, lay
 
 @pytest.mark.parametrize(
     ("design", "switches"),
-    [("course", {}), ("paper", {"lrn": True, "dropout": 0.0, "activation": "tanh"}), ("half", {}), ("owt", {})],
+    [("paper", {"lrn": True, "dropout": 0.0, "activation": "tanh"}), ("owt", {})],
 )
 def test_weights_have_the_same_names_in_every_member(design: str, switches: dict[str, Any]) -> None:
     with torch.device("meta"):
         net = AlexNet(**COURSE | {"design": design, "image_size": 96} | switches)
     layers = [f"features.conv{n}" for n in range(1, 6)] + [f"classifier.linear{n}" for n in range(6, 9)]
     assert list(net.state_dict()) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
-
-
-def two_towers(net: AlexNet, images: Tensor) -> Tensor:
-    """The paper's figure 2 from the weights of `net`: two half nets, and what they tell each other before conv3 and the
-    linear layers. (B, 1, 224, 224) -> (B, 10).
-    """
-    layers = {
-        name.split(".")[1]: layer for name, layer in net.named_modules() if isinstance(layer, nn.Conv2d | nn.Linear)
-    }
-
-    def conv(name: str, x: Tensor, tower: int) -> Tensor:
-        layer = layers[name]
-        half = slice(tower * len(layer.weight) // 2, (tower + 1) * len(layer.weight) // 2)
-        assert isinstance(layer, nn.Conv2d)
-        out = nn.functional.conv2d(x, layer.weight[half], layer.bias[half], layer.stride, layer.padding)  # type: ignore[index] # it has a bias
-        return out.relu()
-
-    def pool(x: Tensor) -> Tensor:
-        return nn.functional.max_pool2d(x, 3, 2)
-
-    towers = [pool(conv("conv1", images, tower)) for tower in (0, 1)]
-    towers = [pool(conv("conv2", towers[tower], tower)) for tower in (0, 1)]
-    both = torch.cat(towers, 1)
-    towers = [conv("conv3", both, tower) for tower in (0, 1)]
-    towers = [conv("conv4", towers[tower], tower) for tower in (0, 1)]
-    towers = [pool(conv("conv5", towers[tower], tower)) for tower in (0, 1)]
-    x = torch.cat(towers, 1).flatten(1)
-    x = layers["linear7"](layers["linear6"](x).relu()).relu()
-    logits: Tensor = layers["linear8"](x)
-    return logits
-
-
-def test_the_papers_net_equals_two_towers_that_meet() -> None:
-    torch.manual_seed(0)
-    net = AlexNet(**COURSE | {"design": "paper"}).eval()
-    images = torch.randn(2, 1, 224, 224)
-    torch.testing.assert_close(net(images), two_towers(net, images), rtol=1e-5, atol=1e-5)
 
 
 def test_the_papers_sizes() -> None:
@@ -259,24 +190,11 @@ def test_inits_of_2012(init: str) -> None:
     assert {round(value, 6) for values in biases for value in values} == {0.0} | one
 
 
-@pytest.mark.parametrize(
-    ("net", "takes", "compiled"),
-    [("alexnet_owt", (1, 96, 96), False), ("lenet", (1, 28, 28), False), ("lenet", (1, 28, 28), True)],
-)
-def test_images_that_do_not_fit_are_refused_with_both_shapes(net: str, takes: tuple[int, ...], compiled: bool) -> None:
-    module = alexnet_lit.build_net(alexnet_lit.compose(f"model={net}", f"data.image_size={takes[-1]}")).eval()
+@pytest.mark.parametrize("compiled", [False, True])
+def test_images_that_do_not_fit_are_refused_with_both_shapes(compiled: bool) -> None:
+    net = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=28")).eval()
     if compiled:
-        module.compile(backend="eager")
-    name, size = type(module).__name__, takes[-1]
-    wrong = [torch.zeros(takes), torch.zeros(2, 3, size, size), torch.zeros(2, 1, 8, 8), torch.zeros(2, 1, size, 2)]
-    if net != "alexnet_owt":  # which pools any map to one size
-        wrong.append(torch.zeros(2, 1, size + 40, size + 40))
-    wrong += [torch.zeros(2, *takes, dtype=dtype) for dtype in (torch.uint8, torch.float64)]
-    for images in wrong:
-        line = f"{name} takes torch.float32 images (B, {str(takes)[1:-1]}), not {images.dtype} {tuple(images.shape)}"
-        with pytest.raises(ValueError, match=re.escape(line)):
-            module(images)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert module(torch.zeros(1, *takes, dtype=torch.bfloat16)).shape == (1, 10)
-    module.double()
-    assert module(torch.zeros(1, *takes).double()).shape == (1, 10)
+        net.compile(backend="eager")
+    for shape in ((1, 28, 28), (2, 3, 28, 28), (2, 1, 8, 8), (2, 1, 28, 2), (2, 1, 68, 68)):
+        with pytest.raises(ValueError, match=re.escape(f"LeNet takes images (B, 1, 28, 28), not {shape}")):
+            net(torch.zeros(shape))

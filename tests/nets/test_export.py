@@ -16,11 +16,7 @@ import alexnet_lit
 from alexnet_lit.nets import LocalResponseNorm
 from tests.nets.test_alexnet import real_images
 
-NETS = ["alexnet", "alexnet_2012", "alexnet_owt", "lenet"]
 SIZE = 67  # px: enough for every net
-needs_a_compiler = pytest.mark.skipif(
-    shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler here, which inductor calls for CPUs"
-)
 DYNAMIC = ({0: torch.export.Dim("batch")},)
 
 
@@ -60,7 +56,7 @@ def restore_determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("name", "switches"),
     [
-        *(pytest.param(name, ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow) for name in NETS[:-1]),
+        pytest.param("alexnet_owt", ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow),
         ("lenet", ["lrn=true", "lrn_reduction=sum"]),
     ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
@@ -93,7 +89,7 @@ def check_graph(model: onnx.ModelProto, net: nn.Module) -> None:
     assert constants <= sum(parameter.nbytes for parameter in net.parameters()) + 10_000
 
 
-@pytest.mark.parametrize("name", NETS)
+@pytest.mark.parametrize("name", ["alexnet_2012", "lenet"])
 def test_an_exported_program_gives_the_same_logits(name: str, images: Tensor) -> None:
     net = build(name, "lrn=true")
 
@@ -128,49 +124,24 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
     torch.testing.assert_close(results(compiled, net, images), results(net, net, images), rtol=1e-9, atol=1e-9)
 
 
-@pytest.mark.parametrize(
-    ("switch", "passed"), [("false", []), ("true", [None]), ("reduce-overhead", ["reduce-overhead"])]
-)
-def test_the_mode_is_torch_compiles(switch: str, passed: list[str | None], monkeypatch: pytest.MonkeyPatch) -> None:
-    modes: list[str | None] = []
-
-    def compiler(forward: Callable[[Tensor], Tensor], *, mode: str | None) -> Callable[[Tensor], Tensor]:
-        modes.append(mode)
-        return forward
-
-    monkeypatch.setattr(torch, "compile", compiler)
-    build("lenet", f"compile={switch}")
-    assert modes == passed
-
-
 @pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.parametrize(
-    ("backend", "memory_format"),
-    [
-        ("aot_eager", torch.contiguous_format),
-        pytest.param("inductor", torch.channels_last, marks=[pytest.mark.slow, needs_a_compiler]),
-    ],
-)
-def test_the_layer_is_compiled_as_one_graph(backend: str, memory_format: torch.memory_format) -> None:
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler, which inductor calls")
+def test_the_layer_is_compiled_as_one_graph() -> None:
     layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
-    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=memory_format)
-    compiled = torch.compile(layer, backend=backend, fullgraph=True)
+    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
+    compiled = torch.compile(layer, fullgraph=True)
 
     mine, eager = results(compiled, layer, x), results(layer, layer, x)
 
     torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-5)
-    assert all(tensor.is_contiguous(memory_format=memory_format) for tensor in mine)
+    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in mine)
 
 
 @pytest.mark.usefixtures("restore_determinism")
-@pytest.mark.parametrize(
-    ("dtype", "memory_format"), [(torch.float32, torch.contiguous_format), (torch.bfloat16, torch.channels_last)]
-)
-def test_the_layer_is_the_same_under_deterministic_algorithms(
-    dtype: torch.dtype, memory_format: torch.memory_format
-) -> None:
+def test_the_layer_is_the_same_under_deterministic_algorithms() -> None:
     layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
-    x = torch.randn(2, 24, 9, 9, dtype=dtype).contiguous(memory_format=memory_format)
+    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
     before = results(layer, layer, x)
 
     torch.use_deterministic_algorithms(True)  # from here on, torch.empty returns NaN

@@ -1,6 +1,5 @@
 """LeNet equals a plain nn.Sequential written from the course's description."""
 
-import pytest
 import torch
 from torch import nn
 
@@ -27,8 +26,6 @@ def test_equals_the_course_net() -> None:
     images = torch.randn(3, 1, 28, 28)
 
     assert isinstance(ours, LeNet)
-    layers = [*ours.features, nn.Flatten(), *ours.classifier]
-    assert [type(layer) for layer in layers] == [type(layer) for layer in theirs]
     assert sum(parameter.numel() for parameter in ours.parameters()) == 61_706
     names = ["features.conv1", "features.conv2", "classifier.linear3", "classifier.linear4", "classifier.linear5"]
     assert list(ours.state_dict()) == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
@@ -57,10 +54,3 @@ def test_every_idea_is_a_switch_here_too() -> None:
         logits.append(net(images))
 
     torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)
-
-
-def test_says_the_smallest_size_that_it_takes() -> None:
-    net = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=12"))
-    assert net(torch.zeros(2, 1, 12, 12)).shape == (2, 10)
-    with pytest.raises(ValueError, match=r"image_size=11 leaves nothing .* use 12 or more"):
-        alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=11"))

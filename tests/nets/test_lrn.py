@@ -36,7 +36,7 @@ def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: 
     return out
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 8])
+@pytest.mark.parametrize("size", [1, 2, 5])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> None:
     x = 30 * torch.randn(2, 7, 3, 4, dtype=torch.float64)
@@ -47,22 +47,28 @@ def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> Non
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
-def test_the_mean_is_torchs_layer_and_the_sum_is_it_at_five_times_alpha() -> None:
-    x = (100 * torch.randn(2, 96, 5, 5)).requires_grad_()
-    paper = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="sum")
-    code = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
-
-    torch.testing.assert_close(code(x), nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)(x))
-    torch.testing.assert_close(paper(x), nn.LocalResponseNorm(5, 5e-4, 0.75, 2.0)(x))
-    assert not torch.allclose(paper(x), code(x), rtol=1e-3)
-    upstream = torch.randn(2, 96, 5, 5)
+def test_the_mean_is_torchs_layer() -> None:
+    x, upstream = (100 * torch.randn(2, 96, 5, 5) for _ in range(2))
+    ours = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
     theirs = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)
-    torch.testing.assert_close(*(torch.autograd.grad(layer(x), x, upstream)[0] for layer in (code, theirs)))
+    x.requires_grad_()
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*(torch.autograd.grad(layer(x), x, upstream)[0] for layer in (ours, theirs)))
+
+
+def test_half_precision_is_safe() -> None:
+    x = torch.full((1, 5, 1, 1), 300.0, dtype=torch.float16, requires_grad=True)  # 300 squared is beyond float16
+    out = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")(x)
+    out.sum().backward()
+
+    assert out.dtype == torch.float16
+    assert out[0, 2].item() == pytest.approx(49.7, rel=0.01)
+    assert x.grad is not None
+    assert x.grad.isfinite().all()
 
 
 @pytest.mark.usefixtures("either")
-@pytest.mark.parametrize("size", [1, 4, 5, 9])
-@pytest.mark.parametrize("beta", [0.75, 0.5])
+@pytest.mark.parametrize(("size", "beta"), [(4, 0.75), (5, 0.5), (9, 0.75)])
 def test_gradient(size: int, beta: float) -> None:
     x = torch.randn(2, 6, 2, 2, dtype=torch.float64, requires_grad=True)
     layer = LocalResponseNorm(size, alpha=0.3, beta=beta, k=1.5, reduction="mean")
@@ -92,24 +98,10 @@ def test_with_relu_it_is_a_relu_and_then_the_layer(layout: torch.memory_format, 
     assert (out.dtype, out.stride(), mine.grad.stride()) == (dtype, mine.stride(), mine.stride())
 
 
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_half_precision_is_safe(dtype: torch.dtype) -> None:
-    x = torch.full((1, 5, 1, 1), 300.0, dtype=dtype, requires_grad=True)  # 300 squared is beyond float16
-    layer = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
-
-    out = layer(x)
-    out.sum().backward()
-
-    assert out.dtype == dtype
-    assert out[0, 2].item() == pytest.approx(49.7, rel=0.01)
-    assert x.grad is not None
-    assert x.grad.isfinite().all()
-
-
 @compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
-@pytest.mark.parametrize(("size", "beta", "relu"), [(1, 0.75, False), (4, 0.6, True), (5, 0.75, False), (9, 0.5, True)])
+@pytest.mark.parametrize("shape", [(3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
+@pytest.mark.parametrize(("size", "beta", "relu"), [(4, 0.6, True), (5, 0.75, False)])
 def test_the_compiled_kernel_equals_plain_operations(
     shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float, relu: bool
 ) -> None:
@@ -128,8 +120,8 @@ def test_the_compiled_kernel_equals_plain_operations(
 
 @compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", [(2, 7, 3, 5), (3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1)])
-@pytest.mark.parametrize(("size", "beta", "relu"), [(5, 0.75, False), (5, 0.75, True), (4, 0.6, True)])
+@pytest.mark.parametrize("shape", [(3, 96, 13, 13), (1, 400, 9, 11), (2, 5, 1, 1)])
+@pytest.mark.parametrize(("size", "beta", "relu"), [(5, 0.75, False), (4, 0.6, True)])
 def test_bfloat16_is_compiled_and_rounded_once(
     shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float, relu: bool
 ) -> None:
@@ -151,16 +143,6 @@ def test_bfloat16_is_compiled_and_rounded_once(
 
 
 @compiled
-def test_every_bfloat16_is_rounded_as_torch_does() -> None:
-    """Half of the products with 1.5 lie between two numbers, as far from one as from the other."""
-    x = torch.arange(2**16).to(torch.int16).view(torch.bfloat16)
-    x = x[x.isnan() | (x.abs() < 1e18)].view(1, 1, -1)
-    out = lrn_cpu.forward(x, 1, 0.0, -1.0, 1.5, False)
-    torch.testing.assert_close(out, (x.float() * 1.5).bfloat16(), rtol=0, atol=0, equal_nan=True)
-    assert out.isnan().sum() == 2 * 127
-
-
-@compiled
 def test_its_power_is_right_for_small_and_large_numbers() -> None:
     x = torch.logspace(-9, 18, 1000).view(1, 1, -1)
     exact = x.double() * (1e-6 + x.double().square()) ** -0.75
@@ -170,11 +152,10 @@ def test_its_power_is_right_for_small_and_large_numbers() -> None:
         assert lrn_cpu.forward(beyond.to(dtype), 1, 1.0, 0.75, 1.0, False).isfinite().all()
 
 
-@pytest.mark.parametrize("compiler", ["/nowhere/cc", "false"])
 def test_without_a_compiler_there_is_a_line_and_plain_operations(
-    compiler: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setenv("CC", compiler)
+    monkeypatch.setenv("CC", "/nowhere/cc")
     lrn_cpu._kernels.cache_clear()
     x = torch.randn(2, 7, 3, 5)
     layer = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
@@ -196,19 +177,19 @@ def test_every_thread_count_gives_the_same_numbers() -> None:
 
 
 # Triton's interpreter runs the kernels of the GPU on a CPU. It is chosen when triton is imported, so in a new process.
-# A run is 4 channels of float32 and 8 of float16: whole runs; ends of runs; less than a run, in several programs.
+# A run is 4 channels of float32 and 8 of float16: whole runs; ends of runs; less than a run.
 TRITON = """
 import itertools
 import torch
 from alexnet_lit.nets.kernels import lrn_gpu, lrn_plain
 
-shapes = [(2, 16, 3, 4), (2, 11, 3, 5), (1, 3, 40, 11)]
+shapes = [(1, 16, 2, 2), (2, 11, 1, 2), (1, 3, 2, 3)]
 layouts = (torch.contiguous_format, torch.channels_last)
 offsets = [(torch.float32, 2**30), (torch.float16, 0)]  # in 32 bits; in 64 bits, as for huge tensors
-kinds = [(1, 0.5, True), (4, 0.75, False), (5, 0.75, True), (9, 0.5, False), (9, 0.75, True), (20, 0.75, True)]
+kinds = [(4, 0.5, False), (5, 0.75, True), (9, 0.75, True)]
 for shape, layout, (dtype, lrn_gpu._NARROW) in itertools.product(shapes, layouts, offsets):
     x, gradient = (torch.randn(shape).mul(8).to(dtype).contiguous(memory_format=layout) for _ in range(2))
-    x[0, 0, 0, :3] = torch.tensor([0.0, -0.0, torch.nan])
+    x[0, :3, 0, 0] = torch.tensor([0.0, -0.0, torch.nan])
     assert lrn_gpu.available(x)
     assert not lrn_gpu.available(x.double())
     for size, beta, relu in kinds:

@@ -1,11 +1,8 @@
 """A net of one's own, outside the package and its conf/: it trains, and every verb takes it."""
 
 import json
-import os
-import subprocess
 import sys
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -13,7 +10,7 @@ from tensorboard.backend.event_processing.event_accumulator import IMAGES, Event
 
 from alexnet_lit.tools.demo import explain
 from alexnet_lit.tools.predictor import Predictor
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import Train
 from tests.pictures import picture
 
 CODE = '''
@@ -28,14 +25,6 @@ class Tiny(nn.Module):
         self.head = nn.Linear(64, num_classes)
     def forward(self, images):
         return self.head(self.body(images))
-
-class Linear(nn.Module):
-    """No convolution, nothing that follows the data."""
-    def __init__(self):
-        super().__init__()
-        self.layer = nn.Linear(28 * 28, 10)
-    def forward(self, images):
-        return self.layer(images.flatten(1))
 
 class Pair(nn.Module):
     """Its output is no tensor."""
@@ -53,7 +42,7 @@ class Bare(nn.Module):
     def forward(self, images):
         return self.pair(images)[0]
 '''
-KEYS = {"Tiny": "in_channels: null\nnum_classes: null\n", "Linear": "", "Bare": "num_classes: 10\n"}
+KEYS = {"Tiny": "in_channels: null\nnum_classes: null\n", "Bare": "num_classes: 10\n"}
 
 
 SHORT = (
@@ -99,7 +88,7 @@ def test_a_net_of_ones_own_trains_and_every_verb_takes_it(
         assert exported.status == 0, exported.err
     summary = verb("summary", *own(name))
     assert summary.status == 0, summary.err
-    assert {"Tiny": "head     Linear", "Linear": "layer   Linear", "Bare": "pair    Pair"}[name] in summary.out
+    assert {"Tiny": "head     Linear", "Bare": "pair    Pair"}[name] in summary.out
     if name == "Tiny":
         assert verb("report", str(trained.logs), "--out=report").status == 0
         longer = train(f"ckpt={run}", "trainer.max_epochs=2")
@@ -110,26 +99,3 @@ def test_a_net_of_ones_own_trains_and_every_verb_takes_it(
     assert found.seen.size == (28, 28)
     assert len(found.probabilities) == 10
     assert (found.maps is not None) == (name == "Tiny")
-
-
-@pytest.mark.skipif(find_spec("gradio") is None, reason="needs alexnet-lit[demo]")
-@pytest.mark.slow
-def test_the_page_of_a_net_without_a_convolution_has_no_maps(own: Own, train: Train, tmp_path: Path) -> None:
-    trained = train(*own("Bare"), *SHORT, "logger=none")
-    # In a process of its own, as Gradio leaves sockets open.
-    code = f"""
-from pathlib import Path
-from alexnet_lit.tools.demo import build_page
-from alexnet_lit.tools.predictor import Predictor
-file = Path({str(trained.folder / "checkpoints" / "best.ckpt")!r})
-predictor = Predictor(file, background="auto", device="cpu")
-print("maps" in [getattr(block, "elem_id", None) for block in build_page(predictor, file).blocks.values()])
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": f"{REPOSITORY}:{tmp_path}"},
-        check=False,
-    )
-    assert (done.stdout, done.returncode) == ("False\n", 0), done.stderr

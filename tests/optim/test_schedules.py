@@ -46,8 +46,7 @@ def build(*overrides: str) -> Classifier:
 @pytest.mark.parametrize(
     ("overrides", "steps"),
     [
-        (["trainer.max_epochs=3", "trainer.limit_train_batches=0.5"], 30),
-        (["trainer.max_epochs=3", "trainer.accumulate_grad_batches=3"], 21),
+        (["trainer.max_epochs=3", "trainer.limit_train_batches=0.5", "trainer.accumulate_grad_batches=3"], 12),
         (["trainer.max_epochs=-1", "trainer.max_steps=500"], 500),
     ],
 )

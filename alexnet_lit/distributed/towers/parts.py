@@ -23,9 +23,8 @@ _LOCAL = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveA
 class Group:
     """The `size` devices that hold one net together; this one holds part number `part`.
 
-    Collectives are changes of a DTensor's placement: torch's public way to those that know their own gradient, on gloo
-    and NCCL alike. (`torch.distributed.nn.functional` is deprecated, its successor private.) mesh: None for a part that
-    is built only to check that it can be.
+    Collectives are changes of a DTensor's placement: torch's public way to those with a gradient.
+    mesh: None for a part that is built only to check that it can be.
     """
 
     size: int
@@ -49,7 +48,7 @@ class Group:
         return self.all_gather(x, x.ndim - 1, self.size * x.shape[-1]).movedim(-1, 1)
 
     def all_reduce(self, x: Tensor) -> Tensor:
-        """The sum over all parts. All devices use it alike, so its gradient is that of each summand."""
+        """The sum over all parts. Its gradient is that of each summand."""
         return DTensor.from_local(x, self.mesh, [Partial()]).redistribute(placements=[Replicate()]).to_local()
 
     def own(self, x: Tensor, dim: int) -> Tensor:
@@ -58,22 +57,19 @@ class Group:
 
 
 class Exchange(nn.Module):
-    """Gather the channels or units of all parts: (B, C / size, ...) -> (B, C, ...)."""
+    """Gather the channels or units of all parts."""
 
     def __init__(self, group: Group) -> None:
         super().__init__()
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """Gather."""
+        """(B, C / size, ...) -> (B, C, ...)."""
         return self.group.gather_channels(x)
 
 
 class BorderNorm(nn.Module):
-    """Local response normalisation in one of two towers, with those of the other's channels that its windows reach.
-
-    Shape: (B, C / 2, H, W) -> (B, C / 2, H, W).
-    """
+    """Local response normalisation in one of two towers, with those of the other's channels that its windows reach."""
 
     def __init__(self, norm: LocalResponseNorm, group: Group) -> None:
         super().__init__()
@@ -81,7 +77,7 @@ class BorderNorm(nn.Module):
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise across channels and the border between the towers."""
+        """(B, C / 2, H, W) -> (B, C / 2, H, W)."""
         reach, own, first = self.norm.size // 2, x.shape[1], self.group.part == 0
         if reach:
             border = self.group.gather_channels(x[:, -reach:] if first else x[:, :reach])
@@ -92,17 +88,14 @@ class BorderNorm(nn.Module):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout with this part of the mask that one device draws for the whole layer: (B, units / size) -> the same.
-
-    The generators of all devices have to be in the same state.
-    """
+    """Dropout with this part of the mask that one device draws. The generators of all have to be in the same state."""
 
     def __init__(self, p: float, group: Group) -> None:
         super().__init__(p)
         self.group = group
 
     def forward(self, x: Tensor) -> Tensor:
-        """Drop units and scale the rest, in training."""
+        """(B, units / size) -> the same."""
         if not self.training:
             return x
         mask = F.dropout(x.new_ones(len(x), self.group.size * x.shape[1]), self.p)
@@ -110,7 +103,7 @@ class SharedDropout(nn.Dropout):
 
 
 class SummedLinear(nn.Linear):
-    """A linear layer of which each part multiplies the inputs that it has: (B, inputs / size) -> (B, outputs)."""
+    """A linear layer of which each part multiplies the inputs that it has."""
 
     def __init__(self, layer: nn.Linear, group: Group) -> None:
         super().__init__(layer.in_features // group.size, layer.out_features, device="meta")
@@ -119,7 +112,7 @@ class SummedLinear(nn.Linear):
         self.bias = None if layer.bias is None else _copy(layer.bias, layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Sum the products of all parts, then add the bias."""
+        """(B, inputs / size) -> (B, outputs)."""
         out = self.group.all_reduce(F.linear(x, self.weight))
         return out if self.bias is None else out + self.bias
 
@@ -127,28 +120,22 @@ class SummedLinear(nn.Linear):
 class Part(nn.Module):
     """One device's part of a net with `features` and `classifier`: images (B, C, S, S) -> logits (B, classes).
 
-    towers (Krizhevsky et al. 2012, section 3.5): a device has its share of each convolution's kernels and each hidden
-    linear layer's units, and sees all images. Before an ungrouped convolution (conv3 in the paper's net) and before
-    each hidden linear layer, the channels or units of all devices are gathered. The last layer sums over devices.
-    Local response normalisation looks across the border of the towers, as on one device; the paper does not say.
+    towers (Krizhevsky et al. 2012, section 3.5): a device has its share of each layer's kernels or units, and sees all
+    images. Before an ungrouped convolution (conv3 in the paper's net) and each hidden linear layer, the outputs of all
+    devices are gathered; the last layer sums over devices.
 
     hybrid (Krizhevsky 2014, "One weird trick", scheme (a)): a device has all kernels, for its share of the images, and
     its share of the units, for all images. The gradients of kernels are summed.
 
-    Layers keep their names; the exchanges stand between them. Weights are copies.
-    Raises: UserError if the net can't be split this way.
+    Layers keep their names; weights are copies. Raises: UserError if the net can't be split this way.
     """
 
     def __init__(self, net: nn.Module, group: Group, way: Way) -> None:
         super().__init__()
         self.group = group
         self.way = way
-        features, classifier = (getattr(net, name, None) for name in ("features", "classifier"))
-        if not (
-            isinstance(features, nn.Sequential)
-            and isinstance(classifier, nn.Sequential)
-            and isinstance(classifier[-1], nn.Linear)
-        ):
+        features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
+        if not isinstance(features, nn.Sequential) or not isinstance(classifier, nn.Sequential):
             raise refusal(way, f"{type(net).__name__} is no row of convolutions, then of linear layers")
         if way == "towers":
             self.features = _split(features, group, way, divided=False)

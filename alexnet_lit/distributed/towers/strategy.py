@@ -1,6 +1,6 @@
 """Lightning's strategy for a net that several devices hold together: the paper's two towers, and the hybrid of 2014."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -30,13 +30,10 @@ class Split(DDPStrategy):
     towers: each two devices hold a net together, and DistributedDataParallel averages the gradients of such pairs.
     hybrid: all devices hold one net together.
 
-    The run equals that of one device: the same random numbers, gradients clipped by their norm over all parts, each
-    image counted once. Outside of fit and test `module.net` is the whole net, and a checkpoint has the weights and
-    optimizer state of one device. (After an exception the other parts can't be gathered, and the net stays on the meta
-    device, without weights.) The optimizer has to treat each weight by itself, as SGD and Adam do.
-
-    DTensors gather, sum norms and put weights together. Not Lightning's ModelParallelStrategy: it wants weights that
-    are DTensors, and torch splits no convolution by its channels.
+    The run equals that of one device, and a checkpoint has the weights and optimizer state of one device. Outside of
+    fit and test `module.net` is the whole net; after an exception it has no weights, as other parts may be gone.
+    The optimizer has to treat each weight by itself, as SGD and Adam do.
+    Lightning's ModelParallelStrategy wants weights that are DTensors, and torch splits no convolution by its channels.
     """
 
     def __init__(self, *, way: Way, **options: Any) -> None:
@@ -54,13 +51,7 @@ class Split(DDPStrategy):
 
     @staticmethod
     def check(
-        way: Any,
-        *,
-        ranks: int,
-        net: nn.Module,
-        precision: str | int,
-        optimizer: Optimizer,
-        callbacks: Iterable[Callback],
+        way: Any, *, ranks: int, net: nn.Module, precision: str | int, optimizer: Optimizer, callbacks: list[Callback]
     ) -> None:
         """Raises: UserError if ranks can't hold the net together, or not with such an optimizer or callback."""
         if ranks == 1 or (way == "towers" and ranks % TOWERS):
@@ -117,16 +108,17 @@ class Split(DDPStrategy):
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
         """The module's state on one device."""
-        return super().lightning_module_state_dict() | {f"net.{key}": value for key, value in self._weights().items()}
+        weights = self._weights() if self._wholes else {}
+        return super().lightning_module_state_dict() | {f"net.{key}": value for key, value in weights.items()}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
         """The optimizer's state on one device. Raises: UserError if it has tensors of other shapes than the weights."""
-        return self._convert(super().optimizer_state(optimizer), optimizer, self._gathered)
+        return _convert(super().optimizer_state(optimizer), optimizer, self._gathered)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
         """Load this part of the state of one device."""
         pairs = zip(checkpoint["optimizer_states"], self.optimizers, strict=True)
-        states = [self._convert(state, optimizer, self._own) for state, optimizer in pairs]
+        states = [_convert(state, optimizer, self._own) for state, optimizer in pairs]
         super().load_optimizer_state_dict({"optimizer_states": states})
 
     def on_exception(self, exception: BaseException) -> None:
@@ -162,8 +154,7 @@ class Split(DDPStrategy):
 
     def _weights(self) -> dict[str, Tensor]:
         """The whole net's weights, while there are parts."""
-        parameters = self._module.net.named_parameters() if self._wholes else ()
-        return {name: self._gathered(parameter, parameter) for name, parameter in parameters}
+        return {name: self._gathered(parameter, parameter) for name, parameter in self._module.net.named_parameters()}
 
     def _distributed(self, value: Tensor, parameter: Tensor) -> DTensor:
         """A parameter of the part, its gradient or its momentum as a DTensor of all parts."""
@@ -186,16 +177,13 @@ class Split(DDPStrategy):
         dim, mesh = self._dim(parameter), self._meshes["part"]
         return value if dim is None else value.chunk(mesh.size(), dim)[mesh.get_local_rank()].clone()
 
-    def _convert(
-        self, state: dict[str, Any], optimizer: Optimizer, convert: Callable[[Tensor, Tensor], Tensor]
-    ) -> dict[str, Any]:
-        """Convert all tensors of an optimizer's state but scalars, which count steps."""
-        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
-        converted = {
-            number: {
-                key: convert(value, parameters[number]) if isinstance(value, Tensor) and value.ndim else value
-                for key, value in values.items()
-            }
-            for number, values in state["state"].items()
-        }
-        return {**state, "state": converted}
+
+def _convert(state: Any, optimizer: Optimizer, convert: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Any]:
+    """Convert all tensors of an optimizer's state but scalars, which count steps."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    converted = {number: dict(values) for number, values in state["state"].items()}
+    for number, values in converted.items():
+        for key, value in values.items():
+            if isinstance(value, Tensor) and value.ndim:
+                values[key] = convert(value, parameters[number])
+    return {**state, "state": converted}

@@ -12,11 +12,7 @@ LEAST_SPEEDUP = 1.5  # of bf16 on a CPU: below it, full precision is worth more 
 
 
 def cpu_precision(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, str]:
-    """What precision=auto stands for on this CPU, and why in a line, "" where there was nothing to choose.
-
-    bf16 autocast if the CPU has units for it and trains the net's most expensive layer 1.5 times as fast, else float32.
-    input_shape: (C, H, W) of an image.
-    """
+    """The precision for this CPU, and why in a line, "" where it has no units for bf16. input_shape: (C, H, W)."""
     units = bf16_units()
     if not units:
         return "32-true", ""
@@ -30,7 +26,7 @@ def cpu_precision(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, st
 def bf16_speedup(net: nn.Module, input_shape: tuple[int, ...]) -> float:
     """How many times as fast as float32 this CPU trains the net's most expensive layer in bf16 autocast.
 
-    Takes a few tenths of a second for AlexNet at 224 px; 1.0 for a net without convolutions and linear layers.
+    1.0 for a net without convolutions and linear layers.
     """
     costs: dict[tuple[nn.Module, torch.Size], int] = {}
 

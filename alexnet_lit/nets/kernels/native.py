@@ -12,8 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-# Each process compiles for its own machine, in a third of a second. A library kept on disk would have to be named by
-# compiler and processor, as machines that share a disk differ in them.
+# Each process compiles for its own machine, in a third of a second: machines that share a disk may differ.
 # Not -ffast-math: in a library it makes the whole process flush denormal numbers to zero.
 _FLAGS = ("-O3", "-march=native", "-fno-math-errno", "-fno-trapping-math", "-fopenmp", "-shared", "-fPIC")
 
@@ -26,10 +25,9 @@ logger = logging.getLogger("alexnet_lit")
 
 
 def keep_memory() -> None:
-    """Make glibc keep freed memory in this process and hand it out again; elsewhere do nothing.
+    """Make glibc keep freed memory in this process; elsewhere do nothing.
 
-    By default a large tensor has pages of its own, which the system clears on first use and takes back when the tensor
-    is freed: a tenth of the time of a training step on a CPU.
+    By default the system clears and takes back the pages of each large tensor: a tenth of a training step on a CPU.
     """
     if platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)

@@ -7,12 +7,10 @@ from torch import Tensor, nn
 class StridedConv2d(nn.Conv2d):
     """nn.Conv2d whose windows are `stride` pixels apart, in one group and without dilation.
 
-    Tensor cores take channels in multiples of eight, and an image has one or three. So on a GPU each block of
-    stride x stride pixels becomes the channels of one pixel: AlexNet's 11x11 with stride 4 over 1 channel is a 3x3 with
-    stride 1 over 16 channels, with zero weights in the twelfth row and column. On an H100 that takes a third off all
-    kernels of a training step. A CPU is faster with the layer as it is.
-
-    Weights and their gradients are those of nn.Conv2d. Shape: (B, C, H, W) -> (B, out_channels, H', W').
+    Tensor cores take channels in multiples of eight. So on a GPU each block of stride x stride pixels becomes the
+    channels of one pixel: AlexNet's 11x11 with stride 4 over 1 channel is a 3x3 with stride 1 over 16 channels, with
+    zero weights in the twelfth row and column. On an H100 that takes a third off all kernels of a training step.
+    Weights and their gradients are those of nn.Conv2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:

@@ -92,13 +92,12 @@ def test_two_devices_train_the_net_of_one(small: None, train: Train, tmp_path: P
 
 
 @pytest.mark.slow
-def test_four_devices_train_the_net_of_one(small: None, train: Train, tmp_path: Path) -> None:
+def test_four_devices_train_the_net_of_one(train: Train, tmp_path: Path) -> None:
     """Two pairs of towers: a net without groups, Adam, gradients that accumulate, and a last batch of one image."""
-    course = [*SHORT, "model.lrn=true", "model.dropout=0", "optimizer=adamw", "data.train_size=17"]
-    course += ["trainer.accumulate_grad_batches=2"]
-    one = train(*course)
+    lenet = [*LENET, "model.dropout=0", "optimizer=adamw", "data.train_size=17", "trainer.accumulate_grad_batches=2"]
+    one = train(*lenet)
     run = Runs(tmp_path / "towers", ranks=4)
-    assert run(*course, "trainer=towers", "trainer.devices=4", before=shrink) == [0] * 4, run.text
+    assert run(*lenet, "trainer=towers", "trainer.devices=4") == [0] * 4, run.text
     assert_same(run, one)
 
 
@@ -143,12 +142,9 @@ def test_two_gpus_train_the_net_of_one(way: str, command: Train, train: Train, t
     assert_same(outcome, one)
 
 
-def part(*overrides: str, way: Any, size: int) -> Part:
-    return Part(alexnet_lit.build_net(alexnet_lit.compose(*overrides)), Group(size, 0), way)
-
-
-def test_a_tower_is_the_paper_s() -> None:
-    tower = part("model=alexnet_2012", way="towers", size=2)
+def test_a_tower_is_the_papers_and_a_hybrid_has_all_kernels() -> None:
+    net = alexnet_lit.build_net(alexnet_lit.compose("model=alexnet_2012"))
+    tower, hybrid = Part(net, Group(2, 0), "towers"), Part(net, Group(4, 0), "hybrid")
 
     shapes = [tuple(each.shape) for name, each in tower.named_parameters() if name.endswith("weight")]
     assert shapes == [
@@ -157,15 +153,8 @@ def test_a_tower_is_the_paper_s() -> None:
     ]
     before = [name for name, layer in tower.named_modules() if isinstance(layer, Exchange)]
     assert before == ["features.exchange_conv3", "classifier.exchange_linear6", "classifier.exchange_linear7"]
-
-
-def test_a_hybrid_has_all_kernels_and_a_share_of_the_units() -> None:
-    hybrid = part("model=alexnet_owt", way="hybrid", size=4)
-
     outputs = [len(each) for name, each in hybrid.named_parameters() if name.endswith("weight")]
-    assert outputs == [64, 192, 384, 256, 256, 1024, 1024, 10]
-    before = [name for name, layer in hybrid.named_modules() if isinstance(layer, Exchange)]
-    assert before == ["classifier.exchange_linear7"]
+    assert outputs == [96, 256, 384, 384, 256, 1024, 1024, 10]
 
 
 @pytest.mark.parametrize(
