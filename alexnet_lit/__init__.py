@@ -3,6 +3,7 @@
     config = alexnet_lit.compose("model.lrn=true", "data=sample")
     module, data = alexnet_lit.build(config)
     net = alexnet_lit.build_net(config)
+    result = alexnet_lit.fit(config)
     module = alexnet_lit.load("logs/runs/.../checkpoints/best.ckpt")
 
 Importing the package imports no torch; the first use of a name does.
@@ -16,11 +17,12 @@ if TYPE_CHECKING:
     from alexnet_lit.config import compose
     from alexnet_lit.factory import build, build_net
     from alexnet_lit.prepare import load
+    from alexnet_lit.run import fit
 
 __version__ = "0.1.0"
-__all__ = ["build", "build_net", "compose", "load"]
+__all__ = ["build", "build_net", "compose", "fit", "load"]
 
-_MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "prepare"}
+_MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "prepare", "fit": "run"}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,10 +17,7 @@ from alexnet_lit.lit import Classifier
 
 
 def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, Any]:
-    """The content of a checkpoint, its tensors on the CPU unless `map_location` says otherwise, as torch.load takes it.
-
-    Raises: UserError if it can't be read, or was not written by this package.
-    """
+    """The content of a checkpoint. Raises: UserError if it can't be read, or was not written by this package."""
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
         if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
@@ -32,8 +29,12 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     return dict(checkpoint)
 
 
-def read_resumed(ckpt: str) -> tuple[Path, dict[str, Any]]:
-    """The file that `ckpt=` names and its content. Raises: UserError if training can't be resumed from it."""
+def read_resumed(config: DictConfig) -> tuple[Path, dict[str, Any]]:
+    """The file that config.ckpt names and its content. Raises: UserError if training can't be resumed from it."""
+    ckpt, tried_out = config.ckpt, config.trainer.fast_dev_run
+    if tried_out:
+        hint = f"tries out a new run, and ckpt={ckpt} continues one: leave one of them out"
+        raise UserError(f"trainer.fast_dev_run={show(tried_out)}: {hint}")
     path = Path(ckpt).expanduser().absolute()
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
@@ -72,7 +73,7 @@ def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> 
 def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
     """Refuse a checkpoint of other classes, another net, an average without callbacks.ema, or of a longer run.
 
-    name: the checkpoint as the user typed it. Raises: UserError that says what differs.
+    name: of the checkpoint, as typed. Raises: UserError that says what differs.
     """
     classes = list(module.classes)
     if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
@@ -82,16 +83,16 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
     _check_same_net(module, checkpoint, name)
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
         raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
-    trainer, progress = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]
-    whole, begun = (progress["current"][count] for count in ("processed", "started"))
-    done, steps = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs", checkpoint["global_step"]
-    for key, reached, least, text in (
-        ("max_epochs", begun, max(begun, whole + 1), done),
-        ("max_steps", steps, steps + 1, f"done {steps} steps"),
-    ):
-        most = trainer.get(key)
-        if isinstance(most, int) and 0 <= most < reached:
-            raise UserError(f"trainer.{key}={most}: {name} has already {text}: use trainer.{key}={least} or more")
+    trainer, epochs = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
+    whole, begun, steps = epochs["processed"], epochs["started"], checkpoint["global_step"]
+    done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"
+    limits = [("max_epochs", begun, max(begun, whole + 1), done)]
+    limits.append(("max_steps", steps, steps + 1, f"done {steps} steps"))
+    for key, reached, least, text in limits:
+        if isinstance(trainer.get(key), int) and 0 <= trainer[key] < reached:
+            raise UserError(
+                f"trainer.{key}={trainer[key]}: {name} has already {text}: use trainer.{key}={least} or more"
+            )
 
 
 def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
@@ -114,8 +115,7 @@ def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -
 class Resume(Callback):
     """Mends what Lightning restores: whether the run was to stop, whole epochs, and arguments of callbacks.
 
-    An argument that a callback is given now counts, whatever its saved state says: EarlyStopping's patience, and any
-    other argument of a constructor that the callback keeps under the same name in its state and its attributes.
+    An argument that a callback is given now, as EarlyStopping's patience, counts in place of the saved one.
     """
 
     def __init__(self) -> None:

@@ -31,10 +31,8 @@ def instantiate(
 ) -> Any:
     """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
 
-    target: the class, where it is always the same and the node has no `_target_`. types: types of arguments that the
-    target's own annotations say too little of.
-    Raises: UserError for a key that the target does not take or the run sets itself, a value of the wrong type, or one
-    that the target refuses.
+    target: the class, where the node has no `_target_`. types: of arguments, in place of the target's annotations.
+    Raises: UserError for a key that the target does not take or the run sets itself, or a value that it refuses.
     """
     node = OmegaConf.select(config, path)
     try:
@@ -53,12 +51,12 @@ def instantiate(
         # Hydra builds nested nodes; the object itself is built here, as `more` may hold what no config can.
         factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
         return functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
+    except UserError:
+        raise
     except InstantiationException as error:
         where = re.search(r"full_key: (\S+)", str(error))
         raise _as_user_error(error.__cause__ or error, where[1] if where else path) from error
     except _REFUSALS as error:
-        if isinstance(error, UserError):
-            raise
         raise _as_user_error(error, path) from error
 
 
@@ -113,8 +111,8 @@ def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictC
     data: the config's; None builds it where the net leaves something to it.
     """
     model = OmegaConf.select(config, "model")
-    keys = ("num_classes", "in_channels") if isinstance(model, DictConfig) else ()
-    missing = [key for key in keys if key in model and model[key] is None]
+    model = model if isinstance(model, DictConfig) else {}  # `instantiate` refuses it
+    missing = [key for key in ("num_classes", "in_channels") if key in model and model[key] is None]
     if data is None and not missing:
         return config
     data = data or instantiate(config, "data")
@@ -137,8 +135,7 @@ def without_weights(config: DictConfig) -> DictConfig:
 def build(config: DictConfig) -> tuple[Classifier, ImageData]:
     """The module and its data. Nothing is read before `data.prepare_data()` or `data.setup()`.
 
-    The net's weights are drawn from torch's global generator; where model.weights names some, these take their place,
-    unless config.ckpt brings the weights. Raises: UserError.
+    Weights are drawn from torch's global generator, or are those that model.weights names. Raises: UserError.
     """
     config, data = build_data(config)
     net = build_net(config if config.ckpt is None else without_weights(config))
@@ -186,7 +183,6 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
     )
     path = "optimizer"
     try:
-        # One parameter stands for all: optimizers look at their settings, not at the weights, when they are made.
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
         path = "scheduler"
         scheduler = module.schedule.factory(optimizer)

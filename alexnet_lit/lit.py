@@ -69,7 +69,7 @@ class Scores(nn.ModuleDict):
 def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
     """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares.
 
-    smoothing: the share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
+    smoothing: share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
     """
     entropy = partial(F.cross_entropy, logits, label_smoothing=smoothing)
     if batch.mixed_in is None:
@@ -83,9 +83,8 @@ class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
     net: images (B, C, S, S) -> logits (B, classes). pixels: uint8 images -> the net's input. views: test-time
-    augmentation. label_smoothing: of the training loss, 0..1. classes: names in the order of the logits. channels: of
-    images. optimizer: parameters -> Optimizer. config: the run's whole config in plain values; it goes into each
-    checkpoint with the names of the classes, so that `alexnet_lit.load` needs nothing else.
+    augmentation. label_smoothing: of the training loss, 0..1. classes: names in the order of the logits. optimizer:
+    parameters -> Optimizer. config: the run's whole config in plain values, saved in each checkpoint for `load`.
     """
 
     def __init__(
@@ -124,16 +123,12 @@ class Classifier(LightningModule):
         self.published: dict[str, float] = {}  # the latest scores by name
 
     @classmethod
-    def load_from_checkpoint(  # type: ignore[override] # of Lightning's arguments only those that make a difference
-        cls, checkpoint_path: Any, map_location: Any = None, **options: Any
+    def load_from_checkpoint(  # type: ignore[override] # no hyper-parameters: the checkpoint's config builds the module
+        cls, checkpoint_path: Any, map_location: Any = None, *, strict: bool = True, weights_only: bool = True
     ) -> Self:
-        """As `alexnet_lit.load`. Raises: ValueError for hyper-parameters: the checkpoint's config builds the module."""
+        """As `alexnet_lit.load`, which is strict and loads weights only."""
         from alexnet_lit.prepare import load
 
-        if options.keys() - {"strict", "weights_only"}:
-            raise ValueError(
-                "hyper-parameters come from the checkpoint: for others, alexnet_lit.build a config of them"
-            )
         return load(checkpoint_path, map_location)  # type: ignore[return-value] # Self is Classifier here
 
     def forward(self, images: Tensor) -> Tensor:
@@ -208,10 +203,7 @@ class Classifier(LightningModule):
         self._gradient_norm = clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def take_point(self) -> dict[str, float]:
-        """A point of the training curve: scores since the last call; learning rate and gradient norm of the last step.
-
-        Waits for the device.
-        """
+        """Scores since the last call, learning rate and gradient norm of the last step. Waits for the device."""
         scores = self.window.compute()
         self.window.reset()
         norm = {} if self._gradient_norm is None else {"grad_norm": float(self._gradient_norm)}
@@ -220,7 +212,7 @@ class Classifier(LightningModule):
     def on_train_epoch_end(self) -> None:
         """Publish the epoch's training scores, and step a schedule that monitors a score.
 
-        Lightning would step that after the epoch was saved, and leave it out in a resumed run's first epoch.
+        Lightning would step it after the epoch was saved, and leave it out in a resumed run's first epoch.
         """
         self._publish("train")
         if self.trainer.is_last_batch and self._monitored is not None:

@@ -50,9 +50,7 @@ _TYPES: dict[str, Any] = {
     "max_epochs": _COUNT | Literal[-1] | None,
     "max_steps": _COUNT | Literal[-1],
     "limit_train_batches": Annotated[float, Field(gt=0, le=1)] | _COUNT | None,
-    "limit_val_batches": _LIMIT,
-    "limit_test_batches": _LIMIT,
-    "limit_predict_batches": _LIMIT,
+    **dict.fromkeys(("limit_val_batches", "limit_test_batches", "limit_predict_batches"), _LIMIT),
     "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
     "val_check_interval": Annotated[float, Field(gt=0, le=1)] | _COUNT | str | _TIME | None,
     "max_time": str | _TIME | None,
@@ -61,13 +59,11 @@ _TYPES: dict[str, Any] = {
     "accumulate_grad_batches": _COUNT,
     "gradient_clip_val": Annotated[float, Field(ge=0)] | None,
     "num_sanity_val_steps": Annotated[int, Field(ge=-1)] | None,
-    "enable_checkpointing": bool,
-    "enable_progress_bar": bool,
+    **dict.fromkeys(("enable_checkpointing", "enable_progress_bar"), bool),
     "devices": Any,  # checked by `resolve_devices`
 }
 # Other names that Lightning takes for a precision.
-_PRECISIONS = {16: "16-mixed", "16": "16-mixed", "bf16": "bf16-mixed", 32: "32-true", "32": "32-true", None: "32-true"}
-_PRECISIONS |= {64: "64-true", "64": "64-true"}
+_PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true", "None": "32-true"}
 _SET_BY_RUN = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
 _SET_BY_STRATEGY = ("devices", "num_nodes", "strategy")
 
@@ -100,13 +96,11 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     factory.check_root(config)
     config = config.copy()
     config.paths.run = str(folder)
-    _check_budget(config)
-    if config.ckpt is not None and config.trainer.fast_dev_run:
-        raise UserError(
-            f"trainer.fast_dev_run={show(config.trainer.fast_dev_run)}: tries out a new run, and "
-            f"ckpt={config.ckpt} continues one: leave one of them out"
-        )
-    resume, saved = read_resumed(config.ckpt) if config.ckpt is not None else (None, None)
+    if config.get("budget") is not None:
+        from alexnet_lit.callbacks.budget import check_budget
+
+        check_budget(config)
+    resume, saved = (None, None) if config.ckpt is None else read_resumed(config)
     if saved is not None:
         config = keep_precision_and_split(config, saved)
     environment = rank_environment()
@@ -123,21 +117,13 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     module = factory.build_module(config, net, data)
     optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
     check_clipping(config, optimizer)
-    _check_pairs(data, replicas(config.trainer.strategy, ranks), ranks)
-    callbacks = _callbacks(config, data)
+    callbacks, precision = _callbacks(config, data), config.trainer.precision
     check_strategy(
-        config.trainer.strategy,
-        ranks=ranks,
-        net=net,
-        precision=config.trainer.precision,
-        optimizer=optimizer,
-        callbacks=callbacks,
+        config.trainer.strategy, ranks=ranks, net=net, precision=precision, optimizer=optimizer, callbacks=callbacks
     )
     if saved is not None:
         check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
-    if data.sizes[data.validate] == 0:
-        config.trainer.limit_val_batches = 0
-    check_batches(config, data)
+    check_batches(config, data, ranks)
     speed, history = Throughput(), History()
     picture = CurvesPlot(history, path=folder / "curves.png", title=folder.name)
     checkpoints = instantiate(
@@ -162,10 +148,10 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
 
 
 def load(path: str | Path, map_location: Any = None) -> Classifier:
-    """The module of a checkpoint, from that file alone: weights and config are in it. In eval mode.
+    """The module of a checkpoint in eval mode, from that file alone: weights and config are in it.
 
-    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: the device that it is put on, in
-    any form that torch.load takes; None for the CPU. Raises: UserError if it is no checkpoint of a run.
+    path: a .ckpt file, or a run folder (then best.ckpt, else last.ckpt). map_location: as torch.load takes it; None for
+    the CPU. Raises: UserError if it is no checkpoint of a run.
     """
     checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
     module, _ = restore(checkpoint, {}, compiled=True)
@@ -175,10 +161,10 @@ def load(path: str | Path, map_location: Any = None) -> Classifier:
 def restore(
     checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
 ) -> tuple[Classifier, ImageData]:
-    """The module of a checkpoint that was read, in eval mode on the CPU, and its data, of which nothing is read yet.
+    """The module of a checkpoint's content, in eval mode on the CPU, and its data, of which nothing is read yet.
 
-    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did;
-    for a few images that takes longer than it saves. Raises: UserError if the data has other classes than the net.
+    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did.
+    Raises: UserError if the data has other classes than the net.
     """
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     for key, value in changes.items():
@@ -195,37 +181,6 @@ def restore(
         )
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval(), data
-
-
-def _check_budget(config: DictConfig) -> None:
-    """Raises: UserError for a run that can't be sized to a time."""
-    budget = config.get("budget")
-    if budget is None:
-        return
-    from alexnet_lit.callbacks.budget import parse_seconds
-
-    parse_seconds(budget)
-    if config.ckpt is not None:
-        raise UserError(
-            f"budget={budget}: is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=..."
-        )
-    if config.trainer.accumulate_grad_batches != 1:
-        hint = "use a larger data.batch_size, or trainer.max_steps=..."
-        raise UserError(f"budget={budget}: can't be laid out with trainer.accumulate_grad_batches: {hint}")
-    if monitor := config.scheduler.get("monitor"):
-        hint = "use scheduler=one_cycle or constant, or trainer.max_epochs=..."
-        raise UserError(f"budget={budget}: scheduler.monitor={monitor} looks at whole epochs: {hint}")
-
-
-def _check_pairs(data: ImageData, shares: int, ranks: int) -> None:
-    """Refuse batches that would tear apart the images that are to be mixed, or leave a rank without any."""
-    together = data.augment.mix.together * shares
-    if data.batch_size % together:
-        devices = f" over trainer.devices={ranks}" if ranks > 1 else ""
-        raise UserError(
-            f"data.batch_size={data.batch_size} does not divide{devices} into pairs for data.augment.mixup and cutmix: "
-            f"use a multiple of {together}"
-        )
 
 
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
@@ -270,7 +225,7 @@ def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[st
     with open_dict(trainer):
         for key in known().trainer.keys() - trainer.keys():  # after ~trainer.max_time: Lightning's default
             trainer[key] = inspect.signature(Trainer).parameters[key].default
-    trainer.precision = _PRECISIONS.get(trainer.precision, trainer.precision)
+    trainer.precision = _PRECISIONS.get(str(trainer.precision), trainer.precision)
     check_arguments(Trainer, plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)
     for unit in ("epochs", "steps"):
         least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
@@ -279,7 +234,9 @@ def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[st
                 f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: "
                 f"use trainer.max_{unit}={least} or more"
             )
-    kind, ranks = _settle_devices(config, environment)
+    devices, trainer.num_nodes = devices_and_nodes(environment, trainer.devices, trainer.num_nodes)
+    kind, trainer.devices = resolve_devices(trainer.accelerator, devices)
+    trainer.accelerator = kind
     if trainer.precision == "auto" and kind != "cpu":
         bf16 = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         trainer.precision = "bf16-mixed" if bf16 else "32-true"
@@ -298,7 +255,7 @@ def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[st
     trainer.log_every_n_steps = bare.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
     if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
         trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
-    return kind, ranks
+    return kind, environment.ranks if environment.launcher else trainer.devices
 
 
 def build_trainer(
@@ -321,26 +278,36 @@ def build_trainer(
     return trainer
 
 
-def check_batches(config: DictConfig, data: ImageData) -> None:
-    """Refuse a share of the batches that comes to none, and an interval of validations longer than an epoch.
+def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
+    """Refuse batches that can't be split over the ranks, limits that leave none, and validations that never come.
 
-    Lightning would refuse them once data is read.
+    Lightning would refuse them once data is read, or not at all.
     """
     trainer = config.trainer
+    pairs, shares = data.augment.mix.together, replicas(trainer.strategy, ranks)
+    if data.batch_size % (pairs * shares):
+        devices = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
+        over = f" over {devices}" if ranks > 1 else ""
+        into = " into pairs for data.augment.mixup and cutmix" if pairs > 1 else ""
+        raise UserError(
+            f"data.batch_size={data.batch_size} does not divide{over}{into}: use a multiple of {pairs * shares}"
+        )
+    if data.sizes[data.validate] == 0:
+        trainer.limit_val_batches = 0
+    if trainer.fast_dev_run:
+        return
     splits: dict[str, Stage] = {"train": "train", "val": data.validate, "test": "test"}
     for stage, split in splits.items():
-        overfit = trainer.overfit_batches and stage != "test"
-        key = "overfit_batches" if overfit else f"limit_{stage}_batches"
+        key = "overfit_batches" if trainer.overfit_batches and stage != "test" else f"limit_{stage}_batches"
         batches = limited_batches(data.sizes[split], data.batch_size, None)
-        limited = limited_batches(data.sizes[split], data.batch_size, trainer[key])
-        if batches and trainer[key] and not trainer.fast_dev_run and not limited:
+        if batches and trainer[key] and not limited_batches(data.sizes[split], data.batch_size, trainer[key]):
             raise UserError(
                 f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
                 f"use a larger share, or a number of batches such as {key}=1"
             )
     batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
     whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
-    if whole and interval > batches and trainer.limit_val_batches != 0 and not trainer.fast_dev_run:
+    if whole and interval > batches and trainer.limit_val_batches != 0:
         raise UserError(
             f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
             f"use at most {batches}, or 1.0 for once an epoch"
@@ -376,21 +343,6 @@ def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
             raise
         key = max(keys, key=len)
         raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
-
-
-def _settle_devices(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
-    """Replace `auto` in config.trainer's devices; returns the kind of device and how many ranks there will be."""
-    trainer = config.trainer
-    devices, trainer.num_nodes = devices_and_nodes(environment, trainer.devices, trainer.num_nodes)
-    trainer.accelerator, trainer.devices = resolve_devices(trainer.accelerator, devices)
-    ranks: int = environment.ranks if environment.launcher else trainer.devices
-    parts = replicas(trainer.strategy, ranks)
-    if isinstance(config.data.batch_size, int) and config.data.batch_size % parts:
-        over = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
-        raise UserError(
-            f"data.batch_size={config.data.batch_size} does not divide over {over}: use a multiple of {parts}"
-        )
-    return str(trainer.accelerator), ranks
 
 
 def _check_compiler(config: DictConfig, kind: str) -> None:

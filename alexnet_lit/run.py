@@ -21,7 +21,17 @@ from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.callbacks.tensorboard import log_hparams, log_run
 from alexnet_lit.checkpoint import read_checkpoint
-from alexnet_lit.config import PART, RESULT, continued_overrides, home, plain, typed_overrides, under_way
+from alexnet_lit.config import (
+    PART,
+    RESULT,
+    continued_overrides,
+    discard_folder,
+    home,
+    plain,
+    run_folder,
+    typed_overrides,
+    under_way,
+)
 from alexnet_lit.config import show as as_typed
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
@@ -40,8 +50,7 @@ def run(config: DictConfig, folder: Path) -> Result:
 
     On several devices this process checks everything first. Started by torchrun or srun it is rank 0 and broadcasts the
     config; standing alone it starts a process for each device and waits for them.
-    Raises: UserError for wrong input, before training starts. Any other exception is raised once result.json and
-    train.log have been written.
+    Raises: UserError for wrong input, before training starts; any other exception once result.json is written.
     """
     began = time.time()
     rank_group = join()
@@ -63,6 +72,23 @@ def run(config: DictConfig, folder: Path) -> Result:
             if rank_group is None and objects.ranks > 1:
                 return _launch_ranks(objects, message)
             return _fit_and_test(objects, began)
+
+
+def fit(config: DictConfig) -> Result:
+    """Train and test as `python train.py` does, in a new run folder below config.paths.logs; returns as `run`.
+
+    Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
+    """
+    if config.ckpt is not None:
+        raise UserError(f"ckpt={config.ckpt}: fit starts a new run: go on with that one by python train.py ckpt=...")
+    folder = Path(run_folder(f"{config.paths.logs}/runs", time.strftime("%Y-%m-%d_%H-%M-%S"), config.name))
+    (folder / ".hydra").mkdir()
+    OmegaConf.save(config, folder / ".hydra" / "config.yaml")  # which a continuation begins with
+    try:
+        return run(config, folder)
+    except UserError:
+        discard_folder(folder)
+        raise
 
 
 def run_as_rank() -> Result:
@@ -172,8 +198,9 @@ def _test(objects: RunObjects) -> None:
 
 
 def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
-    """The same run with as many steps as fit into its budget: first it trains, evaluates and saves a little. On each
-    rank. Its config, also the saved one, has the steps in place of the budget, so that it can be repeated exactly.
+    """The same run with as many steps as fit into its budget: first it trains and saves a little, on each rank.
+
+    Its config, the saved one too, has the steps in place of the budget, so that it can be repeated exactly.
     """
     from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
 
@@ -185,9 +212,8 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
         measuring.trainer.update(MEASURING)
     timer = TimeBudget(min(30.0, RESERVE * budget))
     averages = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
-    trainer = build_trainer(
-        measuring, rank_environment(), callbacks=[timer, *averages], logger=[], folder=objects.folder
-    )
+    callbacks = [timer, *averages]
+    trainer = build_trainer(measuring, rank_environment(), callbacks=callbacks, logger=[], folder=objects.folder)
     with exits_raised():
         took = timer.measure(trainer, objects.module, data)
     now = time.time()
@@ -203,21 +229,20 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
         save_every=config.checkpoint.every_steps,
         most=config.trainer.max_steps,
     )
+    speed = f"{data.batch_size} images at {data.batch_size / took.batch:,.1f} images/s"
+    looks = f"{steps // interval} x {validation:,} images validated, {test:,} tested"
+    log.info("        %s steps of %s, %s", f"{steps:,}", speed, looks)
     limits = {"max_steps": steps, "max_epochs": -1, "val_check_interval": interval, "check_val_every_n_epoch": None}
     changes = {f"trainer.{key}": value for key, value in limits.items()}
-    times = steps // interval
-    looks = f", {times} validation{'s' * (times > 1)} of {validation:,}" if validation else ""
-    speed = f"{data.batch_size} images at {data.batch_size / took.batch:,.1f} images/s"
-    log.info("        %s steps of %s%s, a test of %s", f"{steps:,}", speed, looks, f"{test:,}")
     typed = " ".join(f"{key}={as_typed(value)}" for key, value in changes.items())
     log.info("        the very same again, without budget=: %s", typed)
-    file = objects.folder / ".hydra" / "config.yaml"  # none for a run that was started from Python
-    saved = OmegaConf.load(file) if trainer.is_global_zero and file.is_file() else None
+    file = objects.folder / ".hydra" / "config.yaml"
+    saved = OmegaConf.load(file) if trainer.is_global_zero else config  # the folder may be on another machine
     config = config.copy()
-    for each in (config, *([saved] if saved is not None else [])):
+    for each in (config, saved):
         for key, value in {**changes, "budget": None}.items():
             OmegaConf.update(each, key, value)
-    if saved is not None:
+    if trainer.is_global_zero:
         OmegaConf.save(saved, file)
     objects = prepare(config, objects.folder)
     if trainer.is_global_zero:

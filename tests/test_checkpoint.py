@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import torch
 
-import alexnet_lit
 from alexnet_lit.callbacks.metrics import CurvesPlot
 from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
@@ -115,7 +114,6 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
 MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
     (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
     (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24"]),
-    (4, ["scheduler=one_cycle", "scheduler.interval=epoch", "scheduler.total_steps=run_epochs"]),
     (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
     (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
     (4, [*STALLED, "callbacks.early_stopping.patience=8", "trainer.val_check_interval=0.5", "trainer.max_steps=40"]),
@@ -184,11 +182,6 @@ def test_a_resumed_run_keeps_its_precision_on_a_machine_without_units(
     assert_same(last(resumed.folder), last(whole.folder))
 
 
-def test_a_run_may_end_before_early_stopping_has_a_score(train: Train) -> None:
-    outcome = train(*LENET, "callbacks=early_stopping", "trainer.max_steps=2")
-    assert (outcome.status, outcome.err, outcome.result["steps"]) == (0, "", 2)
-
-
 def test_a_plateau_schedule_waits_for_a_new_score(train: Train) -> None:
     """Of every second epoch: there is none at the end of the first, and that of the second is not looked at twice."""
     outcome = train(*LENET, *PLATEAU, "scheduler.patience=0", "trainer.check_val_every_n_epoch=2")
@@ -226,7 +219,6 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
 @pytest.mark.parametrize(
     ("typed", "epochs"),
     [
-        (("callbacks.early_stopping.patience=4",), 5),
         (("callbacks.early_stopping.patience=4", "trainer.max_epochs=9"), 5),
         (("+trainer.min_epochs=6",), 6),
         (("~callbacks.early_stopping",), 6),
@@ -264,7 +256,6 @@ def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
             "callbacks=ema",
             "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=...",
         ),
-        ("direction=minimize", "can't be changed in a run that is continued: leave it out, or start a new run"),
     ],
 )
 def test_what_a_run_can_not_go_on_with_costs_a_line_and_leaves_it_as_it_was(
@@ -348,16 +339,3 @@ def test_a_sanity_pass_is_no_score(train: Train) -> None:
         **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
     }
     assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
-
-
-def test_checkpoints_of_the_first_edition_load(lenet: Path, tmp_path: Path) -> None:
-    """Their configs have callbacks of modules that are gone, and lack newer keys."""
-    content = torch.load(lenet / "checkpoints" / "best.ckpt", weights_only=True)
-    config = content["hyper_parameters"]["config"]
-    del config["label_smoothing"]
-    config["callbacks"] = {"progress": {"_target_": "alexnet_lit.watch.Progress", "line_seconds": 10}}
-    torch.save(content, tmp_path / "first.ckpt")
-    images = torch.randint(0, 256, (3, 28, 28), dtype=torch.uint8)
-    assert torch.equal(
-        alexnet_lit.load(tmp_path / "first.ckpt").predict(images), alexnet_lit.load(lenet).predict(images)
-    )

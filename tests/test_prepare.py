@@ -14,7 +14,7 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import RunObjects, prepare
 
 TINY = ("data=sample", "trainer.accelerator=cpu", "model=lenet", "data.image_size=28", "data.batch_size=8")
-ODD: list[Any] = [None, 0, -1, 0.001, "odd", True, [1], {"odd": 1}]
+ODD: list[Any] = [None, 0, -1, 0.001, "odd"]
 
 
 @pytest.fixture(scope="module")
@@ -47,20 +47,15 @@ def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize(
-    ("typed", "runs"), [(64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true"), ("auto", "32-true")]
-)
-def test_a_short_name_of_a_precision_is_told_as_what_runs(typed: Any, runs: str, config: DictConfig) -> None:
+@pytest.mark.parametrize(("typed", "runs"), [(64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true")])
+def test_a_short_name_of_a_precision_becomes_what_runs(typed: Any, runs: str, config: DictConfig) -> None:
     objects = prepared(config, "precision", typed)
-    assert (objects.config.trainer.precision, objects.trainer.precision) == (runs, runs)
+    assert objects.config.trainer.precision == objects.trainer.precision == runs
 
 
-def test_null_means_what_it_means_to_lightning(config: DictConfig) -> None:
+def test_null_and_what_is_deleted_mean_what_they_mean_to_lightning(config: DictConfig) -> None:
     assert prepared(config, "max_epochs", None).config.trainer.max_epochs == 1000
     assert prepared(config, "log_every_n_steps", None).config.trainer.log_every_n_steps == 50
     assert prepared(config, "limit_val_batches", None).trainer.limit_val_batches == 1.0
-
-
-def test_what_is_deleted_is_as_it_is_without(tmp_path: Path) -> None:
-    objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), tmp_path)
+    objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), Path("/nowhere"))
     assert (objects.trainer.max_steps, objects.trainer.gradient_clip_val) == (-1, None)

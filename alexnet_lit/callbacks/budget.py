@@ -7,29 +7,41 @@ from pathlib import Path
 from typing import Any
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
+from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.metrics import wait_for_device
 from alexnet_lit.errors import UserError
 
 RESERVE = 0.03  # of the budget, for what is not measured
 _VALIDATION = 0.1  # of the time at most, unless a single validation takes longer
+_EVALUATION = 0.4  # of the time that training on an image takes: a forward pass, and some more
 _WARM_UP = 3  # batches before the clock starts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 
 # Of the trainer while it measures: it trains until it is stopped, and leaves nothing.
 MEASURING: dict[str, Any] = {
-    "max_epochs": -1,
-    "max_steps": -1,
-    "min_epochs": None,
-    "min_steps": None,
-    "max_time": None,
+    **dict.fromkeys(("max_epochs", "max_steps"), -1),
+    **dict.fromkeys(("min_epochs", "min_steps", "max_time", "check_val_every_n_epoch", "profiler")),
     "val_check_interval": 1 << 40,
-    "check_val_every_n_epoch": None,
-    "limit_val_batches": 4,
+    "limit_val_batches": 0,
     "enable_checkpointing": False,
-    "profiler": None,
 }
+
+
+def check_budget(config: DictConfig) -> None:
+    """Raises: UserError for a run that can't be sized to a time."""
+    parse_seconds(config.budget)
+    monitor = config.scheduler.get("monitor")
+    if config.ckpt is not None:
+        reason = f"is for a new run, and ckpt={config.ckpt} continues one: use trainer.max_steps=..."
+    elif config.trainer.accumulate_grad_batches != 1:
+        reason = "can't be laid out with trainer.accumulate_grad_batches: use a larger data.batch_size"
+    elif monitor:
+        reason = f"scheduler.monitor={monitor} looks at whole epochs: use scheduler=one_cycle or constant"
+    else:
+        return
+    raise UserError(f"budget={config.budget}: {reason}")
 
 
 def parse_seconds(budget: Any) -> float:
@@ -52,18 +64,16 @@ class Durations:
 
 
 class TimeBudget(Callback):
-    """Times training batches of a fit and ends it after `seconds` or a little more; then a save and an evaluation."""
+    """Times training batches of a fit, which it ends after `seconds` or a little more, and a save after it."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._batches = -_WARM_UP
-        self._batch_size = self._images = 0
-        self._training = self._evaluating = self._began = 0.0
+        self._batch_size = 0
+        self._training = self._began = 0.0
 
     def measure(self, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Durations:
-        """Train, save and evaluate a little; on every rank. Without validation images, evaluating an image is taken to
-        cost a third of training on it.
-        """
+        """Train and save a little, on every rank."""
         trainer.fit(module, datamodule=data)
         self._start(trainer)
         file = Path(trainer.default_root_dir) / "budget.ckpt"
@@ -72,32 +82,18 @@ class TimeBudget(Callback):
         finally:
             if trainer.is_global_zero:
                 file.unlink(missing_ok=True)
-        save = self._elapsed(trainer)
-        if len(data.val_dataloader()):
-            trainer.validate(module, datamodule=data, verbose=False)
-        batch = self._training / self._batches
-        image = self._evaluating / self._images if self._images else batch / self._batch_size / 3
-        return Durations(batch, image, save, self._training + save + self._evaluating)
+        save, batch = self._elapsed(trainer), self._training / self._batches
+        return Durations(batch, _EVALUATION * batch / self._batch_size, save, self._training + save)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Stop once there is enough to judge by: all ranks at the same batch."""
-        self._batch_size = batch.total
+        self._batch_size = max(self._batch_size, batch.total)
         self._batches += 1
         if self._batches == 0:
             self._start(trainer)
         elif self._batches >= _FEWEST:
             self._training = self._elapsed(trainer)
             trainer.should_stop = trainer.strategy.broadcast(self._training > self.seconds)
-
-    def on_validation_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
-        """Time all but the first."""
-        if batch_idx == 0:
-            self._start(trainer)
-        else:
-            self._images += batch.total
-            self._evaluating = self._elapsed(trainer)
 
     def _start(self, trainer: Trainer) -> None:
         wait_for_device(trainer)
@@ -113,8 +109,8 @@ def choose_steps(
 ) -> tuple[int, int]:
     """Steps of a run, and batches between its validations, that take `left` seconds, evaluation and saves included.
 
-    epoch: its batches; validation, test: images; most: steps at most, -1 for no limit. The last validation follows the
-    last step, as best.ckpt is chosen by it. Raises: UserError if not even one step fits.
+    epoch: its batches; validation, test: images; most: steps at most, -1 for no limit. The last step is followed by a
+    validation. Raises: UserError if not even one step fits.
     """
     training = left - test * took.image
     each = validation * took.image + 2 * took.save  # best.ckpt and last.ckpt

@@ -20,20 +20,15 @@ TOOK = Durations(batch=0.4, image=0.01, save=0.5, measured=3.0)
 SIZES: dict[str, Any] = {"epoch": 25, "validation": 400, "test": 500, "save_every": 1000, "most": -1}
 
 
-@pytest.mark.parametrize(
-    ("typed", "wanted"), [("90s", 90), ("5m", 300), ("1h30m", 5400), ("1.5m", 90), ("2d", 172800), ("1m5s", 65)]
-)
-def test_a_time_is_read_as_people_write_it(typed: str, wanted: float) -> None:
-    assert parse_seconds(typed) == wanted
+def test_a_time_is_read_as_people_write_it() -> None:
+    times = {"90s": 90, "5m": 300, "1h30m": 5400, "1.5m": 90, "2d": 172800, "1m5s": 65}
+    assert {typed: parse_seconds(typed) for typed in times} == times
+    for typed in ("5", "m", "5 m", "5min", "-5m", "0s", "", 5, True):
+        with pytest.raises(UserError, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
+            parse_seconds(typed)
 
 
-@pytest.mark.parametrize("typed", ["5", "m", "5 m", "5min", "-5m", "0s", "", 5, True])
-def test_what_is_no_time_is_refused(typed: object) -> None:
-    with pytest.raises(UserError, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
-        parse_seconds(typed)
-
-
-@pytest.mark.parametrize("left", [100.0, 3000.0, 1e5])
+@pytest.mark.parametrize("left", [100.0, 1e5])
 @pytest.mark.parametrize("changes", [{}, {"test": 5000}, {"validation": 192, "test": 192}, {"most": 50}], ids=str)
 def test_all_that_a_run_does_fits_into_the_time_and_fills_it(left: float, changes: dict[str, int]) -> None:
     sizes = SIZES | changes
@@ -56,8 +51,10 @@ def test_a_time_that_is_too_short_is_refused_with_what_it_would_take() -> None:
 
 
 @pytest.mark.slow
-def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> None:
-    first = train(*TINY, "budget=60s", "trainer.max_steps=9", "callbacks=ema", logs=tmp_path / "first")
+def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("alexnet_lit.callbacks.budget.RESERVE", 0.001)  # of which it measures so long
+    typed = (*TINY, "callbacks=ema", "logger=none")
+    first = train(*typed, "budget=10m", "trainer.max_steps=9", logs=tmp_path / "first")
     assert (first.status, first.err) == (0, "")
     again = re.search(r"the very same again, without budget=: (.*)", first.out)
     assert again is not None
@@ -65,10 +62,10 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> No
     saved = OmegaConf.load(first.folder / ".hydra" / "config.yaml")
     assert saved.budget is None
     assert saved.trainer.max_steps == first.result["steps"] > 4
-    assert "budget=60s" in typed_overrides(first.folder)
+    assert "budget=10m" in typed_overrides(first.folder)
     assert not list(first.folder.glob("budget*"))
 
-    second = train(*TINY, "callbacks=ema", *again[1].split())
+    second = train(*typed, *again[1].split())
     weights = [
         torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
         for outcome in (first, second)
@@ -78,8 +75,8 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_processes_are_measured_as_they_will_run(command: Train) -> None:
-    outcome = command(*TINY, "budget=4m", "trainer.max_steps=20", "trainer.devices=2", "trainer.accelerator=cpu")
+def test_processes_are_measured_as_they_will_run(train: Train) -> None:
+    outcome = train(*TINY, "budget=4m", "trainer.max_steps=20", "trainer.devices=2", "trainer.accelerator=cpu")
     assert outcome.status == 0, outcome.err
     assert (outcome.result["status"], outcome.result["world_size"]) == ("completed", 2)
     assert outcome.result["steps"] == OmegaConf.load(outcome.folder / ".hydra" / "config.yaml").trainer.max_steps
@@ -92,7 +89,6 @@ def test_processes_are_measured_as_they_will_run(command: Train) -> None:
         ("scheduler=plateau", "budget=8s: scheduler.monitor=val/loss looks at whole epochs: use scheduler=one_cycle"),
         ("trainer.accumulate_grad_batches=2", "budget=8s: can't be laid out with trainer.accumulate_grad_batches"),
         ("ckpt=logs/runs/earlier", "budget=8s: is for a new run, and ckpt=logs/runs/earlier continues one"),
-        ("budget=soon", "budget=soon: should be a time such as 90s, 5m or 1h30m"),
     ],
 )
 def test_what_cant_be_sized_is_refused_before_anything_is_built(typed: str, line: str, tmp_path: Path) -> None:
