@@ -88,15 +88,6 @@ def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
     assert curves(tmp_path) == {"loss": [(1, 31.0), (2, 32.0), (3, 23.0), (4, 24.0)]}
 
 
-def test_a_path_is_taken_literally(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", "/nowhere")
-    folder = tmp_path / "$HOME"
-    logger = TensorBoard(run_dir=str(folder))
-    logger.log_metrics({"loss": 1.0}, 1)
-    logger.close()
-    assert curves(folder) == {"loss": [(1, 1.0)]}
-
-
 def test_a_sweep_of_many_runs_leaves_no_threads(tmp_path: Path) -> None:
     before = set(threading.enumerate())  # of which some may end meanwhile: they are other tests'
     for run in range(3):
