@@ -45,14 +45,13 @@ class AtomicFile(TorchCheckpointIO):
 class Checkpoints(Checkpoint):
     """Keeps last.ckpt (the last finished step) and best.ckpt (by the objective), and stops on a signal.
 
-    last.ckpt holds all that training needs to go on. It is written every `every_steps` steps or `every_minutes`
-    minutes, at the end of each epoch and of the run, and on a stop; at the end of an epoch after the schedule has
-    stepped and early stopping has counted it. best.ckpt holds weights and config only. `keep`: how many bests stay. Of
-    equal scores the later is best; NaN never is.
+    last.ckpt holds all that training needs to go on; it is written every `every_steps` steps or `every_minutes`
+    minutes, after validations, at the end of each epoch and of the run, and on a stop. best.ckpt holds weights and
+    config only. `keep`: how many bests stay. Of equal scores the later is best; NaN never is.
 
-    The first SIGINT or SIGTERM lets the step, or the validation, finish, saves and raises Interrupted out of `fit`. The
-    second acts at once. SIGHUP (a terminal that closes), SIGUSR1 and SIGUSR2 (clusters, before the time limit) do what
-    the first does however often they come: a launcher may hand on what its ranks got themselves.
+    The first SIGINT or SIGTERM lets the step, or the validation, finish, saves and raises Interrupted out of `fit`; the
+    second acts at once. SIGHUP, SIGUSR1 and SIGUSR2 (clusters, before the time limit) do what the first does however
+    often they come.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -68,6 +67,8 @@ class Checkpoints(Checkpoint):
         say: Callable[[str], None],
     ) -> None:
         self.folder = Path(folder)
+        self.last = self.folder / "last.ckpt"
+        self.best = self.folder / "best.ckpt"
         self.objective = objective
         self.sign = 1 if direction == "maximize" else -1
         self.every_steps = every_steps
@@ -79,16 +80,6 @@ class Checkpoints(Checkpoint):
         self._step = -1  # global step before the last batch
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
-
-    @property
-    def last(self) -> Path:
-        """Path of the last finished step."""
-        return self.folder / "last.ckpt"
-
-    @property
-    def best(self) -> Path:
-        """Path of the best weights."""
-        return self.folder / "best.ckpt"
 
     @property
     def chosen(self) -> bool:
@@ -130,11 +121,11 @@ class Checkpoints(Checkpoint):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Save or stop if that is due. Where a validation or the epoch's end comes next, both wait for it."""
-        if self._within_step(trainer) or trainer.is_last_batch or _validates_next(trainer, batch_idx):
-            return  # resumed from here, Lightning would leave that validation out
-        due = trainer.global_step % self.every_steps == 0 or _run_ends(trainer)
-        self._save_last_or_stop(trainer, due)
+        """Save or stop if that is due. Where a validation or the epoch's end comes next, both wait for it: resumed from
+        here, Lightning would leave that validation out.
+        """
+        if not (self._within_step(trainer) or trainer.is_last_batch or _validates_next(trainer, batch_idx)):
+            self._save_last_or_stop(trainer, trainer.global_step % self.every_steps == 0 or _run_ends(trainer))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Save the best if this is it, and, within an epoch, the last."""

@@ -13,16 +13,14 @@ class MovingAverage(Callback):
     """Averages the weights over steps, and lets validation, best.ckpt and the test have the average.
 
     After each `every_steps`-th step from `from_step` on: average = decay * average + (1 - decay) * weights (Polyak and
-    Juditsky 1992). Until then the weights themselves are scored. warmup: the n-th time after the first the decay is
-    (1 + n) / (10 + n) at most, as in TensorFlow's ExponentialMovingAverage, so that a short run averages over about its
-    last tenth. Buffers are those of the last step.
+    Juditsky 1992). warmup: the n-th time after the first the decay is (1 + n) / (10 + n) at most, as in TensorFlow's
+    ExponentialMovingAverage, so that a short run averages over about its last tenth. Buffers are the last step's.
 
     The net holds the average from the start of a validation to the next training batch, and from the end of training
     on. A checkpoint has the average in its `state_dict`, and the weights that training goes on with beside it. The
-    average is float32 at least, on the device of the weights; a step waits for no device.
+    average is float32 at least.
 
-    Lightning's EMAWeightAveraging puts the weights back before best.ckpt is written, keeps the average on the CPU where
-    the net is not on its device yet, and waits for the device each step.
+    Lightning's EMAWeightAveraging puts the weights back before best.ckpt is written and waits for the device each step.
     """
 
     @validate_call(config=ConfigDict(strict=True))

@@ -1,7 +1,6 @@
 """Figures: curves.png, confusion matrices, and their fonts and colours."""
 
 import functools
-import io
 import logging
 import math
 from collections.abc import Iterator, Sequence
@@ -123,19 +122,17 @@ Points = dict[str, list[tuple[int, float]]]
 def draw_curves(points: Points, path: Path, title: str) -> None:
     """Write the PNG of "train/loss", "val/loss", "test/loss" and the same of "acc" against the global step.
 
-    Points may be missing or NaN. The file appears whole or not at all. Raises: UserError where the disk refuses.
+    Points may be missing or NaN. Raises: UserError where the disk refuses; an earlier picture stays then.
     """
     figure = blank(10, 4.2, dpi=160)
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.06)  # type: ignore[union-attr, call-arg] # constrained
     figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold", color=INK)
     for axes, (metric, name) in zip(figure.subplots(1, 2), (("loss", "Loss"), ("acc", "Accuracy")), strict=True):
         _panel(axes, points, metric, name)
-    png = io.BytesIO()
-    figure.savefig(png, format="png")
     part = path.with_name(f".{path.name}.part")
     try:
         with writing(path):
-            part.write_bytes(png.getvalue())
+            figure.savefig(part, format="png")
             part.replace(path)
     finally:
         part.unlink(missing_ok=True)

@@ -73,11 +73,6 @@ class CSV(_ScalarLogger):
         super().__init__()
         self.path = Path(run_dir) / "metrics.csv"
 
-    @property
-    def save_dir(self) -> str:
-        """The run folder."""
-        return str(self.path.parent)
-
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append the values without Lightning's "epoch". Raises: UserError where the disk refuses."""
@@ -104,8 +99,7 @@ class CSV(_ScalarLogger):
 class TensorBoard(TensorBoardLogger):
     """Lightning's logger, with its event file straight in the run folder, which names the run in TensorBoard.
 
-    It writes no hparams.yaml and no curves "epoch" and "hp_metric". Fit and test write to one file; a resumed run adds
-    a second one, which TensorBoard joins to the first.
+    Fit and test write to one file; a resumed run adds a second one, which TensorBoard joins to the first.
     """
 
     def __init__(self, *, run_dir: str) -> None:
@@ -145,7 +139,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def save(self) -> None:
-        """Flush. Lightning calls this after each logged step, so curves show live."""
+        """Flush, after each logged step: curves show live."""
         if self._experiment is not None:
             self._experiment.flush()
 

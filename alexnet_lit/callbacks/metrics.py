@@ -55,8 +55,8 @@ class TrainingCurve(Callback):
 class Throughput(Callback):
     """Counts training images and the seconds of fit, and logs `images_per_second` every `log_every_n_steps` steps.
 
-    `batch.total` is the number of images that all devices train on in a batch. `seconds` is the time in fit, validation
-    and checkpoints included; the throughput leaves those out. Checkpoints keep all of it, so a resumed run adds up.
+    `batch.total`: images that all devices train on in a batch. `seconds`: time in fit; the throughput leaves out its
+    validations and checkpoints. Checkpoints keep the counts, so a resumed run adds up.
     """
 
     def __init__(self) -> None:
@@ -64,7 +64,6 @@ class Throughput(Callback):
         self._fit = _Stopwatch()
         self._training = _Stopwatch()
         self._step = 0  # global step at the end of the last batch
-        self._logged = False
         self._since = (0, 0.0)  # images and training seconds when images_per_second was last logged
 
     @classmethod
@@ -91,7 +90,6 @@ class Throughput(Callback):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure from here: a resumed run has loaded its counts by now."""
         self._step = trainer.global_step
-        self._logged = False
         self._since = (self.images, self._training.seconds)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -105,7 +103,16 @@ class Throughput(Callback):
         self._step = trainer.global_step
         interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
         if stepped and interval and self._step % interval == 0:
-            self._log(trainer)
+            wait_for_device(trainer)
+            images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
+            self._since = (self.images, self._training.seconds)
+            if seconds:
+                log_to_all(trainer, {"images_per_second": images / seconds})
+
+    def pause(self, trainer: Trainer) -> None:
+        """Stop the training clock until the next training batch."""
+        wait_for_device(trainer)
+        self._training.stop()
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the training clock."""
@@ -116,10 +123,8 @@ class Throughput(Callback):
         self.pause(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Log one point of a run that is shorter than the interval."""
+        """Stop the training clock."""
         self.pause(trainer)
-        if not self._logged:
-            self._log(trainer)
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the clock of `seconds`."""
@@ -139,19 +144,6 @@ class Throughput(Callback):
         self.images = int(state_dict["images"])
         self._fit.earlier = state_dict["seconds"]
         self._training.earlier = state_dict["training_seconds"]
-
-    def pause(self, trainer: Trainer) -> None:
-        """Stop the training clock until the next training batch."""
-        wait_for_device(trainer)
-        self._training.stop()
-
-    def _log(self, trainer: Trainer) -> None:
-        wait_for_device(trainer)
-        images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
-        if images and seconds:
-            self._since = (self.images, self._training.seconds)
-            self._logged = True
-            log_to_all(trainer, {"images_per_second": images / seconds})
 
 
 class _Stopwatch:
@@ -177,11 +169,8 @@ class _Stopwatch:
 class TerminateOnNaN(Callback):
     """Raises Diverged out of `fit`, on all ranks at the same step, if the loss of any of them is NaN or infinite.
 
-    A CPU's loss is read when its step ends. A GPU is not waited for: its loss is copied into pinned memory, and read
-    when the next step ends, or at once before a checkpoint or a validation.
-
-    Before those the weights are checked too: gradients that overflow while the loss is finite break the weights a step
-    before the loss shows it. The optimizer's moments are not checked.
+    A GPU's loss is copied without waiting and read when the next step ends, or before a checkpoint or a validation.
+    Before those the weights are checked too: gradients that overflow break them a step before the loss shows it.
     """
 
     def __init__(self) -> None:
@@ -262,10 +251,10 @@ class TimeToAccuracy(Callback):
 
 
 class CurvesPlot(Callback):
-    """Keeps a run's history in its checkpoints, and draws it to `path`, which the run calls for when it ends.
+    """Keeps a run's history in its checkpoints, and draws it to `path` when the run ends.
 
-    A resumed run repeats the steps since its checkpoint. What TensorBoard and metrics.csv have from the checkpoint's
-    step on is void then; what the checkpoint itself knows of that step is logged again.
+    On resume, points that TensorBoard and metrics.csv have from the checkpoint's step on are void, and those of the
+    checkpoint for that step are logged again.
     """
 
     def __init__(self, history: History, *, path: Path, title: str) -> None:

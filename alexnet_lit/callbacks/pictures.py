@@ -98,9 +98,8 @@ def _rgb(images: Tensor) -> Tensor:
 
 
 def kernels(net: nn.Module) -> Tensor | None:
-    """The first convolution's kernels, each from its least weight to its greatest, in rows of 16; the towers of a
-    grouped net one below the other (Krizhevsky et al. 2012, figure 3). At most 256, with colours if they have three
-    channels. float (3, H, W) of 0..1; None for a net without a convolution.
+    """The first convolution's kernels, 256 at most, each on its own scale, in rows of 16, towers one below the other
+    (Krizhevsky et al. 2012, figure 3): float (3, H, W) of 0..1, or None for a net without a convolution.
     """
     convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
     if not convolutions:
@@ -118,8 +117,7 @@ def kernels(net: nn.Module) -> Tensor | None:
 
 def activations(net: nn.Module, image: Tensor) -> Figure:
     """The image (C, S, S), as the net sees it, and what each layer with weights passes on, its activation,
-    normalisation and pooling included: the first 16 maps of a convolution, all units of a linear layer. Black is
-    a strip's least value, white its greatest.
+    normalisation and pooling included: the first 16 maps of a convolution, all units of a linear layer.
     """
     strips = {"image": image[None].float().cpu(), **_outputs(net, image)}
     figure = blank(8, 0.48 * len(strips) + 0.1, dpi=80)

@@ -4,10 +4,8 @@ import logging
 import math
 import sys
 import time
-from types import TracebackType
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
-import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ProgressBar
 from lightning.pytorch.trainer.states import TrainerFn
@@ -31,8 +29,7 @@ _TASK = TaskID(0)
 
 class Progress(ProgressBar):
     """One bar for a whole fit, or one for a test; off a terminal a plain line every `line_seconds` and after each
-    validation. Those lines are in train.log in any case. A fit that will take longer than `long_run_minutes` says so
-    once, as soon as that can be told.
+    validation. Those lines are in train.log in any case. A fit that will take longer than `long_run_minutes` says so.
 
     The bar is drawn from the trainer's hooks: no thread competes with training, no value is fetched from the device.
     """
@@ -53,10 +50,6 @@ class Progress(ProgressBar):
         """Show nothing, as Lightning wants it of every rank but the first."""
         self._enabled = False
 
-    def enable(self) -> None:
-        """Undo `disable`."""
-        self._enabled = True
-
     def print(self, *args: Any, **kwargs: Any) -> None:
         """Print above the bar (`LightningModule.print` ends up here)."""
         console.print(*args, **kwargs)
@@ -64,43 +57,36 @@ class Progress(ProgressBar):
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin the bar where the run stands."""
         self._announced = False
-        trained = trainer.fit_loop.total_batch_idx + 1
-        evaluated = validations(trainer, trained) * _validation_batches(trainer)
-        self._begin(trainer, _work(trainer), done=trained + _EVALUATION * evaluated)
+        batches = training_batches(trainer)
+        total = None if math.isinf(batches) else _work(trainer, int(batches)) + _EVALUATION * _test_batches(trainer)
+        self._begin(trainer, total, done=_work(trainer, trainer.fit_loop.total_batch_idx + 1))
 
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Move on."""
-        if self._bar is not None:
-            self._bar.advance(_TASK)
-            if not self._announced and batch_idx >= _MEASURED[0]:
-                self._announce_long_run(trainer, self._bar.tasks[0])
-            self._show(trainer)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Leave one plain line where the bar was."""
-        self._end(trainer)
-
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Go on within a fit; begin the bar of `trainer.validate`."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._begin(trainer, _EVALUATION * sum(trainer.num_val_batches), "validating")
-        elif self._bar is not None:  # Lightning may have loaded the validation data just now
-            self._bar.update(_TASK, total=_work(trainer))
+        self._advance(trainer, 1)
+        if self._bar is not None and not self._announced and batch_idx >= _MEASURED[0]:
+            self._announce_long_run(trainer, self._bar.tasks[0])
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Move on."""
-        self._evaluated(trainer, f"validating {batch_idx + 1}/{sum(trainer.num_val_batches)}")
+        self._advance(trainer, _EVALUATION, f"validating {batch_idx + 1}/{sum(trainer.num_val_batches)}")
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the new scores."""
-        if trainer.state.fn == TrainerFn.VALIDATING:
-            self._close()
-        elif self._bar is not None:
+        if self._bar is not None:
             self._log(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Leave one plain line where the bar was."""
+        bar = self._bar
+        self._close()
+        if bar is not None:
+            elapsed = f"after {clock(bar.tasks[0].elapsed or 0.0)}"
+            log.info("%s", "  ".join(filter(None, (_epoch(trainer), _facts(trainer), elapsed))))
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin a bar of its own."""
@@ -110,15 +96,13 @@ class Progress(ProgressBar):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
     ) -> None:
         """Move on."""
-        self._evaluated(trainer, f"testing {batch_idx + 1}/{sum(trainer.num_test_batches)}")
-
-    def on_test_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Leave the scores to the closing table."""
-        self._close()
+        self._advance(trainer, _EVALUATION, f"testing {batch_idx + 1}/{sum(trainer.num_test_batches)}")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
-        """Restore the terminal, and log how far the run came."""
-        self._end(trainer)
+        """Restore the terminal, and log how far a fit came."""
+        if trainer.state.fn == TrainerFn.FITTING:
+            self.on_train_end(trainer, module)
+        self._close()
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Restore the terminal."""
@@ -141,50 +125,33 @@ class Progress(ProgressBar):
         self._bar.add_task("", total=work, completed=done, texts={})  # type: ignore[arg-type] # rich counts floats too
         self._drawn, self._logged = 0.0, time.monotonic()
         self._bar.start()
-        self._show(trainer, where)
-
-    def _evaluated(self, trainer: Trainer, where: str) -> None:
-        if self._bar is not None:
-            self._bar.advance(_TASK, _EVALUATION)
-            self._show(trainer, where)
-
-    def _end(self, trainer: Trainer) -> None:
-        bar = self._bar
-        self._close()
-        if bar is not None and trainer.state.fn == TrainerFn.FITTING:
-            elapsed = f"after {clock(bar.tasks[0].elapsed or 0.0)}"
-            log.info("%s", "  ".join(filter(None, (_epoch(trainer), _facts(trainer), elapsed))))
+        self._advance(trainer, 0, where)
 
     def _close(self) -> None:
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.stop()
 
-    def _show(self, trainer: Trainer, where: str = "") -> None:
+    def _advance(self, trainer: Trainer, work: float, where: str = "") -> None:
         """Draw the bar, or log a plain line when one is due."""
+        if self._bar is None:
+            return
+        if work:
+            self._bar.advance(_TASK, work)
         now = time.monotonic()
-        if self._bar is not None and not self._bar.disable and now - self._drawn >= _REFRESH_SECONDS:
+        if not self._bar.disable and now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
-            self._bar.update(_TASK, texts=self._texts(trainer, where, self._bar.tasks[0]))
+            self._bar.update(_TASK, texts=_texts(trainer, where, self._bar.tasks[0]))
             self._bar.refresh()
         if now - self._logged >= self._line_seconds:
             self._log(trainer, where)
 
     def _log(self, trainer: Trainer, where: str = "") -> None:
         """Log a plain line; while there is a bar, to train.log only."""
-        if self._bar is not None:
-            self._logged = time.monotonic()
-            line = "  ".join(filter(None, self._texts(trainer, where, self._bar.tasks[0]).values()))
-            log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
-
-    def _texts(self, trainer: Trainer, where: str, task: Task) -> dict[str, str]:
-        left = seconds_left(task)
-        return {
-            "where": where or _epoch(trainer),
-            "percent": f"{int(task.percentage + 1e-9):3d}%" if task.total else "",
-            "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
-            "left": "" if left is None else f"{clock(left)} left",
-        }
+        assert self._bar is not None
+        self._logged = time.monotonic()
+        line = "  ".join(filter(None, _texts(trainer, where, self._bar.tasks[0]).values()))
+        log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
 
     def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
         left, elapsed = seconds_left(task), task.elapsed or 0.0
@@ -192,14 +159,19 @@ class Progress(ProgressBar):
             return
         self._announced = True
         if elapsed + left > self._long_run_seconds:
-            device = trainer.strategy.root_device
-            name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
-            devices = name if trainer.world_size == 1 else f"{trainer.world_size} x {name}"
-            log.info(
-                f"This run will take about {duration(elapsed + left)} on {devices} "
-                f"({rate(Throughput.of(trainer).images_per_second)}). "
-                "For a first look in minutes: python train.py experiment=quick"
-            )
+            speed = rate(Throughput.of(trainer).images_per_second)
+            hint = "For a first look in minutes: python train.py experiment=quick"
+            log.info(f"This run will take about {duration(elapsed + left)} ({speed}). {hint}")
+
+
+def _texts(trainer: Trainer, where: str, task: Task) -> dict[str, str]:
+    left = seconds_left(task)
+    return {
+        "where": where or _epoch(trainer),
+        "percent": f"{int(task.percentage + 1e-9):3d}%" if task.total else "",
+        "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
+        "left": "" if left is None else f"{clock(left)} left",
+    }
 
 
 class _Field(ProgressColumn):
@@ -214,23 +186,14 @@ class _Field(ProgressColumn):
 
 
 def seconds_left(task: Task) -> float | None:
-    """None until two batches have ended, and where the run has no end. rich leaves the time of the first one out, which
-    allocates memory and compiles.
-    """
+    """None until two batches have ended (rich leaves out the first, which is slow), and where the run has no end."""
     return max(0.0, task.remaining / task.speed) if task.remaining is not None and task.speed else None
 
 
-def _work(trainer: Trainer) -> float | None:
-    """The whole run in training batches, the validations and the test after it included; None where it has no end."""
-    batches = training_batches(trainer)
-    if math.isinf(batches):
-        return None
-    evaluated = validations(trainer, int(batches)) * _validation_batches(trainer) + _test_batches(trainer)
-    return batches + _EVALUATION * evaluated
-
-
-def _validation_batches(trainer: Trainer) -> float:
-    return sum(trainer.num_val_batches) if trainer.enable_validation else 0
+def _work(trainer: Trainer, batches: int) -> float:
+    """The first `batches` training batches with their validations, in training batches."""
+    validation = sum(trainer.num_val_batches) if trainer.enable_validation else 0
+    return batches + _EVALUATION * validations(trainer, batches) * validation
 
 
 def training_batches(trainer: Trainer) -> float:
@@ -295,9 +258,7 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     hours, minutes = divmod(minutes, 60)
-    if hours < 48:
-        return f"{hours} h {minutes} min" if minutes else f"{hours} h"
-    return f"{hours // 24} days {hours % 24} h" if hours % 24 else f"{hours // 24} days"
+    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
 
 
 def rate(images_per_second: float) -> str:
@@ -305,7 +266,7 @@ def rate(images_per_second: float) -> str:
     return f"{images_per_second:,.{0 if images_per_second >= 10 else 1}f} images/s"
 
 
-class Count:
+class Count(Bar):
     """Counts to `total` on stderr: a bar on a terminal, elsewhere a line every 30 s, nothing for what is soon done.
 
     silent: show nothing but what `say` is given, as the answer appears on the same terminal.
@@ -314,43 +275,31 @@ class Count:
     line_seconds = 30.0
 
     def __init__(self, what: str, total: int, *, silent: bool) -> None:
-        self.what = what
-        self.total = total
-        self.silent = silent
-        self.done = 0
-        self._began = self._printed = time.monotonic()
-        self._bar = Bar(
+        super().__init__(
             *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,  # it would go to stderr
             redirect_stderr=False,
+            get_time=lambda: time.monotonic(),
             disable=silent or not sys.stderr.isatty(),
         )
-        self._task = self._bar.add_task(what, total=total)
-
-    def __enter__(self) -> Self:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
+        self.silent = silent
+        self._printed = time.monotonic()
+        self.add_task(what, total=total)
 
     def add(self, number: int) -> None:
         """Count so many more."""
-        self.done += number
-        self._bar.advance(self._task, number)
-        now, left = time.monotonic(), self.total - self.done
-        if self._bar.disable and not self.silent and left and now - self._printed >= self.line_seconds:
+        self.advance(_TASK, number)
+        task, now = self.tasks[0], time.monotonic()
+        if self.disable and not self.silent and task.remaining and now - self._printed >= self.line_seconds:
             self._printed = now
-            seconds = (now - self._began) / self.done * left
-            self.say(f"{self.what}: {self.done:,} of {self.total:,}, about {duration(seconds)} left")
+            left = (task.elapsed or 0.0) / task.completed * task.remaining
+            self.say(f"{task.description}: {task.completed:,} of {task.total:,}, about {duration(left)} left")
 
     def say(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
-        if self._bar.disable:
+        if self.disable:
             print(text, file=sys.stderr, flush=True)
         else:
-            self._bar.console.print(Text(text), soft_wrap=True)
+            self.console.print(Text(text), soft_wrap=True)

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,25 +25,25 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
     activations, flattening, and dropout in evaluation.
     """
     calls = trace(net, input_shape)
-    parameters, total = _own_parameters(calls), sum(each.numel() for each in net.parameters())
-    columns: list[tuple[str, list[Any], Any, str]] = [("parameters", parameters, total, "{:,}")]
+    columns = [("parameters", "parameters", "{:,}")]
     if costs:
-        multiply_adds, written = [call.multiply_adds for call in calls], [call.megabytes for call in calls]
-        columns.append(("multiply-adds", multiply_adds, sum(multiply_adds), "{:,}"))
-        columns.append(("activations, MB", written, sum(written), "{:.3f}"))
+        columns += [("multiply-adds", "multiply_adds", "{:,}"), ("activations, MB", "megabytes", "{:.3f}")]
+    totals = {name: sum(getattr(call, name) for call in calls) for _, name, _ in columns}
+    totals["parameters"] = sum(each.numel() for each in net.parameters())
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("layer", footer="total", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("output", no_wrap=True)
-    for title, _, total, text in columns:
-        table.add_column(title, footer=text.format(total), justify="right", no_wrap=True)
+    for title, name, text in columns:
+        table.add_column(title, footer=text.format(totals[name]), justify="right", no_wrap=True)
         if costs:
             table.add_column("%", justify="right", no_wrap=True)
     table.add_row("input", "", _shape((1, *input_shape)))
-    for n, call in enumerate(calls):
+    for call in calls:
         cells = []
-        for _, values, total, text in columns:
-            cell = [text.format(values[n]), f"{100 * values[n] / total:.1f}"] if values[n] else ["", ""]
+        for _, name, text in columns:
+            value = getattr(call, name)
+            cell = [text.format(value), f"{100 * value / totals[name]:.1f}"] if value else ["", ""]
             cells += cell if costs else cell[:1]
         table.add_row(call.name, type(call.layer).__name__, _shape(call.shape), *cells)
     return table
@@ -81,6 +82,7 @@ class Call(NamedTuple):
     name: str
     layer: nn.Module
     shape: tuple[int, ...]
+    parameters: int  # that no earlier call has
     multiply_adds: int = 0
     megabytes: float = 0.0  # of the output
 
@@ -88,12 +90,17 @@ class Call(NamedTuple):
 def trace(net: nn.Module, input_shape: tuple[int, ...]) -> list[Call]:
     """Every call of a module that has no modules inside, in order. Changes neither the net nor the random numbers."""
     calls: list[Call] = []
+    counted: set[nn.Parameter] = set()
+
+    def add(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
+        new = set(layer.parameters()) - counted
+        counted.update(new)
+        calls.append(_call(name, layer, sum(each.numel() for each in new), inputs, output))
+
     copied = shared_copy(net)
     for name, module in copied.named_modules():
         if not any(module.children()):
-            module.register_forward_hook(
-                lambda layer, inputs, output, name=name: calls.append(_call(name or "net", layer, inputs, output))
-            )
+            module.register_forward_hook(partial(add, name or "net"))
     device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         copied(torch.zeros(1, *input_shape, device=device))
@@ -105,26 +112,15 @@ def shared_copy(net: nn.Module) -> nn.Module:
     return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()
 
 
-def _call(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> Call:
+def _call(name: str, layer: nn.Module, parameters: int, inputs: tuple[Any, ...], output: Any) -> Call:
     if not isinstance(output, Tensor):
-        return Call(name, layer, ())
+        return Call(name, layer, (), parameters)
     multiply_adds = 0
     if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
         multiply_adds = output.numel() * layer.weight[0].numel()  # a group's weights see its own inputs alone
     memory = {each.untyped_storage().data_ptr() for each in inputs if isinstance(each, Tensor)}
-    shared = output.untyped_storage().data_ptr() in memory
-    return Call(name, layer, tuple(output.shape), multiply_adds, 0.0 if shared else output.numel() * 4 / 1e6)
-
-
-def _own_parameters(calls: list[Call]) -> list[int]:
-    """How many parameters each call brings in; shared ones, and those of a layer that is called again, count once."""
-    counted: set[int] = set()
-    counts = []
-    for call in calls:
-        new = {id(parameter): parameter.numel() for parameter in call.layer.parameters()}
-        counts.append(sum(size for key, size in new.items() if key not in counted))
-        counted |= new.keys()
-    return counts
+    megabytes = 0.0 if output.untyped_storage().data_ptr() in memory else output.numel() * 4 / 1e6
+    return Call(name, layer, tuple(output.shape), parameters, multiply_adds, megabytes)
 
 
 def _shape(sizes: tuple[int, ...]) -> str:

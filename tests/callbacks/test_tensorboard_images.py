@@ -2,6 +2,7 @@
 
 import io
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,12 +12,8 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[
 from torch import nn
 from torch.utils.tensorboard.summary import compute_curve
 
-import alexnet_lit.callbacks.tensorboard_images
-from alexnet_lit.callbacks.tensorboard_images import Embedding, Predictions, TimeBudget
-from tests.callbacks.tiny import Clock
+from alexnet_lit.callbacks.tensorboard_images import Embedding, Predictions
 from tests.conftest import Train
-from tests.pictures import TINY as PICTURES
-from tests.pictures import fill
 from tests.sweep.tiny import TINY
 from tests.test_run import equal, weights
 
@@ -25,12 +22,6 @@ OFTEN = (*TINY, *ALWAYS, "trainer.max_epochs=2", "callbacks.board.histograms=tru
 PROJECTOR = Path("plugins/org_tensorflow_tensorboard_projector")
 OF_VALIDATION = ("val/confusion", "val/classes", "val/mistakes", "net/kernels", "net/activations")
 OF_TEST = ("test/confusion", "test/classes", "test/mistakes")
-
-
-@pytest.fixture(autouse=True)
-def in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These runs take a moment: where pictures may take all of the time they do not wait for more of it."""
-    monkeypatch.setattr(TimeBudget, "allows", property(lambda budget: budget.share == 1))
 
 
 def board(folder: Path) -> EventAccumulator:
@@ -107,19 +98,17 @@ def test_what_is_switched_off_is_not_there(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_pictures_come_as_often_as_they_shall(train: Train) -> None:
-    outcome = train(*TINY, *ALWAYS, "trainer.max_epochs=5", "callbacks.board.every=2", "trainer.val_check_interval=1")
+@pytest.mark.parametrize(
+    ("typed", "at"),
+    [(["callbacks.board.share=1.0", "callbacks.board.every=2"], [4, 8]), (["callbacks.board.share=0.0001"], [2, 10])],
+    ids=["every second", "no time"],
+)
+def test_pictures_come_as_often_as_they_shall(typed: list[str], at: list[int], train: Train) -> None:
+    outcome = train(*TINY, *typed, "trainer.max_epochs=5", "callbacks.board.projector=0")
     found = steps(board(outcome.folder))
-    assert found["val/confusion"] == [2, 4, 6, 8, 10]
-    assert found["train/batch"] == [1, 3, 5, 7, 9]
-
-
-@pytest.mark.slow
-def test_a_run_without_time_for_pictures_has_its_last_ones(train: Train) -> None:
-    outcome = train(*TINY, "trainer.max_epochs=3")
-    found = steps(board(outcome.folder))
-    assert [found[tag] for tag in OF_VALIDATION] == [[6]] * 5
-    assert found["train/batch"] == [1]
+    assert [found[tag] for tag in OF_VALIDATION[:3]] == [at] * 3
+    assert found["net/kernels"] == sorted({*at, 10}), "those of the trained net in any case"
+    assert found["train/batch"][:2] == [1, at[0] + 1]
 
 
 @pytest.mark.slow
@@ -154,32 +143,6 @@ def test_runs_of_all_kinds(typed: list[str], expected: set[str], train: Train) -
     assert (outcome.folder / PROJECTOR / "points.tsv").exists() is ("data.validate=test" not in typed)
 
 
-@pytest.mark.slow
-def test_ones_own_pictures_in_colour(train: Train, tmp_path: Path) -> None:
-    folder = fill(tmp_path / "pictures", train=6, test=2)
-    outcome = train(*PICTURES, f"data.dir={folder}", "data.batch_size=8", "trainer.max_epochs=1")
-    assert (outcome.status, outcome.err) == (0, "")
-    (batch,) = board(outcome.folder).Images("train/batch")
-    picture = imread(io.BytesIO(batch.encoded_image_string))
-    assert (picture.max(2) - picture.min(2)).mean() > 0.05, "it has colours"
-
-
-def test_a_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.undo()
-    clock = Clock()
-    monkeypatch.setattr(alexnet_lit.callbacks.tensorboard_images, "time", clock)
-    budget, drawn = TimeBudget(0.01), []
-    budget.start()
-    for second in range(1000):
-        clock.now += 1
-        if budget.allows:
-            drawn.append(second)
-            with budget.spend():
-                clock.now += 1
-    assert 8 <= len(drawn) <= 10
-    assert drawn[0] < 35
-
-
 @pytest.fixture
 def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Logits, labels and images of 50 images of four classes; each image is flat, its value its number."""
@@ -190,17 +153,26 @@ def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def gathered(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor], mistakes: int = 5) -> Predictions:
-    made = Predictions(4, mistakes=mistakes, probabilities=True)
+    made = Predictions(SimpleNamespace(classes="abcd", device="cpu"), mistakes=mistakes, curves=True)
     for logits, labels, images in zip(*(part.split(7) for part in answers), strict=True):
         made.update(logits, labels, images)
+    made.update(*(part[:0] for part in answers))  # as a rank without images has it
     return made
 
 
-def test_confusion_has_true_classes_by_row(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
+def test_confusion_and_curves(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     expected = torch.zeros(4, 4, dtype=torch.int64)
     for logits, label in zip(answers[0], answers[1], strict=True):
         expected[label, logits.argmax()] += 1
-    assert gathered(answers).confusion().equal(expected)
+    found = gathered(answers)
+    assert found.confusion.confmat.equal(expected), "true classes by row"
+    assert found.curves is not None
+    counts = found.curves.confmat.flatten(2).permute(2, 1, 0).flip(0)  # tp, fn, fp, tn
+    for one in range(4):
+        true = (answers[1] == one).numpy()
+        curve = compute_curve(true, answers[0].softmax(1)[:, one].numpy(), num_thresholds=127)
+        assert counts[0, one].tolist() == curve[0].tolist()
+        assert counts[2, one].tolist() == curve[1].tolist()
 
 
 def test_the_most_certain_mistakes_come_first(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
@@ -211,47 +183,20 @@ def test_the_most_certain_mistakes_come_first(answers: tuple[torch.Tensor, torch
     assert all_of_them is not None
     assert (all_of_them.certainty >= 0).sum() == (given != answers[1]).sum(), "for the others it is -1"
     assert found.images[:, 0, 0, 0].tolist() == [n for _, n in wrong]
-    assert found.certainty.tolist() == pytest.approx([-value for value, _ in wrong])
     assert found.labels.tolist() == answers[1][[n for _, n in wrong]].tolist()
     assert found.predicted.tolist() == given[[n for _, n in wrong]].tolist()
 
 
-def test_curves_are_torch_s(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    counts = gathered(answers).pr_counts()
-    assert counts is not None
-    for one in range(4):
-        true = (answers[1] == one).numpy()
-        expected = compute_curve(true, answers[0].softmax(1)[:, one].numpy(), num_thresholds=127)
-        assert counts[1, 1, one].tolist() == expected[0].tolist()
-        assert counts[0, 1, one].tolist() == expected[1].tolist()
-
-
-def test_without_images_all_counts_are_zero() -> None:
-    empty = Predictions(3, mistakes=2, probabilities=True)
-    counts = empty.pr_counts()
-    assert counts is not None
-    assert empty.confusion().sum() == counts.sum() == 0
-    assert empty.mistakes is None
-
-
-class Hidden(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.first, self.last = nn.Linear(4, 3), nn.Linear(3, 2)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.last(self.first(x))
-        return result
-
-
 def test_an_embedding_is_of_the_last_hidden_layer_and_of_the_first_view() -> None:
-    made, inputs = Hidden(), torch.randn(7, 4)
-    embedding = Embedding(made.last, 5)
+    net, inputs = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2)), torch.randn(7, 4)
+    last = net[1]
+    assert isinstance(last, nn.Linear)
+    embedding = Embedding(last, 5)
     for batch in inputs.split(3):
-        made(batch)
-        made(-batch)  # another view of the same images
+        net(batch)
+        net(-batch)  # another view of the same images
         if embedding.left > 0:
             embedding.add(torch.zeros(len(batch), 2, 2, 3, dtype=torch.uint8), torch.arange(len(batch)))
-    made(inputs)
-    assert torch.cat(embedding._units).equal(made.first(inputs[:5]))
+    net(inputs)
+    assert torch.cat(embedding._units).equal(net[0](inputs[:5]))
     assert torch.cat(embedding._labels).tolist() == [0, 1, 2, 0, 1]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.callbacks.tensorboard_images import TensorBoardImages, TimeBudget
+from alexnet_lit.callbacks.tensorboard_images import TensorBoardImages
 from tests.callbacks.test_tensorboard_images import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
 from tests.distributed.towers.test_strategy import shrink
 from tests.processes import LENET, Runs, rank_group
@@ -29,7 +29,6 @@ def watch() -> None:
         draw(self, *more)
 
     TensorBoardImages._draw_predictions = counted  # type: ignore[method-assign, assignment] # in this process alone
-    TimeBudget.allows = property(lambda budget: os.environ["RANK"] == "0")  # type: ignore[assignment, method-assign] # as above
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_each_image_is_counted_once(typed: tuple[str, ...], whole: bool, tmp_pat
         return {**rank_group(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
 
     run = Runs(tmp_path / "logs", ranks=2, environment=environment)
-    assert run(*typed, "trainer.limit_test_batches=2", before=watch) == [0, 0], run.text
+    assert run(*typed, "trainer.limit_test_batches=2", "callbacks.board.share=1.0", before=watch) == [0, 0], run.text
 
     epochs = 3 if whole else 2
     assert (tmp_path / "counts").read_text().splitlines() == [*["0 val 64"] * epochs, "0 test 64"]
