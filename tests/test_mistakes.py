@@ -1,7 +1,5 @@
-"""A person's mistake costs one readable line that names the key or file, the value and the way out."""
+"""A mistake of the user costs one readable line that names the key or file, the value and the way out."""
 
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -109,7 +107,6 @@ TYPED = [
         ["model.compile=fast"],
         "model.compile=fast: should be false, true, 'reduce-overhead', 'max-autotune' or 'max-autotune-no-cudagraphs'",
     ),
-    (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
     (["model.lrn_k=inf"], "model.lrn_k=inf: should be a finite number"),
     (
         ["model=lenet", "data.image_size=28", "model.init=caffe"],
@@ -217,7 +214,6 @@ TYPED = [
 def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    began = time.monotonic()
 
     outcome = train(*(text.format(tmp=place) for text in typed))
 
@@ -225,32 +221,19 @@ def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: P
     assert line.format(tmp=place) in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert outcome.status == 2
-    assert time.monotonic() - began < 15
     assert not list(outcome.logs.glob("*/*")), "a mistake leaves no run behind"
 
 
-TRAIN_IMAGES = "train-images-idx3-ubyte"
+def test_a_file_that_is_not_as_published(train: Train, tmp_path: Path) -> None:
+    """tests/data/test_fashion_mnist.py has more of them."""
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(b"<html>")
 
-# What is in data.dir beside nothing else, and what the line says. tests/data/test_fashion_mnist.py has more of them.
-FILES: list[tuple[str, Callable[[Path], object], str]] = [
-    ("nothing", lambda folder: None, "data.dir"),
-    ("not as published", lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"<html>"), f"{TRAIN_IMAGES}.gz"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("write", "line"), [case[1:] for case in FILES], ids=[case[0] for case in FILES])
-def test_a_wrong_file(write: Callable[[Path], object], line: str, train: Train, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write(folder)
-
-    outcome = train(f"data.dir={folder}", "data.search=[]", "data.mirrors=[]", "data.image_size=96")
+    outcome = train(f"data.dir={tmp_path}", "data.search=[]", "data.mirrors=[]", "data.image_size=96")
 
     errors = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1
-    assert str(folder) in errors[0]
-    assert line in errors[0]
+    assert str(file) in errors[0]
     assert "Traceback" not in outcome.out + outcome.err
     assert outcome.status == 2
 

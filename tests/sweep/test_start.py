@@ -1,4 +1,4 @@
-"""What a person types to start a sweep, and what comes of it."""
+"""What a user types to start a sweep, and what comes of it."""
 
 from pathlib import Path
 from typing import Any

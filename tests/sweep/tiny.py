@@ -125,5 +125,5 @@ def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
 def trouble(what: str, ahead: Path, job: int | None = None, *, rank: int = 0, at: int = 1) -> str:
     """As an override."""
     number = "null" if job is None else job
-    told = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
-    return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {told}}}"
+    arguments = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
+    return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {arguments}}}"
