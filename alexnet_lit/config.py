@@ -212,7 +212,7 @@ def suggest(key: str) -> str:
     if not near and (choices := _choices_taking(key)):
         return f"write +{key}=..., for {' and '.join(choices)}"
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
-    near = near or difflib.get_close_matches(key, names, n=1, cutoff=0.65)
+    near = near or difflib.get_close_matches(key, names, n=1, cutoff=0.75)
     return f"did you mean {' or '.join(near[:3])}?" if near else "python train.py --cfg job lists the keys"
 
 
