@@ -157,7 +157,8 @@ def test_predict_takes_arrays(lenet: Path) -> None:
 
 def test_fit_trains_as_the_command_does_also_in_a_notebook(train: Train, tmp_path: Path) -> None:
     """Twice in a process, within a running event loop; the run can be continued from the command line."""
-    typed = (*TINY, "data.train_size=16", "trainer.max_epochs=1", "trainer.accelerator=cpu", "logger=none")
+    recipe = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.limit_test_batches=1")
+    typed = (*TINY, *recipe, "data.train_size=16", "data.val_size=16", "callbacks=none", "logger=none")
     results: list[dict[str, Any]] = []
     for name in ("one", "two"):
         config = alexnet_lit.compose(*typed, f"paths.logs={tmp_path / name}")
