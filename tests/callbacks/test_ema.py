@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.lit import Classifier
 from tests.conftest import Train
-from tests.processes import Runs
 from tests.test_run import equal, scalars, weights
 
 # Three epochs of ten steps, dropout on.
@@ -59,10 +58,10 @@ def content(folder: Path, name: str) -> dict[str, Any]:
     return found
 
 
-def assert_close(found: Any, wanted: list[Tensor], tolerance: float = 1e-6) -> None:
+def assert_close(found: Any, wanted: list[Tensor]) -> None:
     found = list(found.values()) if isinstance(found, dict) else found
     for mine, other in zip(found, wanted, strict=True):
-        torch.testing.assert_close(mine.double(), other, atol=tolerance, rtol=0)
+        torch.testing.assert_close(mine.double(), other, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize(
@@ -129,6 +128,9 @@ def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
             stopped = train(*arguments, logs=tmp_path / "stopped")
         assert (stopped.status, stopped.result["steps"]) == (130, step), stopped.err
         arguments = [f"ckpt={stopped.folder}"]
+    refused = train(*arguments, "~callbacks.ema", logs=tmp_path / "stopped")
+    line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
+    assert (refused.status, refused.err) == (2, f"error: ckpt={stopped.folder}: {line}\n")
 
     resumed = train(*arguments, logs=tmp_path / "stopped")
 
@@ -159,14 +161,3 @@ def test_it_stays_on_the_device_and_waits_for_nothing() -> None:
 
     assert checkpoint["moving_average"]["times"] == 3
     assert {value.device.type for value in checkpoint["state_dict"].values()} == {"meta"}
-
-
-@pytest.mark.slow
-def test_two_ranks_average_what_one_averages(train: Train, tmp_path: Path) -> None:
-    arguments = [*LENET, "model.dropout=0", "trainer.precision=64-true"]
-    one, two = train(*arguments), Runs(tmp_path / "two", ranks=2)
-    assert two(*arguments) == [0, 0], two.text
-    for name in ("best", "last"):
-        assert_close(weights(two.folder, name), list(weights(one.folder, name).values()), 1e-9)
-    for name in ("val/acc_best", "test/acc"):
-        assert two.result[name] == one.result[name]
