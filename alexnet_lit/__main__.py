@@ -35,9 +35,7 @@ def train(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> No
 
 @app.command()
 def data(
-    check: Annotated[
-        bool, typer.Option("--check", help="Only look; exit 1 if it is not there, and print nothing.")
-    ] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only look, and print nothing: exit 1 without it.")] = False,
 ) -> None:
     """Find Fashion-MNIST on this machine, or download it."""
     from alexnet_lit.config import compose
@@ -58,24 +56,20 @@ def data(
 def summary(
     overrides: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="OVERRIDES", help="As for train: model=alexnet_2012 model.lrn=false data.image_size=96."
-        ),
+        typer.Argument(metavar="OVERRIDES", help="As for train: model=alexnet_2012 data.image_size=96."),
     ] = None,
     config_dir: Annotated[
         Path | None, typer.Option("--config-dir", "-cd", exists=True, file_okay=False, help="Of one's own groups.")
     ] = None,
 ) -> None:
-    """Print the net layer by layer: output shape, parameters, multiply-adds, memory of activations.
+    """Print the net layer by layer for one image: output shape, parameters, multiply-adds, memory of activations.
 
-    For one image, with the share of each layer in the total. Builds the net alone: of data=image_folder it takes a look
-    at the folder, for how many classes there are; other data need not be there.
+    Needs no data, but of data=image_folder the folder, for how many classes there are.
     """
     from alexnet_lit.config import compose
 
     more = [f"hydra.searchpath=['file://{config_dir.resolve()}']"] if config_dir else []
     config = compose(*more, *overrides or ())
-    # These import torch: only once there is a net to build.
     from alexnet_lit.callbacks.summary import layers
     from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
     from alexnet_lit.terminal import plain
@@ -86,7 +80,7 @@ def summary(
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     channels = config.model.in_channels if "in_channels" in config.model else instantiate(config, "data").channels
     table = layers(net, (channels, size, size), costs=True)
-    print(plain(table))  # as text it has its own width, whatever the terminal's
+    print(plain(table))
 
 
 Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file, or a run folder (its best, else last).")]
@@ -103,7 +97,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 3,
     background: Annotated[
         str,
-        typer.Option(metavar="white|black|auto", help="Of Fashion-MNIST: white is negated; auto: by the corners."),
+        typer.Option(metavar="white|black|auto", help="white is negated; auto: by the corners. Of Fashion-MNIST."),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="A list in JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")] = False,
@@ -111,9 +105,8 @@ def predict(
 ) -> None:
     """Say what is on pictures: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, of any size, grey or coloured.
 
-    A picture is made like those of Fashion-MNIST: edges of plain background are cut off, the longest edge is shrunk to
-    28 px, a white background becomes black, and the picture is padded to a square. Of a net that was trained on your
-    own pictures it is the square in the centre, as there. The last column says what was done.
+    A picture is made like those of Fashion-MNIST (cropped, shrunk to 28 px, a white background made black) or, of a
+    net that was trained on your own pictures, cut to the square in the centre. The last column says what was done.
     What can't be read is named on stderr, left out, and makes the exit status 1.
     """
     from alexnet_lit.tools.predict import predict as run
@@ -131,7 +124,7 @@ def demo(
 ) -> None:
     """Serve a page on which a picture is dropped or drawn: its classes, how the net sees it, its first layer's answer.
 
-    It is for the browser of this machine alone, and asks nothing of any other. Needs alexnet-lit[demo].
+    For the browser of this machine alone. Needs alexnet-lit[demo].
     """
     from alexnet_lit.tools.demo import demo as run
 
@@ -175,8 +168,8 @@ def export(
 ) -> None:
     """Write the net as one file that is used without alexnet_lit: uint8 pictures in, probabilities out.
 
-    Normalising and enlarging are inside, and so is the softmax; any number of pictures goes in at a time. The file is
-    read back and compared with torch. Names of classes, config and version are in its metadata.
+    Normalising, enlarging and the softmax are inside; names of classes, config and version are its metadata. The file
+    is read back and compared with torch.
     """
     from alexnet_lit.tools.export import export as run
 
@@ -199,9 +192,8 @@ def report(
 ) -> None:
     """Report on runs: report.html, one file with all inside, and report.md with report.png.
 
-    Means and standard deviations over seeds, differences and their significance, learning curves, time and images to an
-    accuracy, and what each of the paper's ideas is worth beside what the paper claims. Reads result.json and event
-    files alone; a run that is at work, or was killed, is shown as such. An earlier report is replaced.
+    Means over seeds and their significance, learning curves, time to an accuracy, and each of the paper's ideas beside
+    the paper's claim. Reads result.json and event files alone. An earlier report is replaced.
     """
     from alexnet_lit.tools.report import report as run
 
@@ -219,12 +211,11 @@ def bench(
     device: Device = "auto",
     file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
 ) -> None:
-    """Measure things beside each other, in turn, and print tables in Markdown: all takes about 10 minutes on two cores.
+    """Measure speed and print tables in Markdown, progress on stderr: all takes about 10 minutes on two cores.
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
     time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
     first step. reach: time to an accuracy. ddp, parallel: two devices against one, and one net on two devices.
-    Progress goes to stderr, so `bench > tables.md` keeps the tables alone.
     """
     from alexnet_lit.tools.bench import measure
 

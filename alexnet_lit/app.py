@@ -88,11 +88,17 @@ def _rank(environment: RankEnvironment) -> int:
 
 def _command(environment: RankEnvironment) -> int:
     """Run the command line of a process that stands alone or leads."""
-    typed, full_errors = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # else Hydra prints errors itself, in several lines, and exits
+    full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    program, *typed = sys.argv
+    # Hydra reads its options before or after all overrides, not between them.
+    arguments = sorted(typed, key=lambda argument: argument not in MULTIRUN)
+    # Without HYDRA_FULL_ERROR Hydra prints errors itself, in several lines, and exits.
+    with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"), mock.patch.object(sys, "argv", [program, *arguments]):
+        return _answer(arguments, environment, full_errors=full_errors)
+
+
+def _answer(arguments: list[str], environment: RankEnvironment, *, full_errors: bool) -> int:
     try:
-        # Hydra reads its options before or after all overrides, not between them.
-        arguments = sorted(typed[1:], key=lambda argument: argument not in MULTIRUN)
         options = get_args_parser().parse_known_args(arguments)[0]
         _check_arguments(arguments, options, environment)
         arguments = [argument if argument.startswith("-") else composition.choose(argument) for argument in arguments]
@@ -101,7 +107,7 @@ def _command(environment: RankEnvironment) -> int:
             return 0
         if sweep := named_sweep(arguments):
             return _resume_sweep(sweep, arguments)
-        sys.argv = [typed[0], *sweep_arguments(resume_arguments(arguments))]
+        sys.argv[1:] = sweep_arguments(resume_arguments(arguments))
         if any(getattr(options, name) for name in _SHOW):
             return _show(options)
         return _hydra()
@@ -109,20 +115,14 @@ def _command(environment: RankEnvironment) -> int:
         print("interrupted", file=sys.stderr)
         return EXIT["interrupted"]
     except _INPUT_ERRORS as error:
-        if full_errors == "1":
+        if full_errors:
             raise
         _print_error(error)
-        return 2
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or full_errors == "1":
+        if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
         _print_error(unwritten(error.filename or "paths.logs", error.strerror))
-        return 2
-    finally:
-        sys.argv = typed
-        del os.environ["HYDRA_FULL_ERROR"]
-        if full_errors is not None:
-            os.environ["HYDRA_FULL_ERROR"] = full_errors
+    return 2
 
 
 def _print_error(error: Exception) -> None:
@@ -134,8 +134,6 @@ def _check_arguments(arguments: Sequence[str], options: Namespace, environment: 
     if environment.ranks > 1 and (starts_sweep(arguments) or named_sweep(arguments)):
         hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
-    if options.multirun and options.cfg:
-        raise UserError("--cfg shows the config of one run: leave out -m and the lists of values")
     for argument in options.overrides:
         if argument.startswith(("ckpt=", "resume_sweep=")):  # a path, whatever characters it has
             continue
@@ -220,7 +218,7 @@ def _resume_sweep(sweep: Path, arguments: Sequence[str]) -> int:
     plan = (sweep / PLAN).read_bytes()
     try:
         set_aside(sweep)
-        sys.argv = [sys.argv[0], *arguments]
+        sys.argv[1:] = arguments
         return _hydra()
     finally:
         (sweep / PLAN).write_bytes(plan)  # Hydra saves it again, with the arguments of now
@@ -258,11 +256,8 @@ def _hydra(*, shows: bool = False) -> int:
         if SweepCallback.folder:
             composition.discard_folder(SweepCallback.folder)
         failure.append(refused.error)
-    except _INPUT_ERRORS as error:
+    except _INPUT_ERRORS:
         _close_sweep()
-        composing = not isinstance(error, UserError)
-        if composing and SweepCallback.folder and not SweepCallback.folder.exists():
-            raise UserError(f"{explain(error)} (no job was started)") from error
         raise
     finally:
         if SweepCallback.folder:
@@ -275,11 +270,8 @@ def _hydra(*, shows: bool = False) -> int:
 
 def _show(options: Namespace) -> int:
     """Let Hydra show what is asked for, and run nothing."""
-    if options.hydra_help:  # knows none of our keys
-        sys.argv = [argument for argument in sys.argv if argument not in options.overrides]
-    script = io.StringIO()
+    sanitized, script = Hydra.get_sanitized_cfg, io.StringIO()
     installs = "install=bash" in options.overrides
-    sanitized = Hydra.get_sanitized_cfg
 
     def resolved(application: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
         # Hydra takes the rest away first, to which its own part refers.
@@ -293,9 +285,8 @@ def _show(options: Namespace) -> int:
             status = _hydra(shows=True)
     except ValueError as error:  # options that don't go together
         raise UserError(" ".join(str(error).split())) from error
-    if installs:  # Hydra's script runs any Python file on TAB, application of Hydra or not, and shows its errors
-        mended = script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n")
-        print(mended.replace("query=bash)", "query=bash 2>/dev/null)"), end="")
+    # Hydra's script runs any Python file on TAB, application of Hydra or not.
+    print(script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n"), end="")
     return status
 
 

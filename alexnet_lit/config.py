@@ -59,8 +59,7 @@ def compose(*overrides: str) -> DictConfig:
 
 
 def _compose(overrides: Sequence[str] = ()) -> DictConfig:
-    # Not hydra.compose, which needs GlobalHydra: that belongs to the program around, which may be a Hydra application
-    # and have a `version_base` of its own, as may another thread.
+    # Not hydra.compose: GlobalHydra and `version_base` belong to the program around, which may be a Hydra application.
     with _version_lock, mock.patch.object(version.VersionBase.instance(), "version_base"):
         version.setbase("1.3")
         loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
@@ -79,7 +78,7 @@ def known() -> DictConfig:
 
 
 def choose(argument: str) -> str:
-    """The same override, but for a group that has the choice `none`, null becomes it.
+    """The same override, with null as the choice `none` of a group that has it.
 
     Raises: UserError for a group that is given anything else that is no name.
     """
@@ -97,8 +96,7 @@ def choose(argument: str) -> str:
     if None in values and "none" in names and not isinstance(value, list):
         return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
-        hint = f"use one of {', '.join(names)}" if known().get(group) is not None else "leave it out, or see --help"
-        raise UserError(f"{argument}: of a group a choice is named: {hint}")
+        raise UserError(f"{argument}: of a group a choice is named: leave it out, or use one of {', '.join(names)}")
     return argument
 
 
@@ -138,7 +136,6 @@ _NO_CHOICE = re.compile(
 )
 _SWEEP = re.compile(r"Ambiguous value for argument '(?P<override>[^']+)'")
 _NO_PLUGIN = re.compile(r"Could not find '(?P<group>hydra/(launcher|sweeper))/(sampler/)?(?P<choice>\w+)")
-_TWICE = re.compile(r"Multiple values for (?P<group>\w+)\.")
 
 
 def explain(error: Exception) -> UserError:
@@ -160,12 +157,7 @@ def explain(error: Exception) -> UserError:
         options = ", ".join(match["options"].split())
         return UserError(f"{match['group']}={match['choice']}: there is no such choice: use one of {options}")
     if match := _SWEEP.search(text):
-        override = match["override"]
-        key, _, values = override.partition("=")
-        hint = "add -m to sweep over them" + (f", or write {key}=[{values}] for a list" if "." in key else "")
-        return UserError(f"{override}: several values: {hint}")
-    if match := _TWICE.search(text):
-        return UserError(f"+{match['group']}=...: {match['group']} has a place already: leave out the +")
+        return UserError(f"{match['override']}: several values: add -m to sweep over them, or [...] around a list")
     return UserError(" ".join(text.split()))
 
 
@@ -211,17 +203,16 @@ def show(value: object) -> str:
 def suggest(key: str) -> str:
     """A few words on which key may be meant by one that does not exist."""
     if choices := _choices_with(key):
-        return f"{' and '.join(choices)} {'have' if len(choices) > 1 else 'has'} it"
+        return f"it is one of {' and '.join(choices)}"
     group, _, last = key.rpartition(".")
     if group and last in known() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
     names = _leaves(known())
-    near = [name for name in names if name.split(".")[-1] == last] or _close(key, names, 0.92)
+    near = [name for name in names if name.split(".")[-1] == last]
     if not near and (choices := _choices_taking(key)):
-        return f"{' and '.join(choices)} {'take' if len(choices) > 1 else 'takes'} it: write +{key}=..."
-    near = near or _close(key, names, 0.85)[:1]
+        return f"write +{key}=..., for {' and '.join(choices)}"
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
-    near = near or _close(key, names, 0.65)
+    near = near or difflib.get_close_matches(key, names, n=1, cutoff=0.75)
     return f"did you mean {' or '.join(near[:3])}?" if near else "python train.py --cfg job lists the keys"
 
 
@@ -243,10 +234,6 @@ def _choices_taking(key: str) -> list[str]:
         if target.partition(".")[0] not in ("", "alexnet_lit") and argument in signature(get_object(target)).parameters:
             taking.append(f"{group}={file.stem}")
     return taking
-
-
-def _close(word: str, words: Sequence[str], cutoff: float) -> list[str]:
-    return difflib.get_close_matches(word, words, n=2, cutoff=cutoff)
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
@@ -298,10 +285,13 @@ def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
     return str(cache["path"])
 
 
-def job_folder(number: int, overrides: str) -> str:
-    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100 long."""
+def job_folder(number: int, overrides: str, first: int = 0) -> str:
+    """<first + number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100.
+
+    first: the number of jobs that a resumed search has already.
+    """
     typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
-    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
+    return safe(f"{first + number}_{typed}")[:100].rstrip("-_.+")
 
 
 def safe(text: str) -> str:
@@ -328,13 +318,11 @@ def claim_folder(folder: Path, key: str) -> None:
     except OSError as error:
         raise UserError(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
     names = {path.name for path in folder.iterdir()}
-    refused = f"{key}={folder}: holds {{}} already: name another folder"
-    if PLAN in names:
-        raise UserError(refused.format("a sweep") + f", or go on with that one by resume_sweep={folder}")
-    if names & {".hydra", "checkpoints", RESULT, "train.log"} or any(name.startswith("events.out.") for name in names):
-        raise UserError(refused.format("a run") + f", or go on with that one by ckpt={folder}")
-    if any(folder.glob("*/.hydra")):
-        raise UserError(refused.format("runs"))
+    held = f"{key}={folder}: holds {{}} already: name another folder, or go on with that one by {{}}={folder}"
+    if PLAN in names or any(folder.glob("*/.hydra")):
+        raise UserError(held.format("a sweep", "resume_sweep"))
+    if names & {".hydra", "checkpoints", RESULT, "train.log"}:
+        raise UserError(held.format("a run", "ckpt"))
     if not names:
         _made.add(folder)
 

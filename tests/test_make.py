@@ -1,4 +1,4 @@
-"""`make board`, as a person types it; the other commands of the Makefile start what other tests look at."""
+"""`make board`, as a user types it; the other commands of the Makefile start what other tests look at."""
 
 import os
 import re
@@ -47,7 +47,7 @@ def test_board_finds_a_port_prints_its_address_and_ends_quietly(tmp_path: Path) 
             assert b"TensorBoard" in answer.read()
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
         process.wait(30)
-        told = output.read_text().splitlines()
+        lines = output.read_text().splitlines()
         while any_left(process.pid):
             assert time.monotonic() < deadline + 60, "what make has started outlives it"
             time.sleep(0.1)
@@ -56,6 +56,6 @@ def test_board_finds_a_port_prints_its_address_and_ends_quietly(tmp_path: Path) 
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    assert told[0] == "board: nothing is in logs/ yet; runs show up as they are made (`make quick`)"
-    assert told[-1].startswith("TensorBoard ")
-    assert len(told) == 3, "one line more says that it is for this machine alone"
+    assert lines[0] == "board: nothing is in logs/ yet; runs show up as they are made (`make quick`)"
+    assert lines[-1].startswith("TensorBoard ")
+    assert len(lines) == 3, "one line more says that it is for this machine alone"

@@ -1,7 +1,5 @@
-"""A person's mistake costs one readable line that names the key or file, the value and the way out."""
+"""A mistake of the user costs one readable line that names the key or file, the value and the way out."""
 
-import time
-from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -21,40 +19,33 @@ TYPED = [
     # Keys
     (["model.lnr=true"], "model.lnr: there is no such key: did you mean model.lrn"),
     (["modle.lrn=true"], "modle.lrn: there is no such key: did you mean model.lrn"),
-    (["+model.width=2"], "model.width: there is no such key: did you mean"),
     # Choices
     (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
-    (
-        ["experiment=quik"],
-        "experiment=quik: there is no such choice: use one of best, d2l, fast, paper_2012, quick, small",
-    ),
-    (["+experiment=quick"], "experiment has a place already: leave out the +"),
     # Form
     (["model.lrn"], "model.lrn: not of the form key=value"),
-    (["model.lrn=true,false"], "model.lrn=true,false: several values: add -m to sweep over them, or write"),
-    (["experiment=quick,d2l"], "experiment=quick,d2l: several values: add -m to sweep over them"),
+    (
+        ["model.lrn=true,false"],
+        "model.lrn=true,false: several values: add -m to sweep over them, or [...]",
+    ),
     (["seed=1", "name=a=b"], "error: name=a=b: cannot be read: quote a value with special characters"),
     (["epochs=3"], "epochs: there is no such key: did you mean trainer.max_epochs"),
-    (["-m", "seed=1,2", "--cfg=job"], "--cfg shows the config of one run: leave out -m"),
     (
         ["optimizer=adamw", "optimizer.momentum=0.9"],
-        "optimizer.momentum: there is no such key: optimizer=muon and optimizer=sgd have it",
+        "optimizer.momentum: there is no such key: it is one of optimizer=muon and optimizer=sgd",
     ),
-    (["experiment=null"], "experiment=null: of a group a choice is named: leave it out"),
-    (["logger=false"], "logger=false: of a group a choice is named: use one of csv, none, tensorboard"),
+    (["experiment=null"], "experiment=null: of a group a choice is named: leave it out, or use one of best"),
     (
         ["callbacks=[ema,null]"],
-        "callbacks=[ema,null]: of a group a choice is named: use one of default, early_stopping",
+        "callbacks=[ema,null]: of a group a choice is named: leave it out, or use one of default, early_stopping",
     ),
     # Sweeps
-    (["-m", "model.lnr=true,false"], "error: model.lnr: there is no such key: did you mean model.lrn? (no job was"),
+    (["-m", "model.lnr=true,false"], "error: model.lnr: there is no such key: did you mean model.lrn?"),
     (
         ["-m", "optimizer=sgd,adm"],
-        "error: optimizer=adm: there is no such choice: use one of adamw, muon, sgd (no job was",
+        "error: optimizer=adm: there is no such choice: use one of adamw, muon, sgd",
     ),
     (["-m", "sweep=lrn,seeds"], "sweep=lrn,seeds: a ready sweep is several runs already: name one of them"),
     (["sweep=lrn", "ckpt={tmp}"], "ckpt={tmp}: continues one run: leave out -m and sweep="),
-    (["resume_sweep={tmp}"], "resume_sweep={tmp}: is no sweep, as there is no multirun.yaml in it"),
     # Schedules
     (["scheduler.monitor=val/loss"], "scheduler.monitor=val/loss: LambdaLR looks at no score: use null"),
     # The trainer, by Lightning's own judgement
@@ -69,7 +60,6 @@ TYPED = [
     (["trainer.max_epochs=0"], "trainer.max_epochs=0: should be greater than or equal to 1"),
     (["trainer.max_time=00:00:00:00"], "trainer.max_time=00:00:00:00: is no time to train in: use 00:01:00:00 for an"),
     (["trainer.max_time=5m"], "trainer.max_time=5m: `Timer(duration='5m')` is not a valid duration"),
-    (["trainer.limit_train_batches=0"], "trainer.limit_train_batches=0: should be greater than 0"),
     (
         ["data=sample", "data.image_size=65", "trainer.limit_train_batches=0.001"],
         "trainer.limit_train_batches=0.001: of 25 train batches that is none: use a larger share, or a number of",
@@ -79,15 +69,10 @@ TYPED = [
         "trainer.check_val_every_n_epoch=null: `val_check_interval` should be an integer or a time-based duration",
     ),
     (["+trainer.logger=false"], "trainer.logger=false: the run sets it itself: use the group, logger=..."),
-    (["+trainer.plugins=null"], "trainer.plugins=null: the run sets it itself: leave it out"),
     (["trainer.logger=false"], "trainer.logger: there is no such key: did you mean the group, logger=...?"),
     (
         ["trainer.min_epochs=2"],
-        "trainer.min_epochs: there is no such key: trainer=default takes it: write +trainer.min_",
-    ),
-    (
-        ["scheduler=plateau", "scheduler.threshold_mode=abs"],
-        "scheduler.threshold_mode: there is no such key: scheduler=plateau takes it: write +scheduler.threshold_mode=",
+        "trainer.min_epochs: there is no such key: write +trainer.min_epochs=..., for trainer=default",
     ),
     (
         ["scheduler=plateau", "trainer.limit_val_batches=0"],
@@ -115,7 +100,6 @@ TYPED = [
     ),
     # Types
     (["model.lrn=yes"], "model.lrn=yes: should be true or false"),
-    (["model.dropout=half"], "model.dropout=half: should be a valid number"),
     (["seed=abc"], "seed=abc: should be a whole number from 0"),
     # Ranges
     (["model.dropout=1.5"], "model.dropout=1.5: should be less than or equal to 1"),
@@ -123,8 +107,6 @@ TYPED = [
         ["model.compile=fast"],
         "model.compile=fast: should be false, true, 'reduce-overhead', 'max-autotune' or 'max-autotune-no-cudagraphs'",
     ),
-    (["model.activation=gelu"], "model.activation=gelu: should be 'relu', 'tanh' or 'sigmoid'"),
-    (["model.lrn_size=0"], "model.lrn_size=0: should be greater than or equal to 1"),
     (["model.lrn_k=inf"], "model.lrn_k=inf: should be a finite number"),
     (
         ["model=lenet", "data.image_size=28", "model.init=caffe"],
@@ -141,7 +123,6 @@ TYPED = [
     (["label_smoothing=1"], "label_smoothing=1: should be a number from 0 to less than 1: 0.1 is usual"),
     (["data.val_size=60000"], "data.val_size=60000 leaves none of the 60000 images for training: use at most 59999"),
     (["data.train_size=60000"], "data.train_size=60000 is more than the 55000 images"),
-    (["data.augment.crop=224"], "data.augment.crop=224: should be less than or equal to 1"),
     (["data.augment.color_axes=[]"], "data.augment.color_axes=[]: should be axes with a number for each channel"),
     (
         ["data.augment.color=0.1", "data.augment.color_axes=[[1,0,0]]"],
@@ -162,7 +143,6 @@ TYPED = [
     ),
     (["experiment=d2l", "data.tta=mirror"], "data.tta=mirror: data.validate=test looks at each test image as it is"),
     (["data.fold=2"], "data.fold=2: data.folds=0 splits into none: set data.folds=3 or more"),
-    (["data.folds=5", "data.fold=5"], "data.fold=5: data.folds=5 are counted from 0: use at most 4"),
     (["data.folds=1"], "data.folds=1: should be from 2 to 60000, or 0 for a split by data.val_size"),
     (["experiment=d2l", "data.folds=5"], "data.folds=5: data.validate=test would never look at the fold"),
     (
@@ -174,17 +154,11 @@ TYPED = [
         ["experiment=quick", "data.train_size=64"],
         "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch",
     ),
-    (["checkpoint.keep=-1"], "checkpoint.keep=-1: should be greater than or equal to 0"),
     (["callbacks=ema", "callbacks.ema.decay=1.5"], "callbacks.ema.decay=1.5: should be less than 1"),
-    (["data.broken=skip"], "data.broken: there is no such key: data=image_folder has it"),
-    (["callbacks.ema.decay=0.9"], "callbacks.ema.decay: there is no such key: callbacks=ema has it"),
+    (["data.broken=skip"], "data.broken: there is no such key: it is one of data=image_folder"),
     (["direction=up"], "direction=up: should be 'maximize' or 'minimize'"),
     (["objective=val/f1"], "objective=val/f1: should be val/acc, val/loss"),
     (["data.val_size=0"], "data.val_size=0 leaves no validation images to choose by"),
-    (
-        ["scheduler=plateau", "data.val_size=0", "objective=null"],
-        "scheduler.monitor=val/loss: the run does not measure it",
-    ),
     (["objective=val/loss"], "direction=maximize: would keep the worst net by val/loss: use direction=minimize"),
     # Devices
     (
@@ -233,7 +207,6 @@ TYPED = [
         "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory",
     ),
     (["ckpt={tmp}"], "ckpt={tmp}: there is no {tmp}/checkpoints/last.ckpt: name a run folder"),
-    (["ckpt={tmp}/none.ckpt"], "ckpt={tmp}/none.ckpt: there is no"),
 ]
 
 
@@ -241,7 +214,6 @@ TYPED = [
 def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: Path) -> None:
     place = tmp_path / "place"
     place.mkdir()
-    began = time.monotonic()
 
     outcome = train(*(text.format(tmp=place) for text in typed))
 
@@ -249,32 +221,19 @@ def test_a_wrong_override(typed: list[str], line: str, train: Train, tmp_path: P
     assert line.format(tmp=place) in outcome.err
     assert len(outcome.err.strip().splitlines()) == 1
     assert outcome.status == 2
-    assert time.monotonic() - began < 15
     assert not list(outcome.logs.glob("*/*")), "a mistake leaves no run behind"
 
 
-TRAIN_IMAGES = "train-images-idx3-ubyte"
+def test_a_file_that_is_not_as_published(train: Train, tmp_path: Path) -> None:
+    """tests/data/test_fashion_mnist.py has more of them."""
+    file = tmp_path / "train-images-idx3-ubyte.gz"
+    file.write_bytes(b"<html>")
 
-# What is in data.dir beside nothing else, and what the line says. tests/data/test_fashion_mnist.py has more of them.
-FILES: list[tuple[str, Callable[[Path], object], str]] = [
-    ("nothing", lambda folder: None, "data.dir"),
-    ("not as published", lambda folder: (folder / f"{TRAIN_IMAGES}.gz").write_bytes(b"<html>"), f"{TRAIN_IMAGES}.gz"),
-]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("write", "line"), [case[1:] for case in FILES], ids=[case[0] for case in FILES])
-def test_a_wrong_file(write: Callable[[Path], object], line: str, train: Train, tmp_path: Path) -> None:
-    folder = tmp_path / "data"
-    folder.mkdir()
-    write(folder)
-
-    outcome = train(f"data.dir={folder}", "data.search=[]", "data.mirrors=[]", "data.image_size=96")
+    outcome = train(f"data.dir={tmp_path}", "data.search=[]", "data.mirrors=[]", "data.image_size=96")
 
     errors = [text for text in outcome.err.splitlines() if text.startswith("error: ")]
     assert len(errors) == 1
-    assert str(folder) in errors[0]
-    assert line in errors[0]
+    assert str(file) in errors[0]
     assert "Traceback" not in outcome.out + outcome.err
     assert outcome.status == 2
 

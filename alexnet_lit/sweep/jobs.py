@@ -2,8 +2,10 @@
 
 import json
 import math
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -68,36 +70,35 @@ def key_by_key(overrides: Iterable[str]) -> dict[str, str]:
 
 def jobs_of(sweep: Path) -> list[Job]:
     """All jobs that have a folder, by number."""
-    folders = [path for path in sweep.iterdir() if path.is_dir() and (_number(path) or (path / ".hydra").is_dir())]
+    folders = (path for path in sweep.iterdir() if path.is_dir() and path.name.partition("_")[0].isdigit())
     return sorted((read_job(folder) for folder in folders), key=lambda job: (job.number, job.folder.name))
 
 
-def _number(folder: Path) -> str:
-    """The number that the folder's name begins with; empty where hydra.sweep.subdir names folders in another way."""
-    first = folder.name.partition("_")[0]
-    return first if first.isdigit() else ""
-
-
 def read_job(folder: Path) -> Job:
-    """The job in `folder`."""
-    file = folder / RESULT
+    """The job in `folder`, <number>_<overrides>; a run that is no job of a sweep counts as number 0."""
+    number, file = folder.name.partition("_")[0], folder / RESULT
     result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not under_way(folder) else {}
-    return Job(int(_number(folder) or 0), folder, key_by_key(typed_overrides(folder)), result)
+    return Job(int(number) if number.isdigit() else 0, folder, key_by_key(typed_overrides(folder)), result)
 
 
 def record_death(sweep: Path, number: int, reason: str) -> None:
     """Write result.json for a job whose process was killed, unless it had ended, or had not begun."""
     for job in jobs_of(sweep):
-        if _number(job.folder) == str(number) and not job.ended:
+        if job.number == number and not job.ended:
             died = {"status": "failed", "reason": reason, "killed": True, "overrides": typed_overrides(job.folder)}
             write(job.folder / RESULT, json.dumps({**job.result, **died}, indent=2) + "\n")
 
 
 def write(path: Path, text: str) -> None:
     """Write a file whole or not at all."""
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")  # jobs that end at once write the same summary
     part.write_text(text, encoding="utf-8", newline="")
     part.replace(path)
+
+
+def _plan(sweep: Path) -> Any:
+    """Hydra's own part of the config that the sweep was started with."""
+    return OmegaConf.load(sweep / PLAN).hydra
 
 
 def planned(sweep: Path) -> list[list[str]] | None:
@@ -130,11 +131,6 @@ def left_to_run(sweep: Path) -> int | None:
     return None
 
 
-def _plan(sweep: Path) -> Any:
-    """Hydra's own part of the config that the sweep was started with."""
-    return OmegaConf.load(sweep / PLAN).hydra
-
-
 def hold(sweep: Path) -> None:
     """Lock the sweep until `release` or the end of the process. Raises: UserError if another process has it."""
     lock = FileLock(sweep / ".running.lock")
@@ -148,7 +144,7 @@ def hold(sweep: Path) -> None:
 
 
 def is_held() -> bool:
-    """Whether this process goes on with a sweep that was started before."""
+    """Whether this process resumes a sweep."""
     return bool(_held)
 
 
@@ -172,7 +168,7 @@ def named_sweep(arguments: Sequence[str]) -> Path | None:
 
 
 def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
-    """Hydra's arguments for going on with the sweep: those that it was started with, in the same folder.
+    """Hydra's arguments for resuming the sweep: those that it was started with, in the same folder.
 
     Raises: UserError if something typed beside resume_sweep= would make another sweep of it.
     """
@@ -184,40 +180,34 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
     trials = []
     if searches(sweep):  # those left, with numbers of their own, and with other random values than the first had
         first = 1 + max((job.number for job in jobs_of(sweep)), default=-1)
-        number = f"${{alexnet_lit.later:{first},${{hydra.job.num}}}}"
         trials = [
             f"hydra.sweeper.n_trials={left_to_run(sweep)}",
             f"hydra.sweeper.sampler.seed={first}",
-            f"hydra.sweep.subdir='${{alexnet_lit.job_folder:{number},${{hydra.job.override_dirname}}}}'",
+            f"hydra.sweep.subdir='${{alexnet_lit.job_folder:${{hydra.job.num}},${{hydra.job.override_dirname}},{first}}}'",
         ]
     kept = [each for each in saved["hydra"] if not each.startswith(("hydra.sweep.dir=", "hydra.mode="))]
     return ["--multirun", *saved["task"], *kept, *trials, *hydra, f"hydra.sweep.dir={quoted(sweep)}"]
 
 
 def set_aside(sweep: Path) -> None:
-    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier: it starts anew in a new folder.
+    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier/<now>: it starts anew.
 
     Of a search what failed stays, and what was stopped goes: its trial isn't asked for again.
     """
-    search, earlier = searches(sweep), sweep / "earlier"
+    search, earlier = searches(sweep), sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     for job in jobs_of(sweep):
-        if job.tried if search else job.ended or job.can_go_on:
-            continue
-        earlier.mkdir(exist_ok=True)
-        attempt, place = 1, earlier / job.folder.name
-        while place.exists():
-            attempt += 1
-            place = earlier / f"{job.folder.name}_{attempt}"
-        job.folder.rename(place)
+        if not (job.tried if search else job.ended or job.can_go_on):
+            earlier.mkdir(parents=True, exist_ok=True)
+            job.folder.rename(earlier / job.folder.name)
 
 
 def record(*, _root_: DictConfig) -> str | None:
-    """Where Hydra keeps a run's config, below its folder: nowhere if it has one, as a job goes on with that. Of several
-    processes of a job rank 0 keeps it.
+    """Where Hydra keeps a run's config, below its folder. None: nowhere, as a job that goes on has one already, and of
+    several processes of a job rank 0 writes it.
 
     Raises: UserError for a run, not a job of a sweep, in a folder that holds results.
     """
-    if OmegaConf.is_missing(_root_.hydra.runtime, "output_dir"):
+    if OmegaConf.is_missing(_root_.hydra.runtime, "output_dir"):  # Hydra only shows its config
         return ".hydra"
     folder = Path(_root_.hydra.runtime.output_dir)
     if _root_.hydra.mode == RunMode.RUN:
@@ -225,6 +215,4 @@ def record(*, _root_: DictConfig) -> str | None:
     return None if rank_environment().rank > 0 or (folder / ".hydra").exists() else ".hydra"
 
 
-OmegaConf.register_new_resolver("alexnet_lit.later", lambda first, number: first + number, replace=True)
-# Hydra asks twice, before it writes the first of these files; where it only shows its config there is no folder.
 OmegaConf.register_new_resolver("alexnet_lit.record", record, replace=True)

@@ -21,7 +21,7 @@ def open_study(hydra: DictConfig) -> None:
     if sweeper.storage is None:
         return
     try:
-        studies = {study.study_name: study for study in optuna.get_all_study_summaries(sweeper.storage)}
+        studies = {study.study_name for study in optuna.get_all_study_summaries(sweeper.storage)}
     except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0]
         hint = "use the URL of a database, as in sqlite:////folder/study.db"

@@ -30,10 +30,14 @@ class _Submitit(BaseSubmititLauncher):
     """What both launchers have in common. An instance is pickled into each job, as Hydra's launchers are."""
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Start the jobs, and wait until all have ended."""
+        """Start the jobs, and wait until all have ended; the worst score for those that died."""
+        assert self.config is not None
+        lost = JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
         jobs = self._submit(job_overrides, initial_job_idx)
         self._wait(jobs)
-        return [self._result(job) for job in jobs]
+        first = [job.task(0) for job in jobs]
+        done = [task.paths.result_pickle.exists() and task.exception() is None for task in first]
+        return [task.result() if is_done else lost for task, is_done in zip(first, done, strict=True)]
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """In the job: run it. A run that has saved because its time will soon be up hands over to submitit, which
@@ -53,6 +57,7 @@ class _Submitit(BaseSubmititLauncher):
 
     def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
         import submitit
+        from submitit.core.utils import FailedJobError
 
         shared = {field.name for field in fields(BaseQueueConf)}
         options = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
@@ -64,24 +69,20 @@ class _Submitit(BaseSubmititLauncher):
             (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
             for number, overrides in enumerate(job_overrides, first)
         ]
-        return list(executor.map_array(self, *zip(*jobs, strict=True)))
+        try:
+            with ignore_sigint():
+                return list(executor.map_array(self, *zip(*jobs, strict=True)))
+        except FailedJobError as error:  # of the command sbatch, with what it has printed
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
 
     def _wait(self, jobs: list[Any]) -> None:
         began = time.monotonic()
         while self._running(jobs):
             time.sleep(min(30.0, 1 + (time.monotonic() - began) / 20))
 
-    def _running(self, jobs: list[Any]) -> list[Any]:
-        raise NotImplementedError  # a subclass's task
-
-    def _result(self, job: Any) -> JobReturn:
-        """The job's return value; the worst score if it died."""
-        first = job.task(0)
-        if first.paths.result_pickle.exists() and first.exception() is None:
-            result: JobReturn = first.result()
-            return result
-        assert self.config is not None
-        return JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
+    def _running(self, jobs: list[Any]) -> bool:
+        return not all(job.done() for job in jobs)
 
 
 class SlurmQueueLauncher(_Submitit, SlurmLauncher):
@@ -94,15 +95,6 @@ class SlurmQueueLauncher(_Submitit, SlurmLauncher):
             hint = "start it on a machine that has it, or use hydra/launcher=joblib"
             raise UserError(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {hint}")
 
-    def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
-        from submitit.core.utils import FailedJobError
-
-        try:
-            return super()._submit(job_overrides, first)
-        except FailedJobError as error:  # of the command sbatch, with what it has printed
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
-
     def _wait(self, jobs: list[Any]) -> None:
         numbers = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
         try:
@@ -112,27 +104,20 @@ class SlurmQueueLauncher(_Submitit, SlurmLauncher):
             print(f"the jobs stay in the queue: scancel {numbers} ends them", flush=True)
             raise
 
-    def _running(self, jobs: list[Any]) -> list[Any]:
+    def _running(self, jobs: list[Any]) -> bool:
         queue = queued()  # None while Slurm's controller does not answer
-        return jobs if queue is None else [job for job in jobs if job.job_id in queue]
+        return queue is None or any(job.job_id in queue for job in jobs)
 
 
 class LocalProcessLauncher(_Submitit, LocalLauncher):
     """Jobs as processes of this machine."""
 
     def setup(self, **given: Any) -> None:
-        """Raises: UserError for what only Slurm can do."""
+        """Raises: UserError for what only Slurm can do: two tasks would be two runs in one folder."""
         super().setup(**given)
         if (tasks := self.params["tasks_per_node"]) != 1:
             hint = "use trainer.devices for the processes of a run"
             raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {hint}")
-
-    def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
-        with ignore_sigint():
-            return super()._submit(job_overrides, first)
-
-    def _running(self, jobs: list[Any]) -> list[Any]:
-        return [job for job in jobs if not job.done()]
 
 
 def queued() -> set[str] | None:

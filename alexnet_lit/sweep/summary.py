@@ -7,10 +7,8 @@ import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
 from rich import box
 from rich.table import Table
 
@@ -21,19 +19,16 @@ SCORES = ("test/acc", "val/acc_best")
 
 
 def update_summary(sweep: Path) -> None:
-    """Write summary.csv and summary.md anew. Where they can't be written, the sweep goes on without them."""
-    lock = FileLock(sweep / ".summary.lock", timeout=30)
-    # Without the lock, which some file systems do not have, a row may be missing until the next job ends.
-    with suppress(Timeout, OSError, NotImplementedError):
-        lock.acquire()
+    """Write summary.csv and summary.md anew. Where they can't be written, the sweep goes on without them.
+
+    Of two jobs that end at once one may be missing until the next update; the sweep's end has one.
+    """
     try:
         jobs = jobs_of(sweep)
         write(sweep / "summary.csv", _csv(jobs))
         write(sweep / "summary.md", _markdown(sweep.name, jobs))
     except OSError as error:
         print(f"warning: {sweep / 'summary.md'}: can't be written ({error.strerror})", file=sys.stderr)
-    finally:
-        lock.release()
 
 
 def print_summary(sweep: Path) -> list[str]:
@@ -86,12 +81,12 @@ def _count(jobs: Sequence[Job]) -> str:
 
 
 def _csv(jobs: Sequence[Job]) -> str:
-    page, keys, measured = io.StringIO(), _keys(jobs), (*SCORES, "seconds")
+    page, keys = io.StringIO(), _keys(jobs)
     rows = csv.writer(page, lineterminator="\n")
-    rows.writerow(["number", *keys, "status", *measured, "folder", "reason"])
+    rows.writerow(["number", *keys, "status", *SCORES, "seconds", "folder", "reason"])
     for job in jobs:
         values = [job.overrides.get(key) for key in keys]
-        figures = [job.result.get(name) for name in measured]
+        figures = [job.result.get(name) for name in (*SCORES, "seconds")]
         rows.writerow([job.number, *values, job.status, *figures, job.folder.name, job.reason])
     return page.getvalue()
 

@@ -1,12 +1,10 @@
 """summary.csv and summary.md, from folders as jobs leave them."""
 
 import json
-import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
-from filelock import FileLock
 
 from alexnet_lit.sweep.summary import SCORES, update_summary
 from tests.sweep.tiny import rows_of
@@ -86,31 +84,15 @@ def test_mean_and_standard_deviation_over_seeds(sweep: Path) -> None:
 
 
 def test_folds_are_repeats_too(tmp_path: Path) -> None:
+    update_summary(tmp_path)
+    assert rows_of(tmp_path) == []
     for fold in range(2):
         job(tmp_path, f"{fold}_fold", ["data.folds=2", f"data.fold={fold}"], status="completed", test=fold / 2, val=0.5)
     update_summary(tmp_path)
     assert tables(tmp_path)[1][2:] == [["2", "0.2500", "0.3536", "0.5000", "0.0000"]]
 
 
-def test_nothing_to_tell_is_told(tmp_path: Path) -> None:
-    update_summary(tmp_path)
-    assert rows_of(tmp_path) == []
-    assert "0 jobs" in (tmp_path / "summary.md").read_text()
-
-
-def test_jobs_that_end_at_the_same_time_wait_for_each_other(tmp_path: Path) -> None:
-    job(tmp_path, "0_x", ["seed=0"], status="completed")
-    other = threading.Thread(target=update_summary, args=(tmp_path,))
-    with FileLock(tmp_path / ".summary.lock"):
-        other.start()
-        other.join(0.3)
-        assert not (tmp_path / "summary.csv").exists()
-        job(tmp_path, "1_x", ["seed=1"], status="completed")
-    other.join()
-    assert [row["number"] for row in rows_of(tmp_path)] == ["0", "1"]
-
-
 def test_where_it_can_not_be_written_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "summary.csv.part").mkdir()
+    (tmp_path / "summary.csv").mkdir()
     update_summary(tmp_path)
     assert "can't be written" in capsys.readouterr().err

@@ -22,6 +22,8 @@ TINY = (
     *("data.val_size=16", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_test_batches=1"),
     "trainer.log_every_n_steps=1",
 )
+# Without curves, pictures and progress: half as long.
+QUIET = (*TINY, "logger=none", "callbacks=none")
 
 # Refused before anything is built, so that a sweep of such jobs takes a moment.
 REFUSED = ("label_smoothing=1",)
@@ -69,9 +71,9 @@ def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 class Trouble(Callback):
     """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), hangup or hangup_all, error,
-    memory; kill (of a rank) or orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for
-    Ctrl-C). job: null for any run.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), hangup, error, memory; kill (of a
+    rank) or orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for
+    any run.
     """
 
     def __init__(self, *, what: str, ahead: str, job: int | None, rank: int, at: int) -> None:
@@ -104,9 +106,9 @@ class Trouble(Callback):
                 _await(signal.Signals[f"SIG{name}"], own)
             case "wait":
                 _await(signal.SIGINT, own)
-            case "hangup" | "hangup_all":  # twice, as a shell hands it on and the terminal sends it too
-                for process in [os.getpid()] * 2 + [os.getppid()] * (self.what == "hangup_all"):
-                    os.kill(process, signal.SIGHUP)
+            case "hangup":  # twice, as a shell hands it on and the terminal sends it too
+                os.kill(os.getpid(), signal.SIGHUP)
+                os.kill(os.getpid(), signal.SIGHUP)
             case _:
                 if self.what == "all":
                     os.kill(os.getppid(), signal.SIGINT)
@@ -123,5 +125,5 @@ def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
 def trouble(what: str, ahead: Path, job: int | None = None, *, rank: int = 0, at: int = 1) -> str:
     """As an override."""
     number = "null" if job is None else job
-    told = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
-    return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {told}}}"
+    arguments = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
+    return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {arguments}}}"
