@@ -215,7 +215,7 @@ def bench(
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
     time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
-    first step. reach: time to an accuracy. ddp: several devices against one.
+        first step. reach: time to an accuracy. ddp: several devices against one.
     """
     from alexnet_lit.tools.bench import measure
 

@@ -31,10 +31,12 @@ class ProcessLauncher(JoblibLauncher):
     """`n_jobs` processes; the other keys of hydra/launcher=joblib concern how joblib hands out many short tasks."""
 
     def setup(self, **given: Any) -> None:
-        """Raises: UserError for a number of processes that is none."""
+        """Raises: UserError for a number of processes that is none, and for a time limit."""
         super().setup(**given)
         if self.joblib["n_jobs"] == 0:
             raise UserError("hydra.launcher.n_jobs=0: use a number of processes, or -1 for one a core")
+        if (timeout := self.joblib["timeout"]) is not None:
+            raise UserError(f"hydra.launcher.timeout={timeout}: ends no job here: use trainer.max_time")
         self._free: list[ProcessPoolExecutor] = []  # kept, as a search calls `launch` for each few trials
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:

@@ -33,8 +33,13 @@ def test_each_image_is_counted_once(trainer: str, tmp_path: Path) -> None:
         return {**rank_group(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
 
     run = Runs(tmp_path / "logs", ranks=2, environment=environment)
-    short = ("trainer.limit_test_batches=2", "trainer.limit_train_batches=4", "trainer.max_epochs=2", "callbacks.board.share=1.0")
-    assert run(*LENET, *short, f"trainer={trainer}", before=watch) == [0, 0], run.text
+    short = (
+        "trainer.limit_test_batches=2",
+        "trainer.limit_train_batches=4",
+        "trainer.max_epochs=2",
+        "callbacks.board.share=1.0",
+    )
+    assert run(*LENET, *short, f"trainer={trainer}", "callbacks.board.share=1.0", before=watch) == [0, 0], run.text
 
     assert (tmp_path / "counts").read_text().splitlines() == [*["0 val 64"] * 2, "0 test 64"]
     assert len(list(run.folder.glob("events.*"))) == 1

@@ -19,7 +19,7 @@ def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> Non
     outcomes = {"-1": "failed", "1e+30": "diverged", "0.01": "completed"}
     ask = [f"optimizer.lr=choice({','.join(outcomes)})", "scheduler=constant", trouble("interrupt", ahead, job=5)]
 
-    stopped = train(*QUIET, "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=8", *ask)
+    stopped = train(*QUIET, "-m", "hydra/sweeper=optuna", "hydra.sweeper.n_trials=10", *ask)
 
     sweep = sweep_of(stopped)
     assert stopped.status == 130
@@ -30,7 +30,7 @@ def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> Non
 
     assert resumed.status == 1
     rows = rows_of(sweep)
-    assert len({row["number"] for row in rows}) == len(rows) == 8
+    assert len({row["number"] for row in rows}) == len(rows) == 10
     assert {row["optimizer.lr"]: row["status"] for row in rows} == outcomes
     study = optuna.load_study(study_name="alexnet_lit", storage=f"sqlite:///{sweep}/study.db")
     assert study.direction.name == "MAXIMIZE"
