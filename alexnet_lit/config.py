@@ -175,7 +175,7 @@ def explain_argument(error: ValidationError, path: str) -> UserError:
     name = ".".join(str(part) for part in first["loc"][:1])
     key = f"{path}.{name}" if path else name
     if first["type"] == "unexpected_keyword_argument":
-        return UserError(f"{key}: there is no such key")
+        return UserError(f"{key}: there is no such key: {suggest(key)}")
     if first["type"] == "missing_keyword_only_argument":
         return UserError(f"{key}: this key is missing")
     return UserError(f"{key}={show(first['input'])}: {wanted(error)}")

@@ -19,7 +19,7 @@ TYPED = [
     # Keys
     (["model.lnr=true"], "model.lnr: there is no such key: did you mean model.lrn"),
     (["modle.lrn=true"], "modle.lrn: there is no such key: did you mean model.lrn"),
-    (["+model.width=2"], "model.width: there is no such key"),
+    (["+model.width=2"], "model.width: there is no such key: "),
     # Choices
     (["model=alexnt"], "model=alexnt: there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet"),
     # Form
