@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
 from alexnet_lit.nets.init import Activation, Init, initialise
+from alexnet_lit.nets.kernels.linear import Linear
 from alexnet_lit.nets.kernels.strided import StridedConv2d
 from alexnet_lit.nets.lrn import LocalResponseNorm
 
@@ -221,10 +222,10 @@ def _classifier(design: Design, units: int, num_classes: int, activation: Activa
     first = len(design.convolutions) + 1
     for n, hidden in enumerate(design.hidden, start=first):
         dropped = {f"dropout{n}": nn.Dropout(dropout)} if dropout else {}
-        linear = {f"linear{n}": nn.Linear(units, hidden), f"{activation}{n}": _activation(activation)}
+        linear = {f"linear{n}": Linear(units, hidden), f"{activation}{n}": _activation(activation)}
         layers |= dropped | linear if design.dropout == "before" else linear | dropped
         units = hidden
-    layers[f"linear{first + len(design.hidden)}"] = nn.Linear(units, num_classes)
+    layers[f"linear{first + len(design.hidden)}"] = Linear(units, num_classes)
     return nn.Sequential(layers)
 
 

@@ -1,4 +1,4 @@
-"""The learning rate over a run, step by step."""
+"""The learning rate over a run, step by step, and the norm of gradients."""
 
 import itertools
 
@@ -8,6 +8,7 @@ import torch
 import alexnet_lit
 from alexnet_lit.lit import Classifier
 from alexnet_lit.optim import one_cycle
+from alexnet_lit.optim.schedules import total_norm
 
 
 def rates(total_steps: int, *, steps: int | None = None, warmup: float = 0.1) -> list[float]:
@@ -81,3 +82,18 @@ def test_every_schedule_lasts_as_long_as_the_run(name: str, optimizer: str) -> N
     assert max(seen) == pytest.approx(0.5)
     ends = {"constant": 0.5, "plateau": 0.0, "step": 0.5e-9, "one_cycle": 0.5e-4}
     assert seen[-1] == pytest.approx(ends[name], rel=1e-3, abs=1e-7 if name == "plateau" else 0)
+
+
+def test_the_norm_of_many_gradients_is_exact() -> None:
+    torch.manual_seed(0)
+    shapes = [(4096, 2048), (8, 3, 5, 5), (7,)]
+    parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in shapes]
+    for parameter in parameters:
+        layout = torch.channels_last if parameter.ndim == 4 else torch.contiguous_format
+        parameter.grad = torch.randn(parameter.shape).contiguous(memory_format=layout)
+    gradients = [parameter.grad.double() for parameter in parameters if parameter.grad is not None]
+    wanted = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
+    untouched = torch.nn.Parameter(torch.zeros(3))
+    assert float(total_norm([*parameters, untouched])) == pytest.approx(wanted, rel=1e-5)  # torch's: 1e-4 and more
+    parameters[0].grad[5, 5] = float("nan")  # type: ignore[index] # it was set above
+    assert total_norm(parameters).isnan()

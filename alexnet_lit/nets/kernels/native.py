@@ -1,6 +1,7 @@
 """C code compiled at run time, and what else depends on this machine: bfloat16 units, glibc's memory allocator."""
 
 import ctypes
+import functools
 import logging
 import os
 import platform
@@ -35,6 +36,7 @@ def keep_memory() -> None:
         libc.mallopt(_TRIM_THRESHOLD, -1)  # never
 
 
+@functools.cache
 def bf16_units() -> str:
     """This CPU's units for bfloat16: "AMX" (matrices), "AVX512-BF16" (vectors), or "" where torch emulates it.
 
@@ -43,6 +45,13 @@ def bf16_units() -> str:
     if torch.cpu._is_amx_tile_supported():
         return "AMX"
     return "AVX512-BF16" if torch.cpu._is_avx512_bf16_supported() else ""
+
+
+def autocasts_to_amx(x: Tensor) -> bool:
+    """Whether layers of `x` are computed in bfloat16 by AMX, under autocast and not for a compiler or exporter."""
+    autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
+    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
+    return autocast and x.device.type == "cpu" and not traced and bf16_units() == "AMX"
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:

@@ -1,21 +1,23 @@
-"""A strided convolution that a GPU computes on blocks of pixels."""
+"""A strided convolution that matrix units compute on blocks of pixels."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from alexnet_lit.nets.kernels.native import autocasts_to_amx
 
 
 class StridedConv2d(nn.Conv2d):
     """nn.Conv2d whose windows are `stride` pixels apart, in one group and without dilation.
 
-    Tensor cores take channels in multiples of eight. So on a GPU each block of stride x stride pixels becomes the
-    channels of one pixel: AlexNet's 11x11 with stride 4 over 1 channel is a 3x3 with stride 1 over 16 channels, with
-    zero weights in the twelfth row and column. On an H100 that takes a third off all kernels of a training step.
+    Tensor cores and AMX take channels in multiples of eight or more. So on a GPU, and with AMX in bfloat16 autocast,
+    each block of stride x stride pixels becomes the channels of one pixel: AlexNet's 11x11 with stride 4 over 1 channel
+    is a 3x3 with stride 1 over 16 channels, with zero weights in the twelfth row and column.
     Weights and their gradients are those of nn.Conv2d.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve: (B, C, H, W) -> (B, out_channels, H', W')."""
-        return self.by_blocks(x) if x.is_cuda else super().forward(x)
+        return self.by_blocks(x) if x.is_cuda or autocasts_to_amx(x) else super().forward(x)
 
     def by_blocks(self, x: Tensor) -> Tensor:
         """Convolve by blocks of pixels, on any device: the same sums in another order."""

@@ -1,9 +1,12 @@
 """The convolution by blocks of pixels against torch's own."""
 
+from unittest.mock import Mock
+
 import pytest
 import torch
 from torch import Tensor, nn
 
+from alexnet_lit.nets.kernels import native
 from alexnet_lit.nets.kernels.strided import StridedConv2d
 
 # channels, kernel, stride, padding, height and width
@@ -47,6 +50,19 @@ def test_output_and_gradient_lie_in_memory_as_those_of_convolutions_do(channels:
     out.sum().backward()
     assert layer.weight.grad is not None
     assert layer.weight.grad.stride() == layer.weight.stride()
+
+
+def test_in_bf16_autocast_amx_takes_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, images = StridedConv2d(1, 6, 11, 4, 1), torch.rand(2, 1, 80, 80)
+    by_blocks = Mock(side_effect=layer.by_blocks)
+    monkeypatch.setattr(layer, "by_blocks", by_blocks)
+    for units, count in [("", 0), ("AVX512-BF16", 0), ("AMX", 1)]:
+        monkeypatch.setattr(native, "bf16_units", lambda units=units: units)
+        layer(images)
+        with torch.autocast("cpu", torch.bfloat16):
+            out = layer(images)
+        assert by_blocks.call_count == count
+        torch.testing.assert_close(out.float(), nn.Conv2d.forward(layer, images), rtol=2e-2, atol=2e-2)
 
 
 @pytest.mark.gpu
