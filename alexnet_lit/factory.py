@@ -23,7 +23,8 @@ from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.optim import Schedule
 
 # Errors by which a constructor refuses its arguments.
-_REFUSALS = (ValueError, TypeError, ImportError, MisconfigurationException, HydraException, OmegaConfBaseException)
+_LIBRARIES = (MisconfigurationException, HydraException, OmegaConfBaseException)
+_REFUSALS = (ValueError, TypeError, ImportError, OSError, *_LIBRARIES)
 
 
 def instantiate(

@@ -138,7 +138,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     own: list[Callback] = [Resume(), TerminateOnNaN(), speed, picture, TrainingCurve(config.trainer.log_every_n_steps)]
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
-    loggers = [history, *([instantiate(config, "logger")] if config.get("logger") else [])]
+    loggers = [history, *_loggers(config)]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     device = describe(kind, ranks, config.trainer.num_nodes)
     return RunObjects(
@@ -192,6 +192,14 @@ def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
             factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
     bar = config.trainer.enable_progress_bar
     return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
+
+
+def _loggers(config: DictConfig) -> list[Logger]:
+    """Those of the group, by name; or the one that a file of one's own describes."""
+    nodes = config.get("logger") or {}
+    if "_target_" in nodes:
+        return [instantiate(config, "logger")]
+    return [instantiate(config, f"logger.{name}") for name, node in nodes.items() if node is not None]
 
 
 def _objective(config: DictConfig, data: ImageData) -> str | None:

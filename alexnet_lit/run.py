@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.callbacks.loggers import History
+from alexnet_lit.callbacks.loggers import History, TensorBoard, log_config, log_outcome
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.callbacks.tensorboard import log_hparams, log_run
 from alexnet_lit.checkpoint import read_checkpoint
@@ -154,7 +154,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     status: str = "failed"
     reason: dict[str, Any] = {}
     try:
-        _log_to_tensorboard(objects)
+        _log_run(objects)
         with exits_raised():
             trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume and str(objects.resume))
             _test(objects)
@@ -177,6 +177,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
                 if _keep_result(result, folder):
                     objects.picture.draw()
                     log_hparams(trainer.loggers, plain(objects.config), result)
+                log_outcome(trainer.loggers, result)
             except UserError as error:  # the disk
                 if not reason:
                     raise
@@ -395,9 +396,10 @@ def _images(data: ImageData) -> str:
     return f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
 
 
-def _log_to_tensorboard(objects: RunObjects) -> None:
-    """The run's command, data, config and net on TensorBoard, unless it is resumed."""
-    if objects.resume is not None or not objects.config.get("logger"):
+def _log_run(objects: RunObjects) -> None:
+    """The config for all loggers; the run's command, data, config and net for TensorBoard, unless it is resumed."""
+    log_config(objects.trainer.loggers, plain(objects.config))
+    if objects.resume is not None:
         return
     config, origin, size = objects.config, _origin(objects.folder), objects.config.data.image_size
     about = {
@@ -426,7 +428,7 @@ def _log_results(objects: RunObjects, result: Result) -> None:
         "checkpoint": checkpoints.best if checkpoints.chosen else last,
         "disk": f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None,
         "run_dir": folder,
-        "tensorboard": board if objects.config.get("logger") else None,
+        "tensorboard": board if any(isinstance(each, TensorBoard) for each in objects.trainer.loggers) else None,
     }
     show(closing({**result, **places}))
     if result["status"] == "diverged" and last:

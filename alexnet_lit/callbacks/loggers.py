@@ -2,7 +2,7 @@
 
 import csv
 import weakref
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
@@ -61,6 +61,20 @@ class History(_ScalarLogger):
     def latest(self, tag: str) -> float | None:
         """The newest value of a tag, None before there is one."""
         return next(reversed(self._curves.get(tag, {}).values()), None)
+
+
+def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
+    """Log a run's config, in plain values, but not to TensorBoard, which has it as text and in HParams."""
+    for logger in loggers:
+        if not isinstance(logger, TensorBoard):
+            logger.log_hyperparams(dict(config))
+
+
+def log_outcome(loggers: Iterable[Logger], result: Mapping[str, Any]) -> None:
+    """End the run at those loggers that have an `end`. result: of result.json."""
+    for logger in loggers:
+        if (end := getattr(logger, "end", None)) is not None:
+            end(result)
 
 
 class CSV(_ScalarLogger):

@@ -1,0 +1,154 @@
+"""logger=wandb and logger=mlflow, by the real packages without a network: a run of theirs for each of ours."""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mlflow.entities import Run
+from mlflow.tracking import MlflowClient
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at import time
+
+from alexnet_lit.callbacks import trackers
+from alexnet_lit.callbacks.trackers import MLflow, WandB
+from alexnet_lit.errors import UserError
+from tests.conftest import Train
+
+LENET = (
+    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=8", "trainer.accelerator=cpu"),
+    *("trainer.max_epochs=1", "trainer.log_every_n_steps=1", "callbacks=none"),
+    *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test")),
+)
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WANDB_MODE", "offline")
+    monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setenv("GIT_PYTHON_REFRESH", "quiet")
+
+
+def wandb_runs(folder: Path) -> list[dict[str, Any]]:
+    """Id, config, summary, steps and exit status of the W&B runs in a run's folder, the oldest first."""
+    return [_content(file) for file in sorted((folder / "wandb").glob("offline-run-*/*.wandb"))]
+
+
+def _content(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = {"config": {}, "summary": {}, "steps": [], "exit": None}
+    for record in _records(file.read_bytes()):
+        kind = record.WhichOneof("record_type")
+        if kind == "run":
+            found |= {"id": record.run.run_id, "name": record.run.display_name, "group": record.run.run_group}
+        for key, items in (("config", record.config.update), ("summary", record.summary.update)):
+            found[key] |= {item.key or ".".join(item.nested_key): json.loads(item.value_json) for item in items}
+        history = {item.key or ".".join(item.nested_key): item.value_json for item in record.history.item}
+        found["steps"] += [int(history["trainer/global_step"])] if "train/loss" in history else []
+        if kind == "exit":
+            found["exit"] = record.exit.exit_code
+    return found
+
+
+def _records(data: bytes) -> Iterator[Record]:
+    """The file is a LevelDB log: blocks of 32 KiB, in which a record may go on in the next one."""
+    place, content = 7, b""
+    while place + 7 <= len(data):
+        if (left := 32768 - place % 32768) < 7:
+            place += left
+            continue
+        length, kind = struct.unpack("<HB", data[place + 4 : place + 7])
+        content += data[place + 7 : place + 7 + length]
+        place += 7 + length
+        if kind in (1, 4):  # whole, or its last part
+            yield Record.FromString(content)
+            content = b""
+
+
+def mlflow_runs(store: str) -> list[Run]:
+    client = MlflowClient(store)
+    experiment = client.get_experiment_by_name("alexnet_lit")
+    assert experiment is not None
+    return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.start_time)
+
+
+def test_each_job_of_a_sweep_has_a_run_and_a_continued_one_goes_on_in_it(train: Train, tmp_path: Path) -> None:
+    store = f"file:{tmp_path}/mlruns"
+    typed = (*LENET, "logger=[csv,wandb,mlflow]", f"logger.mlflow.tracking_uri={store}")
+    outcome = train("-m", *typed, "seed=0,1")
+    assert outcome.status == 0, outcome.err
+
+    (sweep,) = (outcome.logs / "sweeps").iterdir()
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir() and path.name[0] in "01")
+    found = [run for job in jobs for run in wandb_runs(job)]
+    results = [json.loads((job / "result.json").read_text()) for job in jobs]
+    assert len({run["id"] for run in found}) == len(found) == 2
+    assert [run["config"]["seed"] for run in found] == [0, 1]
+    assert found[0]["config"]["model"]["_target_"] == "alexnet_lit.nets.LeNet"
+    assert [(run["name"], run["group"], run["exit"]) for run in found] == [(job.name, sweep.name, 0) for job in jobs]
+    assert [run["summary"]["test/acc"] for run in found] == [result["test/acc"] for result in results]
+    assert [(run["summary"]["status"], run["steps"]) for run in found] == 2 * [("completed", [1, 2])]
+    assert all((job / "metrics.csv").exists() for job in jobs)
+
+    kept = mlflow_runs(store)
+    assert [(run.info.run_name, run.data.params["seed"]) for run in kept] == [(jobs[0].name, "0"), (jobs[1].name, "1")]
+    assert [run.data.tags["sweep"] for run in kept] == 2 * [sweep.name]
+    assert [(run.info.status, run.data.tags["status"]) for run in kept] == 2 * [("FINISHED", "completed")]
+    assert [run.data.metrics["test/acc"] for run in kept] == [result["test/acc"] for result in results]
+
+    longer = train(f"ckpt={jobs[1]}", "trainer.max_epochs=2")
+    assert longer.status == 0, longer.err
+    first, second = wandb_runs(jobs[1])
+    assert (second["id"], second["steps"], second["config"]["trainer"]["max_epochs"]) == (first["id"], [3, 4], 2)
+    again = mlflow_runs(store)
+    assert [run.info.run_id for run in again] == [run.info.run_id for run in kept]
+    points = MlflowClient(store).get_metric_history(again[1].info.run_id, "train/loss")
+    assert [point.step for point in points] == [1, 2, 3, 4]
+    assert again[1].info.status == "FINISHED"
+
+
+@pytest.mark.parametrize(("status", "mlflow", "exit_code"), [("interrupted", "KILLED", 1), ("diverged", "FAILED", 1)])
+def test_what_did_not_complete_is_said(status: str, mlflow: str, exit_code: int, tmp_path: Path) -> None:
+    run, store = tmp_path / "runs" / "1", f"file:{tmp_path}/mlruns"
+    run.mkdir(parents=True)
+    loggers = (
+        WandB(run_dir=str(run), project="p"),
+        MLflow(run_dir=str(run), experiment_name="alexnet_lit", tracking_uri=store),
+    )
+    for logger in loggers:
+        logger.end({"status": status})  # nothing was begun: nothing begins
+        logger.log_metrics({"val/acc": 0.5}, 1)
+        logger.end({"status": status, "val/acc_best": 0.5, "test/acc": None, "steps": 1})
+    (ours,) = wandb_runs(run)
+    assert (ours["exit"], ours["summary"]["status"]) == (exit_code, status)
+    (theirs,) = mlflow_runs(store)
+    assert (theirs.info.status, theirs.data.metrics) == (mlflow, {"val/acc": 0.5, "val/acc_best": 0.5})
+
+
+@pytest.mark.slow
+def test_on_two_devices_the_first_rank_alone_logs(train: Train, tmp_path: Path) -> None:
+    store = f"file:{tmp_path}/mlruns"
+    typed = ("logger=[wandb,mlflow]", f"logger.mlflow.tracking_uri={store}", "trainer.devices=2")
+    outcome = train(*LENET, *typed)
+    assert outcome.status == 0, outcome.err
+    (run,) = wandb_runs(outcome.folder)
+    assert (run["config"]["trainer"]["devices"], run["steps"], run["exit"]) == (2, [1, 2], 0)
+    (kept,) = mlflow_runs(store)
+    assert (kept.info.status, kept.data.metrics["test/acc"]) == ("FINISHED", outcome.result["test/acc"])
+
+
+@pytest.mark.parametrize("package", ["wandb", "mlflow"])
+def test_a_missing_package_is_named_in_a_line(package: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trackers, "find_spec", lambda name: None)
+    outcome = train(*LENET, f"logger={package}")
+    line = f'error: logger={package}: needs a package that is not installed: pip install "alexnet-lit[{package}]"\n'
+    assert (outcome.status, outcome.err) == (2, line)
+
+
+def test_without_an_account_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_MODE", "WANDB_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with pytest.raises(UserError, match=r"logger=wandb: .*WANDB_MODE=offline"):
+        WandB(run_dir=str(tmp_path), project="p").log_metrics({"val/acc": 0.5}, 1)
