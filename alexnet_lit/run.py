@@ -75,7 +75,8 @@ def run(config: DictConfig, folder: Path) -> Result:
 
 
 def fit(config: DictConfig) -> Result:
-    """Train and test as `python train.py` does, in a new run folder below config.paths.logs; returns as `run`.
+    """Train and test as `python train.py` does, in a new run folder below config.paths.logs; returns as `run`, and the
+    run's `folder` beside it.
 
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
@@ -85,7 +86,7 @@ def fit(config: DictConfig) -> Result:
     (folder / ".hydra").mkdir()
     OmegaConf.save(config, folder / ".hydra" / "config.yaml")  # which a continuation begins with
     try:
-        return run(config, folder)
+        return {**run(config, folder), "folder": str(folder)}
     except UserError:
         discard_folder(folder)
         raise
