@@ -17,7 +17,6 @@ from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data import FashionMNIST, Sample
 from alexnet_lit.data.picture import Broken, Decoded, centre, decode, pixels
 from alexnet_lit.distributed.devices import cores, pick
-from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
 
 _TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
@@ -42,24 +41,20 @@ class Prediction(NamedTuple):
 class Predictor:
     """The net of a checkpoint, and the preparation that turns any picture into one like its training images.
 
-    background, device: as of the command `predict`. Raises: UserError before a picture is read.
+    device: as of the command `predict`. Raises: UserError.
     """
 
-    def __init__(self, ckpt: Path, *, background: str = "auto", device: str = "auto") -> None:
+    def __init__(self, ckpt: Path, *, device: str) -> None:
         kind = pick(device)
         warnings.filterwarnings("ignore", module="PIL")  # of oddities in files that can be read all the same
         self.module, self.data = restore(read_checkpoint(ckpt), {}, compiled=False)
         self.module.to(kind)
-        self.background = background
-        self.is_clothes = isinstance(self.data, FashionMNIST | Sample)
-        if background != "auto" and not self.is_clothes:
-            raise UserError(f"--background={background}: this net was trained on pictures as they are: leave it out")
 
     def read(self, source: str | BytesIO) -> Picture:
         """Decode and prepare a picture. Raises: Broken."""
         size = self.data.source_size
-        if self.is_clothes:
-            return clothes(source, size=size, background=self.background)
+        if isinstance(self.data, FashionMNIST | Sample):
+            return clothes(source, size=size)
         return square(source, size=size, channels=self.data.channels)
 
     def probabilities(self, pictures: Sequence[Picture]) -> Tensor:
@@ -97,17 +92,15 @@ class Predictor:
             return f"{file}: not a picture that can be read ({reason})"
 
 
-def clothes(source: str | BytesIO, *, size: int, background: str) -> Picture:
+def clothes(source: str | BytesIO, *, size: int) -> Picture:
     """A grey picture made like those of Fashion-MNIST: light on black, the longest edge `size` px, centred.
 
-    Trims edges close to the background, shrinks the longest edge to `size`, negates what has a white background, and
-    pads the shortest edge with the background (Xiao et al. 2017, section 2; there edges are shrunk by leaving out rows
-    and columns, here by means over areas, and nothing is sharpened). One of `size` x `size` is at most negated.
-
-    background: "white" is negated, "black" is not, "auto" goes by the corners. Raises: Broken.
+    Trims edges close to the background, which the corners tell, shrinks the longest edge to `size`, negates what has a
+    light background, and pads the shortest edge with the background (Xiao et al. 2017, section 2; there edges are
+    shrunk by leaving out rows and columns, here by means over areas, and nothing is sharpened). One of `size` x `size`
+    is at most negated. Raises: Broken.
     """
-    behind = "black" if background == "black" else "white"
-    decoded = decode(source, channels=1, least=16 * size, behind=behind)  # trimming leaves a part of it
+    decoded = decode(source, channels=1, least=16 * size, behind="white")  # trimming leaves a part of it
     image, steps = decoded.image, list[str]()
     level = _corner_level(image)
     if image.size != (size, size):
@@ -120,7 +113,7 @@ def clothes(source: str | BytesIO, *, size: int, background: str) -> Picture:
         if longest != size:
             image = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
             steps.append(f"{'shrunk' if longest > size else 'enlarged'} to {width}x{height}")
-    if background == "white" or (background == "auto" and level > 127):
+    if level > 127:
         image, level = ImageOps.invert(image), 255 - level
         steps.append("inverted")
     if image.size != (size, size):

@@ -83,7 +83,6 @@ def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path
     pictures.rename(away := pictures.with_name("away"))
     try:
         outcome = verb("predict", "net.ckpt", "own", "--json")
-        refused = verb("predict", "net.ckpt", "own", "--background=white")
     finally:
         away.rename(pictures)
 
@@ -96,8 +95,6 @@ def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path
         assert [there[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
     assert sum(one["classes"][0]["class"] == Path(one["file"]).parent.name for one in found) >= 12
     assert found[0]["picture"] == "40x40, shrunk to 32x32"
-    assert refused.status == 2
-    assert refused.err.startswith("error: --background=white: this net was trained on pictures as they are")
 
 
 def test_a_picture_comes_from_stdin_and_what_can_t_be_read_is_left_out(
@@ -123,9 +120,6 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
     for name in names:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(IMAGES[int(name[-7:-4]) % 20].numpy()).save(tmp_path / name)
-    elsewhere = (tmp_path / "pictures" / "2").rename(tmp_path / "elsewhere")
-    (tmp_path / "pictures" / "2").symlink_to(elsewhere)
-    (tmp_path / "pictures" / "1" / "circle").symlink_to(tmp_path / "pictures")
     (tmp_path / "pictures" / "notes.txt").touch()
     (tmp_path / "pictures" / ".hidden.png").touch()
 
@@ -144,7 +138,6 @@ def test_a_folder_is_all_pictures_below_it(lenet: Path, expected: Tensor, verb: 
     [
         (["boot.png", "nope.png"], "nope.png: there is no such file or folder: name pictures, a folder of them, or -"),
         (["empty"], "empty: there is no picture in it (jpg, jpeg, jfif, png, bmp"),
-        (["boot.png", "--background=grey"], "--background=grey: should be auto, white or black"),
         (["boot.png", "--json", "--csv"], "--json --csv: one or the other"),
         (["boot.png", "--device=gpu"], "--device=gpu: should be auto, cpu or cuda"),
     ],
