@@ -10,7 +10,7 @@ from tests.tools.report.made import run
 
 pytestmark = MARKS
 
-HEADINGS = ["Experiments", "Learning curves", "To a validation accuracy of 0.8", "The paper's ideas", "Runs"]
+HEADINGS = ["Experiments", "Learning curves", "The paper's ideas", "Runs"]
 
 
 def test_a_person_reads_a_report(tmp_path: Path, verb: Train) -> None:
