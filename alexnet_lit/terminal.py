@@ -26,8 +26,7 @@ from alexnet_lit.errors import UserError
 
 _READER_IS_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
 _SIGPIPE = 128 + 13  # the exit status of a program whose reader has ended, as a shell has it
-_WIDTH = 100  # of tables off a terminal, unless they need more
-_NATURAL = 1000  # wider than any table: paths and commands in a file stay in one piece
+_WIDE = 1000  # columns, wider than any table: paths and commands in a file stay in one piece
 
 # No file is named, so the console follows sys.stdout wherever it points; off a terminal rich adds no colour.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -201,11 +200,10 @@ def show(renderable: RenderableType) -> None:
 
 
 def plain(renderable: RenderableType) -> str:
-    """Text of 100 columns, or of as many as keep the renderable's lines whole."""
-    page = Console(file=io.StringIO(), width=_NATURAL, color_system=None, force_terminal=False, legacy_windows=False)
-    width = max(_WIDTH, page.measure(renderable).maximum)
+    """Text without colours, as wide as it is: no line is folded."""
+    page = Console(file=io.StringIO(), width=_WIDE, color_system=None, force_terminal=False, legacy_windows=False)
     with page.capture() as capture:
-        page.print(renderable, width=width)
+        page.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
