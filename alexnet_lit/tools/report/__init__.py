@@ -61,7 +61,7 @@ def _render(study: Study, title: str) -> str:
 
 def _html(table: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):
-        return table.to_html(index=False, border=0, justify="unset")
+        return str(table.to_html(index=False, border=0, justify="unset"))
 
 
 def _check_place(file: Path) -> None:
