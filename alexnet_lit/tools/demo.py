@@ -19,7 +19,7 @@ from torchvision.utils import make_grid
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import hangup
-from alexnet_lit.tools.predictor import Predictor
+from alexnet_lit.tools.predict import Predictor
 
 if TYPE_CHECKING:
     import gradio as gr

@@ -9,7 +9,7 @@ import pytest
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
 from alexnet_lit.tools.demo import explain
-from alexnet_lit.tools.predictor import Predictor
+from alexnet_lit.tools.predict import Predictor
 from tests.conftest import Train
 from tests.pictures import picture
 

@@ -21,7 +21,7 @@ from alexnet_lit.config import checkpoint_file
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.data.picture import Broken
 from alexnet_lit.tools.demo import explain, grid
-from alexnet_lit.tools.predictor import Predictor
+from alexnet_lit.tools.predict import Predictor
 from tests.browser import CHROMIUM, browser, served
 from tests.conftest import Train
 
