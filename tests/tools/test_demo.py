@@ -47,16 +47,6 @@ def test_what_goes_into_the_net_and_the_probabilities_of_predict(lenet: Path, ve
         explain(predictor, BytesIO(b"no picture"))
 
 
-def test_a_net_of_colour_pictures_sees_colour(rgb: tuple[Path, Path]) -> None:
-    folder, pictures = rgb
-    predictor = Predictor(checkpoint_file(folder), device="cpu")
-    shown = explain(predictor, str(next((pictures / "test" / "bag").glob("*.png"))))
-    assert (shown.seen.mode, shown.seen.size) == ("RGB", (32, 32))
-    red, green, blue = ImageStat.Stat(shown.seen).mean
-    assert (green, blue) == pytest.approx((red / 2, 255 - red), abs=2), "as tests/pictures.py tints them"
-    assert set(shown.probabilities) == {"bag", "boot", "shirt"}
-
-
 def test_maps_share_a_scale() -> None:
     maps = torch.zeros(96, 300, 300)
     maps[1], maps[17] = 1, 0.5  # the second of the first row, and of the second

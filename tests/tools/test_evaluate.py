@@ -25,13 +25,6 @@ def ckpt(lenet: Path, tmp_path: Path) -> Path:
     return Path(shutil.copy(lenet / "checkpoints" / "best.ckpt", tmp_path / "alone" / "net.ckpt"))
 
 
-@pytest.fixture
-def own_ckpt(rgb: tuple[Path, Path], tmp_path: Path) -> str:
-    """The best checkpoint of the run on pictures in folders, alone."""
-    shutil.copy(rgb[0] / "checkpoints" / "best.ckpt", tmp_path / "net.ckpt")
-    return "net.ckpt"
-
-
 def test_the_interval_of_a_share() -> None:
     assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=5e-5), "Wilson's formula, by hand"
 
@@ -177,9 +170,9 @@ def test_a_net_that_diverged(ckpt: Path, verb: Train) -> None:
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
-def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path], own_ckpt: str, verb: Train) -> None:
+def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
     result = json.loads((rgb[0] / "result.json").read_text())
-    outcome = verb("evaluate", own_ckpt, f"--split={split}", "--json")
+    outcome = verb("evaluate", str(rgb[0]), f"--split={split}", f"--out={tmp_path / 'picture.png'}", "--json")
     assert (outcome.status, outcome.err) == (0, "")
     found = json.loads(outcome.out)
     assert found[f"{split}/acc"] == result["test/acc" if split == "test" else "val/acc_best"]
@@ -187,28 +180,29 @@ def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path],
     assert list(found["classes"]) == ["bag", "boot", "shirt"]
 
 
-def test_another_folder_is_looked_at_anew(own_ckpt: str, verb: Train, tmp_path: Path) -> None:
+def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
+    shutil.copy(rgb[0] / "checkpoints" / "best.ckpt", tmp_path / "net.ckpt")
     other = fill(tmp_path / "other", train=1, test=4)
 
-    outcome = verb("evaluate", own_ckpt, "--dir=other", "--json")
+    outcome = verb("evaluate", "net.ckpt", "--dir=other", "--json")
 
     assert outcome.status == 0, outcome.err
     assert json.loads(outcome.out)["images"] == 12
     assert "decoded 12 of 12 pictures in test/" in outcome.err
     shutil.rmtree(other / "test")
     (other / "train" / "boot").rename(other / "train" / "hat")
-    refused = verb("evaluate", own_ckpt, "--dir=other", "--force")
+    refused = verb("evaluate", "net.ckpt", "--dir=other", "--force")
     changed = "it has other classes than the net, without boot and with hat"
     line = f"error: --dir=other: {changed}: name a folder with the same\n"
     assert (refused.status, refused.out, refused.err) == (2, "", line)
 
 
-def test_ctrl_c_ends_it_with_130(own_ckpt: str, verb: Train, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_with_130(ckpt: Path, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr(Count, "add", stopped)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores it from then on, for good
-    outcome = verb("evaluate", own_ckpt)
+    outcome = verb("evaluate", str(ckpt))
     assert (outcome.status, outcome.out) == (130, "")
-    assert [path.name for path in tmp_path.iterdir()] == ["net.ckpt"]
+    assert list(ckpt.parent.iterdir()) == [ckpt]

@@ -5,7 +5,9 @@ import re
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
+from tests.browser import CHROMIUM, browser
 from tests.conftest import Train
 from tests.tools.report.made import run, table
 
@@ -137,3 +139,28 @@ def test_each_pair_of_a_grid_has_its_name(tmp_path: Path, verb: Train) -> None:
     page = tmp_path / "report.html"
     assert [row["idea"] for row in table(page, "The paper's ideas")] == names
     assert re.findall(r">\s*(local [^<]*?)\s*</text>", page.read_text()) == names
+
+
+@pytest.mark.slow
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+def test_a_person_reads_it_in_a_browser(sweep: Path, verb: Train) -> None:
+    assert verb("report", str(sweep)).status == 0
+    with browser() as page:
+        asked: list[str] = []
+        errors: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: errors.append(message.text))
+        page.goto((sweep / "report.html").as_uri())
+        expect(page.locator("h2")).to_have_text(["Experiments", "Learning curves", "The paper's ideas", "Runs"])
+        picture = page.locator("figure svg")
+        box = picture.bounding_box()
+        assert box is not None
+        assert box["width"] > 800
+        expect(picture.get_by_text("Validation accuracy")).to_be_visible()
+
+        page.set_viewport_size({"width": 400, "height": 900})
+        width = page.evaluate("document.documentElement.scrollWidth")
+        assert width == 400, "on a phone only tables and the picture scroll sideways"
+        assert not errors
+        assert all(url.startswith("file:") for url in asked), "it asks no other machine for anything"

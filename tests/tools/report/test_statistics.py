@@ -77,7 +77,6 @@ def test_a_run_that_does_not_tell_its_batch_has_its_fellows(tmp_path: Path) -> N
         ("local response normalisation", "idea=lrn", "idea=base", True),
         ("local response normalisation", "idea=lrn", "", True),
         ("local response normalisation", "idea=base", "idea=lrn", False),
-        ("local response normalisation", "idea=lrn x=1", "idea=base x=1", True),
         ("local response normalisation", "idea=lrn x=1", "idea=base x=2", False),
         ("two towers instead of one of half the kernels", "idea=towers", "idea=base", False),
     ],
