@@ -203,7 +203,7 @@ def bench(
     device: Device = "auto",
     file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
 ) -> None:
-    """Measure speed and print tables in Markdown, progress on stderr: all takes about 6 minutes on two cores.
+    """Measure speed and print tables in Markdown, progress on stderr: all takes about 5 minutes on two cores.
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
     time goes. data, epoch: the input pipeline, and an epoch against the course's program. ddp: several devices against

@@ -28,7 +28,7 @@ BENCHES = {
     "step": Bench(bench_step, "a training step beside a plain torch loop", 60),
     "profile": Bench(bench_profile, "where a training step goes", 10),
     "data": Bench(bench_data, "the input pipeline beside the course's loader", 30),
-    "epoch": Bench(bench_epoch, "an epoch in small beside the course's program", 160),
+    "epoch": Bench(bench_epoch, "an epoch in small beside the course's program", 120),
     "ddp": Bench(bench_ddp, "a step on all devices beside one on one", 50),
 }
 
