@@ -54,9 +54,9 @@ def export(ckpt: Path, *, out: Path | None, force: bool) -> None:
     with whole(out) as part:
         write_onnx(nn.Sequential(module.pixels, module.net, nn.Softmax(dim=1)).eval(), images, metadata, part)
         difference = check(part, images, expected)
-    shape = ", ".join(map(str, images.shape[1:]))
+    shape, colours = ", ".join(map(str, images.shape[1:])), "grey" if images.ndim == 3 else "RGB"
     print(f"wrote  {out}  {out.stat().st_size / 1e6:,.1f} MB")
-    print(f"takes  images: uint8 (B, {shape}), {'grey' if images.ndim == 3 else 'RGB'}, as in the training images")
+    print(f"takes  images: uint8 (B, {shape}), {colours}, light and dark as in the training images")
     print(f"gives  probabilities: float32 (B, {expected.shape[1]})")
     print(f"check  differs from torch by {difference:.1e} at most, on {_CHECKED} real images")
     print(f"run it, without alexnet_lit:\n\n{_EXAMPLE.format(path=str(out), shape=shape)}")
