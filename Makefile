@@ -45,7 +45,7 @@ test-slurm: ready  ## The tests that need Slurm, beside one that is started for 
 	@$(SETUP) slurm
 	@bash .ci/slurm $(PY) -m pytest -m slurm $(SPREAD) $(ARGS)
 
-bench: ready  ## Measurements of speed, a table each (about 10 minutes on 2 cores; ARGS="step --batch 128")
+bench: ready  ## Measurements of speed, a table each (about 5 minutes on 2 cores; ARGS="step --batch 128")
 	@$(PY) -m alexnet_lit bench $(ARGS)
 
 board: ready  ## TensorBoard on logs/, at a free port, whose address it prints (ARGS="--port=6006")

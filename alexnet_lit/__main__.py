@@ -83,7 +83,16 @@ def summary(
     print(plain(table))
 
 
-Checkpoint = Annotated[str, typer.Argument(metavar="CKPT", help="A .ckpt file, or a run folder (its best, else last).")]
+def _checkpoint(typed: Path) -> Path:
+    from alexnet_lit.config import checkpoint_file
+
+    return checkpoint_file(typed)
+
+
+Checkpoint = Annotated[
+    Path,
+    typer.Argument(metavar="CKPT", callback=_checkpoint, help="A .ckpt file, or a run folder (its best, else last)."),
+]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there already.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")]
 
@@ -95,10 +104,6 @@ def predict(
         list[str], typer.Argument(metavar="PICTURE|FOLDER|-", help="Files, folders of them, or - for one on stdin.")
     ],
     top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 3,
-    background: Annotated[
-        str,
-        typer.Option(metavar="white|black|auto", help="white is negated; auto: by the corners. Of Fashion-MNIST."),
-    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="A list in JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")] = False,
     device: Device = "auto",
@@ -111,24 +116,18 @@ def predict(
     """
     from alexnet_lit.tools.predict import predict as run
 
-    status = run(ckpt, pictures, top=top, background=background, device=device, as_json=as_json, as_csv=as_csv)
-    raise typer.Exit(status)
+    raise typer.Exit(run(ckpt, pictures, top=top, device=device, as_json=as_json, as_csv=as_csv))
 
 
 @app.command()
-def demo(
-    ckpt: Checkpoint,
-    port: Annotated[int | None, typer.Option(min=1, max=65535, help="Of the page; without it a free one.")] = None,
-    browse: Annotated[bool, typer.Option("--open", help="Open the page in the browser too.")] = False,
-    device: Device = "auto",
-) -> None:
+def demo(ckpt: Checkpoint, device: Device = "auto") -> None:
     """Serve a page on which a picture is dropped or drawn: its classes, how the net sees it, its first layer's answer.
 
     For the browser of this machine alone. Needs alexnet-lit[demo].
     """
     from alexnet_lit.tools.demo import demo as run
 
-    raise typer.Exit(run(ckpt, port=port, device=device, browse=browse))
+    raise typer.Exit(run(ckpt, device=device))
 
 
 @app.command()
@@ -159,21 +158,17 @@ def evaluate(
 @app.command()
 def export(
     ckpt: Checkpoint,
-    kind: Annotated[
-        str, typer.Option("--format", metavar="onnx|torch", help="ONNX, or torch's exported program (.pt2).")
-    ] = "onnx",
-    size: Annotated[int | None, typer.Option(min=1, help="px of the pictures that go in; else the data's own.")] = None,
     out: Annotated[Path | None, typer.Option(help="The file; else beside the checkpoint.")] = None,
     force: Force = False,
 ) -> None:
-    """Write the net as one file that is used without alexnet_lit: uint8 pictures in, probabilities out.
+    """Write the net as one file of ONNX that is used without alexnet_lit: uint8 pictures in, probabilities out.
 
     Normalising, enlarging and the softmax are inside; names of classes, config and version are its metadata. The file
     is read back and compared with torch.
     """
     from alexnet_lit.tools.export import export as run
 
-    run(ckpt, kind=kind, size=size, out=out, force=force)
+    run(ckpt, out=out, force=force)
 
 
 @app.command()
@@ -185,37 +180,34 @@ def report(
         str | None,
         typer.Option(help="Compare with this experiment, as model.lrn=false; else with idea=base, or the first."),
     ] = None,
-    accuracy: Annotated[
-        float | None, typer.Option(help="How soon is it reached? Else a multiple of 0.05 that half of the runs reach.")
-    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder for the report; else the first FOLDER.")] = None,
 ) -> None:
-    """Report on runs: report.html, one file with all inside, and report.md with report.png.
+    """Report on runs: report.html, one file with all inside.
 
-    Means over seeds and their significance, learning curves, time to an accuracy, and each of the paper's ideas beside
-    the paper's claim. Reads result.json and event files alone. An earlier report is replaced.
+    Means over seeds and their significance, learning curves, and each of the paper's ideas beside the paper's claim.
+    Reads result.json and event files alone. An earlier report is replaced.
     """
     from alexnet_lit.tools.report import report as run
 
-    run(folders, baseline=baseline, accuracy=accuracy, out=out)
+    run(folders, baseline=baseline, out=out)
 
 
 @app.command()
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|profile|data|epoch|start|reach|ddp]...", help="Without any: all."),
+        typer.Argument(metavar="[lrn|step|profile|data|epoch|ddp]...", help="Without any: all."),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
     device: Device = "auto",
     file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
 ) -> None:
-    """Measure speed and print tables in Markdown, progress on stderr: all takes about 10 minutes on two cores.
+    """Measure speed and print tables in Markdown, progress on stderr: all takes about 5 minutes on two cores.
 
     lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
-    time goes. data, epoch: the input pipeline, and an epoch against the course's program. start: a command until its
-        first step. reach: time to an accuracy. ddp: several devices against one.
+    time goes. data, epoch: the input pipeline, and an epoch against the course's program. ddp: several devices against
+    one.
     """
     from alexnet_lit.tools.bench import measure
 

@@ -6,7 +6,6 @@ Only the programs' entry points put `printing` in the place of sys.stdout and sy
 import codecs
 import errno
 import io
-import json
 import logging
 import os
 import shutil
@@ -27,8 +26,7 @@ from alexnet_lit.errors import UserError
 
 _READER_IS_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
 _SIGPIPE = 128 + 13  # the exit status of a program whose reader has ended, as a shell has it
-_WIDTH = 100  # of tables off a terminal, unless they need more
-_NATURAL = 1000  # wider than any table: paths and commands in a file stay in one piece
+_WIDE = 1000  # columns, wider than any table: paths and commands in a file stay in one piece
 
 # No file is named, so the console follows sys.stdout wherever it points; off a terminal rich adds no colour.
 console = Console(highlight=False, markup=False, emoji=False)
@@ -47,18 +45,17 @@ class Lasting:
 
     def __init__(self, stream: Any, failed: Callable[[OSError], None]) -> None:
         self.stream = stream
-        self._failed = failed
-        self._over = False
+        self._failed: Callable[[OSError], None] | None = failed  # None once it has been called
 
     def write(self, data: Any) -> int:
         """Write, as far as that is possible."""
-        if not self._over:
+        if self._failed:
             self._try(self.stream.write, data)
         return len(data)
 
     def flush(self) -> None:
         """Flush, as far as that is possible."""
-        if not self._over:
+        if self._failed:
             self._try(self.stream.flush)
 
     def close(self) -> None:
@@ -69,9 +66,9 @@ class Lasting:
         try:
             act(*arguments)
         except OSError as error:
-            first, self._over = not self._over, True
-            if first:
-                self._failed(error)
+            failed, self._failed = self._failed, None
+            if failed:
+                failed(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -84,15 +81,8 @@ def printing(*, ends: bool) -> Iterator[None]:
     ends: the program ends once stdout is gone, quietly with status 141, as a command in a shell's pipe does. Else it
     goes on, with train.log alone. Either goes on without stderr.
     """
-    before = {name: getattr(sys, name) for name in ("stdout", "stderr")}
-    errors: dict[io.TextIOWrapper, str | None] = {}
-    for name, stream in before.items():
-        stream = stream.stream if isinstance(stream, Lasting) else stream
-        if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
-            errors.setdefault(stream, stream.errors)
-            stream.reconfigure(errors="alexnet_lit")
-            failed = partial(_stream_failed, name, stream, ends and name == "stdout")
-            setattr(sys, name, cast("TextIO", Lasting(stream, failed)))
+    before = sys.stdout, sys.stderr
+    sys.stdout, sys.stderr = _lasting("stdout", ends=ends), _lasting("stderr", ends=False)
     try:
         yield
     finally:
@@ -101,9 +91,16 @@ def printing(*, ends: bool) -> Iterator[None]:
                 if isinstance(stream, Lasting):
                     stream.flush()
         finally:
-            for stream, handler in errors.items():
-                stream.reconfigure(errors=handler)
-            sys.stdout, sys.stderr = before["stdout"], before["stderr"]
+            sys.stdout, sys.stderr = before
+
+
+def _lasting(name: str, *, ends: bool) -> TextIO:
+    stream = getattr(sys, name)
+    stream = stream.stream if isinstance(stream, Lasting) else stream
+    if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
+        stream.reconfigure(errors="alexnet_lit")
+        stream = Lasting(stream, partial(_stream_failed, name, stream, ends))
+    return cast("TextIO", stream)
 
 
 def _stream_failed(name: str, stream: io.TextIOWrapper, ends: bool, error: OSError) -> None:
@@ -128,12 +125,6 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 
 
 codecs.register_error("alexnet_lit", _escape)
-
-
-def json_text(content: Any) -> str:
-    """JSON for stdout, with characters as they are if its encoding is a UTF, else with JSON's escapes."""
-    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
-    return json.dumps(content, indent=2, ensure_ascii=not codecs.lookup(encoding).name.startswith("utf"))
 
 
 def hangup() -> tuple[signal.Signals, ...]:
@@ -163,43 +154,32 @@ def on_terminal() -> bool:
     return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
 
 
-def open_log(path: Path | None, *, speak: bool) -> None:
+def open_log(path: Path | None, *, speak: bool, screen: Console = console) -> None:
     """Print messages of `log` from INFO up if `speak`, and append all of them (DEBUG too) to the file at `path`.
 
     Closes an open log first. Python's warnings go the same way as long as the log is open.
+    screen: where they are printed; that of a command whose answer goes to stdout is on stderr.
     Raises: UserError if the file can't be written.
     """
     close_log()
-    handlers: list[logging.Handler] = [_Screen()] if speak else []
+    if speak:
+        _open_handlers.append(_Screen(screen))
     if path is not None:
         try:
             file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")  # paths can be any bytes
         except OSError as error:
+            close_log()
             hint = "choose another folder with paths.logs=..."
             raise UserError(f"{path} can't be written ({error.strerror or error}): {hint}") from error
         file.stream = Lasting(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
         file.setFormatter(_Message(timed=True))
-        handlers.append(file)
-    for handler in handlers:
-        _open_handlers.append(handler)
+        _open_handlers.append(file)
+    for handler in _open_handlers:
         log.addHandler(handler)
         _library_warnings.addHandler(handler)
-    if handlers:
-        _library_warnings.propagate = False
+    if _open_handlers:
         logging.captureWarnings(True)
-
-
-@contextmanager
-def on_stderr() -> Iterator[None]:
-    """Print messages of `log` from INFO up on stderr meanwhile: stdout is for a command's answer."""
-    handler = logging.StreamHandler()
-    handler.setLevel(logging.INFO)
-    handler.setFormatter(_Message(timed=False))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
+        _library_warnings.propagate = False
 
 
 def close_log() -> None:
@@ -220,11 +200,10 @@ def show(renderable: RenderableType) -> None:
 
 
 def plain(renderable: RenderableType) -> str:
-    """Text of 100 columns, or of as many as keep the renderable's lines whole."""
-    page = Console(file=io.StringIO(), width=_NATURAL, color_system=None, force_terminal=False, legacy_windows=False)
-    width = max(_WIDTH, page.measure(renderable).maximum)
+    """Text without colours, as wide as it is: no line is folded."""
+    page = Console(file=io.StringIO(), width=_WIDE, color_system=None, force_terminal=False, legacy_windows=False)
     with page.capture() as capture:
-        page.print(renderable, width=width)
+        page.print(renderable)
     return "\n".join(line.rstrip() for line in capture.get().splitlines())
 
 
@@ -241,28 +220,27 @@ class _Message(logging.Formatter):
         self._timed = timed
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
-        text = record.message.rstrip()
-        if record.levelno == logging.WARNING:
-            text = f"warning: {text}"
+        text = ("warning: " if record.levelno == logging.WARNING else "") + record.message.rstrip()
         if not self._timed:
             return text
         return self.formatTime(record, "%Y-%m-%d %H:%M:%S") + ("\n" if hasattr(record, "renderable") else "  ") + text
 
 
 class _Screen(logging.Handler):
-    """Prints through `console`, which knows how to print above a live progress bar."""
+    """Prints through a console, which knows how to print above a live progress bar."""
 
-    def __init__(self) -> None:
+    def __init__(self, screen: Console) -> None:
         super().__init__(level=logging.INFO)
+        self.screen = screen
         self.setFormatter(_Message(timed=False))
 
     def emit(self, record: logging.LogRecord) -> None:
+        style = "yellow" if record.levelno == logging.WARNING else ""
         try:
-            if hasattr(record, "renderable") and console.is_terminal:
-                console.print(record.renderable)
+            if hasattr(record, "renderable") and self.screen.is_terminal:
+                self.screen.print(record.renderable)
             else:
-                style = "yellow" if record.levelno == logging.WARNING else ""
-                console.print(Text(self.format(record), style=style), soft_wrap=True)
+                self.screen.print(Text(self.format(record), style=style), soft_wrap=True)
         except Exception:  # as every handler of logging: what can't be printed must not stop the run
             self.handleError(record)
 

@@ -2,11 +2,9 @@
 
 import os
 import signal
-import socket
 import sys
 import tempfile
 import threading
-import webbrowser
 from collections.abc import Mapping
 from importlib.util import find_spec
 from io import BytesIO
@@ -15,21 +13,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.request import getproxies
 
 from PIL import Image, ImageOps
+from torch import Tensor, nn
+from torchvision.utils import make_grid
 
-from alexnet_lit.config import checkpoint_file
+from alexnet_lit.data.picture import Broken
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import hangup
+from alexnet_lit.tools.predict import Predictor
 
 if TYPE_CHECKING:
     import gradio as gr
-    from torch import Tensor
-
-    from alexnet_lit.tools.predictor import Predictor
 
 _HOST = "127.0.0.1"
 _CANVAS = 336  # px of a side, a multiple of 28
 _HEIGHT = 440  # px of where a picture is dropped or drawn
-_COLUMNS, _WIDTH, _GAP = 16, 960, 2  # of the first layer's maps in a row at most; px of all, and between them
+_COLUMNS, _WIDTH = 16, 960  # of the first layer's maps in a row at most; px of all
 _WEAK, _HALF, _STRONG = "#eef2f5", "#56b4e9", "#00344f"
 _MIDPOINT = 100  # of 0..255: the value that is drawn in _HALF; most are weak
 _CSS = """
@@ -39,26 +37,14 @@ _CSS = """
 """
 
 
-def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
+def demo(ckpt: Path, *, device: str) -> int:
     """Serve the page for the net of `ckpt` on this machine alone, until Ctrl-C, SIGTERM or SIGHUP ends the process.
 
-    port: None is a free one. browse: open the page too. Dropped pictures are kept in a temporary folder meanwhile.
-    Raises: UserError; for the port and the checkpoint's name before torch is imported.
+    Dropped pictures are kept in a temporary folder meanwhile. Raises: UserError.
     """
     if find_spec("gradio") is None:
         raise UserError('demo: needs gradio: pip install "alexnet-lit[demo]"')
-    if port is not None:
-        try:
-            socket.create_server((_HOST, port)).close()
-        except OSError as error:
-            raise UserError(
-                f"--port={port}: something else listens there: name another, or leave it out for a free one"
-            ) from error
-    file = checkpoint_file(ckpt)
-
-    from alexnet_lit.tools.predictor import Predictor
-
-    predictor = Predictor(file, device=device)
+    predictor = Predictor(ckpt, device=device)
     for number in (signal.SIGINT, signal.SIGTERM, *hangup()):
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     with tempfile.TemporaryDirectory(prefix="alexnet_lit_demo_") as scratch:
@@ -67,32 +53,25 @@ def demo(ckpt: str, *, port: int | None, device: str, browse: bool) -> int:
         os.environ["no_proxy"] = f"{getproxies().get('no', '')},{_HOST}"
         import gradio as gr
 
-        blocks = build_page(predictor, file)
+        blocks = build_page(predictor, ckpt)
         # Fonts of the machine, so that the page asks no other for them.
         fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
         # Whatever the environment says.
         off: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
         theme = gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts)
         look: dict[str, Any] = {"theme": theme, "css": _CSS, "footer_links": []}
-        blocks.launch(
-            server_name=_HOST, server_port=port, prevent_thread_lock=True, quiet=True, num_workers=0, **off, **look
-        )
+        blocks.launch(server_name=_HOST, prevent_thread_lock=True, quiet=True, num_workers=0, **off, **look)
         try:
-            address = f"http://{_HOST}:{blocks.server_port}"
-            print(f"{address} shows {file}; Ctrl-C ends it", flush=True)
-            if browse:
-                webbrowser.open(address)
+            print(f"http://{_HOST}:{blocks.server_port} shows {ckpt}; Ctrl-C ends it", flush=True)
             threading.Event().wait()
         finally:
             blocks.close(verbose=False)
     return 0
 
 
-def build_page(predictor: "Predictor", file: Path) -> "gr.Blocks":
+def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
     """A picture on the left, its classes and the net's input on the right, maps of the first convolution below."""
     import gradio as gr
-
-    from alexnet_lit.data.picture import Broken
 
     net = predictor.module.net
     title = f"# What does the net see?\n{type(net).__name__} of `{file}`, {len(predictor.data.classes)} classes"
@@ -159,41 +138,30 @@ class Explanation(NamedTuple):
     maps: Image.Image | None
 
 
-def explain(predictor: "Predictor", source: str | BytesIO) -> Explanation:
+def explain(predictor: Predictor, source: str | BytesIO) -> Explanation:
     """Classify a picture, and keep the activations of the first convolution. Raises: Broken."""
-    import torch
-
     picture = predictor.read(source)
-    module = predictor.module
     maps: list[Tensor] = []  # copies, as what comes next may be in place
-    first = _first_convolution(module.net)
+    first = _first_convolution(predictor.module.net)
     hook = first and first.register_forward_hook(lambda _, __, output: maps.append(output[0].float().clone()))
     probabilities = predictor.probabilities([picture])[0]
     if hook is not None:
         hook.remove()
-    activations = {"relu": torch.relu, "tanh": torch.tanh, "sigmoid": torch.sigmoid}
-    activation = activations.get(module.hparams["config"]["model"].get("activation"), lambda x: x)
     ranked = dict(predictor.ranked(probabilities, len(probabilities)))
-    return Explanation(ranked, picture.image, picture.steps, grid(activation(maps[0])) if maps else None)
+    return Explanation(ranked, picture.image, picture.steps, grid(maps[0].relu()) if maps else None)
 
 
-def grid(maps: "Tensor") -> Image.Image:
+def grid(maps: Tensor) -> Image.Image:
     """Maps (N, H, W) side by side, 16 in a row at most, 960 px all together, on one scale: the stronger, the darker."""
     columns = min(_COLUMNS, len(maps))
-    cell = _WIDTH // columns
-    low, high = maps.aminmax()
-    values = (255 * (maps - low) / (high - low).clamp(min=1e-12)).round().byte().cpu()
-    page = Image.new("RGB", (columns * cell - _GAP, -(-len(maps) // columns) * cell - _GAP), "white")
-    for number, one in enumerate(values):
-        grey = Image.fromarray(one.numpy()).resize((cell - _GAP, cell - _GAP), Image.Resampling.BICUBIC)
-        tinted = ImageOps.colorize(grey, _WEAK, _STRONG, _HALF, midpoint=_MIDPOINT)
-        page.paste(tinted, (number % columns * cell, number // columns * cell))
-    return page
+    side = _WIDTH // columns - 2
+    maps = nn.functional.interpolate(maps[:, None], size=side, mode="bilinear")  # (N, 1, side, side)
+    sheet = make_grid(maps, nrow=columns, normalize=True)[0]
+    grey = Image.fromarray((255 * sheet).round().byte().cpu().numpy())
+    return ImageOps.colorize(grey, _WEAK, _STRONG, _HALF, midpoint=_MIDPOINT)
 
 
 def _first_convolution(net: Any) -> Any:
-    from torch import nn
-
     return next((layer for layer in net.modules() if isinstance(layer, nn.Conv2d)), None)
 
 

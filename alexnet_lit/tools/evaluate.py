@@ -1,19 +1,30 @@
 """`python -m alexnet_lit evaluate`: accuracy, loss, calibration and confusion of a checkpoint's net."""
 
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import torch
+from lightning import LightningModule, Trainer
+from lightning.pytorch.callbacks import LambdaCallback
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+from scipy.stats import binomtest
+from torch import Tensor
+from torchmetrics.functional import classification as metrics
 
-from alexnet_lit.config import checkpoint_file
-from alexnet_lit.errors import UserError, check_choice, check_free, whole
-from alexnet_lit.terminal import json_text
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from alexnet_lit.callbacks.figures import draw_confusion
+from alexnet_lit.callbacks.progress import Count
+from alexnet_lit.checkpoint import read_checkpoint
+from alexnet_lit.config import compose
+from alexnet_lit.data import Batch
+from alexnet_lit.distributed.devices import describe, pick
+from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, whole
+from alexnet_lit.prepare import restore
+from alexnet_lit.terminal import close_log, open_log, plain, quiet_libraries
 
 _BINS = 15  # of confidence, as is usual for the calibration error (Guo et al. 2017, section 2)
 _SPLITS = {"test": "test", "val": "validation"}
@@ -21,7 +32,7 @@ _VIEWS = {"none": "", "mirror": ", mean of 2 views each", "ten_crop": ", mean of
 
 
 def evaluate(
-    ckpt: str,
+    ckpt: Path,
     *,
     tta: str | None,
     split: str,
@@ -34,26 +45,20 @@ def evaluate(
     """Print the scores of `ckpt` as tables or in JSON, and draw the confusion matrix to `out`.
 
     Without `out` it is beside the checkpoint: <checkpoint>_<split>[_<tta>]_confusion.png.
-    Raises: UserError; for names and options before torch is imported.
+    Raises: UserError before data is read.
     """
     if tta is not None:
         check_choice("--tta", tta, tuple(_VIEWS))
     check_choice("--split", split, tuple(_SPLITS))
-
-    file = checkpoint_file(ckpt)
-    picture = out or file.with_name("_".join([file.stem, split, *([tta] if tta else []), "confusion.png"]))
+    picture = out or ckpt.with_name("_".join([ckpt.stem, split, *([tta] if tta else []), "confusion.png"]))
     check_free(picture, force=force)
-
-    from alexnet_lit.callbacks.figures import draw_confusion
-
-    found = measure(file, tta=tta, split=split, dir=dir, device=device)
-    origin = found.pop("origin")
-    found = {"checkpoint": str(file), **found, "picture": str(picture)}
+    found = measure(ckpt, tta=tta, split=split, dir=dir, device=device)
+    found = {"checkpoint": str(ckpt), **found, "picture": str(picture)}
     with whole(picture) as part:
         images = f"{found['images']:,} {_SPLITS[split]} images"
-        title = f"{file.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
+        title = f"{ckpt.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
         draw_confusion(found["confusion"], list(found["classes"]), part, title)
-    print(json_text(found) if as_json else _tables(found, origin))
+    print(json.dumps(found, indent=2) if as_json else _tables(found))
 
 
 def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device: str) -> dict[str, Any]:
@@ -61,17 +66,6 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
 
     tta: None is as the run tested; on "val", without. Raises: UserError before data is read.
     """
-    import torch
-    from lightning import LightningModule, Trainer
-    from lightning.pytorch.callbacks import LambdaCallback
-
-    from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.checkpoint import read_checkpoint
-    from alexnet_lit.data import Batch
-    from alexnet_lit.distributed.devices import describe, pick
-    from alexnet_lit.prepare import restore
-    from alexnet_lit.terminal import on_stderr, quiet_libraries
-
     kind = pick(device)
     checkpoint = read_checkpoint(ckpt)
     config = checkpoint["hyper_parameters"]["config"]
@@ -79,21 +73,23 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     # The run's own precision on its kind of device, else full: a CPU without units for bf16 crawls.
     precision: Any = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
     quiet_libraries()
+    open_log(None, speak=True, screen=Console(stderr=True))  # stdout is for the answer
     try:
-        with on_stderr():
-            module, data = restore(checkpoint, changes, compiled=True)
-            if not data.sizes["val" if split == "val" else "test"]:
-                other = "test" if split == "val" else "val"
-                raise UserError(f"--split={split}: the data has no such images: use --split {other}")
-            data.prepare_data()
-            data.setup("test")
-    except UserError as error:  # names the folder by the option that was typed
-        raise UserError(str(error).replace("data.dir=", "--dir=")) from error
+        module, data = restore(checkpoint, changes, compiled=True)
+        if not data.sizes["val" if split == "val" else "test"]:
+            other = "test" if split == "val" else "val"
+            raise UserError(f"--split={split}: the data has no such images: use --split {other}")
+        data.prepare_data()
+        data.setup("test")
+    except UserError as error:  # names what is wrong by the option that was typed
+        raise UserError(str(error).replace("data.dir=", "--dir=").replace("data.tta=", "--tta=")) from error
+    finally:
+        close_log()
     if split == "val":
         data.images["test"] = data.images["val"]
 
     outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
-    with Count("images", len(data.images["test"][1]), silent=False) as count:
+    with Count("images", len(data.images["test"][1]), silent=False) as count, exits_raised():
 
         def keep(_: Trainer, __: LightningModule, logits: Any, batch: Batch, *___: int) -> None:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))
@@ -110,10 +106,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        try:
-            trainer.test(module, datamodule=data, verbose=False)
-        except SystemExit as error:  # what Lightning makes of Ctrl-C
-            raise KeyboardInterrupt from error
+        trainer.test(module, datamodule=data, verbose=False)
     logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
     if not logits.isfinite().all():
         raise UserError(
@@ -123,6 +116,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     return {
         "split": split,
         "images": len(labels),
+        "origin": data.origin,
         "tta": module.views.tta,
         "device": describe(kind, 1),
         "precision": str(precision),
@@ -130,14 +124,11 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         "acc_interval": wilson(acc, len(labels)),
         f"{split}/loss": loss,
         **score(logits, labels, data.classes),
-        "origin": data.origin,
     }
 
 
 def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> dict[str, Any]:
     """Keys of the run's config that get other values for its evaluation here."""
-    from alexnet_lit.config import compose
-
     data, changes = config["data"], dict[str, Any]()
     if dir is not None:
         if "dir" not in data:
@@ -148,8 +139,6 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     if data.get("found") is not None:
         # The folder may be another one, or have changed. Nothing is trained on, and the classes are compared.
         changes |= {"data.found.earlier": True, "data.train_size": None, "model.num_classes": None}
-    if tta == "ten_crop" and data["augment"]["crop"] == 1:
-        raise UserError("--tta=ten_crop: this net saw whole images (data.augment.crop=1), without a margin: use mirror")
     if tta is not None:
         changes["data.tta"] = tta
     if tta in ("mirror", "ten_crop"):
@@ -157,16 +146,13 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     return changes
 
 
-def score(logits: "Tensor", labels: "Tensor", names: Sequence[str]) -> dict[str, Any]:
+def score(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Scores of logits (N, classes) for labels (N,), as `evaluate --json` names them.
 
     calibration_error: expected calibration error, the mean distance between confidence and accuracy (0..1).
     classes: precision, recall, f1 and images of each; a class that was never answered has precision 0.
     confusion: counts, true class by row, answer by column.
     """
-    import torch
-    from torchmetrics.functional import classification as metrics
-
     count = len(names)
     precision, recall, f1 = (
         metric(logits, labels, num_classes=count, average="none").tolist()
@@ -184,36 +170,29 @@ def score(logits: "Tensor", labels: "Tensor", names: Sequence[str]) -> dict[str,
 
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The 95% interval of a share that was found in `count` draws (Wilson 1927)."""
-    from scipy.stats import binomtest
-
     interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
-def _tables(found: Mapping[str, Any], origin: str) -> str:
-    """Two tables: all images, and class by class."""
-    from alexnet_lit.terminal import plain
-
-    split, (low, high) = found["split"], found["acc_interval"]
-    total = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    rows = {
-        "checkpoint": found["checkpoint"],
-        "images": f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {origin}",
-        "device": f"{found['device']}, precision {found['precision']}",
-        "accuracy": f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}",
-        "loss": f"{found[f'{split}/loss']:.4f}",
-        "calibration error": f"{found['calibration_error']:.4f}, expected, of {_BINS} bins",
-        "confusion matrix": found["picture"],
-    }
-    for name, value in rows.items():
-        total.add_row(name, Text(value))
-    classes = found["classes"]
+def _tables(found: Mapping[str, Any]) -> str:
+    """What holds for all images, and a table of the classes."""
+    split, (low, high), classes = found["split"], found["acc_interval"], found["classes"]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     table.add_column("class", footer="mean of classes")
     for key in ("precision", "recall", "f1"):
         mean = sum(row[key] for row in classes.values()) / len(classes)
         table.add_column(key, footer=f"{mean:.3f}", justify="right")
     table.add_column("images", footer=f"{found['images']:,}", justify="right")
-    for name, (*scores, images) in ((name, row.values()) for name, row in classes.items()):
+    for name, row in classes.items():
+        *scores, images = row.values()
         table.add_row(Text(name), *(f"{value:.3f}" for value in scores), f"{images:,}")
-    return f"{plain(total)}\n{plain(table)}"
+    lines = {
+        "checkpoint": found["checkpoint"],
+        "images": f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {found['origin']}",
+        "device": f"{found['device']}, precision {found['precision']}",
+        "accuracy": f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}",
+        "loss": f"{found[f'{split}/loss']:.4f}",
+        "calibration error": f"{found['calibration_error']:.4f}, expected, of {_BINS} bins",
+        "confusion matrix": found["picture"],
+    }
+    return "\n".join([*(f"{name:19}{value}" for name, value in lines.items()), plain(table)])

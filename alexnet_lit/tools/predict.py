@@ -1,47 +1,177 @@
-"""`python -m alexnet_lit predict`: the classes of pictures in files, in folders or on stdin."""
+"""`python -m alexnet_lit predict`: pictures in files, in folders or on stdin in, probabilities of classes out."""
 
 import csv
-import os
+import json
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING
+from statistics import median
+from typing import NamedTuple
 
+import torch
+from PIL import Image, ImageOps, ImageStat
 from rich import box
 from rich.table import Table
 from rich.text import Text
+from torch import Tensor
 
-from alexnet_lit.config import checkpoint_file
-from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.terminal import json_text
-
-if TYPE_CHECKING:
-    from alexnet_lit.tools.predictor import Prediction
+from alexnet_lit.callbacks.progress import Count
+from alexnet_lit.checkpoint import read_checkpoint
+from alexnet_lit.data import FashionMNIST, Sample
+from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, decode, pixels
+from alexnet_lit.distributed.devices import cores, pick
+from alexnet_lit.errors import UserError
+from alexnet_lit.prepare import restore
+from alexnet_lit.terminal import plain
 
 _DIGITS = 6  # of a probability, for programs
+_TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
+_CORNER = 28  # a corner is this part of a side
 
 
-def predict(
-    ckpt: str, typed: Sequence[str], *, top: int, background: str, device: str, as_json: bool, as_csv: bool
-) -> int:
+class Picture(NamedTuple):
+    """A picture as the net gets it, "L" or "RGB", and what was done to it, in words."""
+
+    image: Image.Image
+    steps: str
+
+
+class Prediction(NamedTuple):
+    """The likeliest classes of a file with their probabilities, and what was done to the picture."""
+
+    file: str
+    classes: list[tuple[str, float]]
+    picture: str
+
+
+class Predictor:
+    """The net of a checkpoint, and the preparation that turns any picture into one like its training images.
+
+    device: as of the command `predict`. Raises: UserError.
+    """
+
+    def __init__(self, ckpt: Path, *, device: str) -> None:
+        kind = pick(device)
+        warnings.filterwarnings("ignore", module="PIL")  # of oddities in files that can be read all the same
+        self.module, self.data = restore(read_checkpoint(ckpt), {}, compiled=False)
+        self.module.to(kind)
+
+    def read(self, source: str | BytesIO) -> Picture:
+        """Decode and prepare a picture. Raises: Broken."""
+        size = self.data.source_size
+        if isinstance(self.data, FashionMNIST | Sample):
+            return clothes(source, size=size)
+        return square(source, size=size, channels=self.data.channels)
+
+    def probabilities(self, pictures: Sequence[Picture]) -> Tensor:
+        """(B, classes) of B >= 1 pictures, on the CPU."""
+        images = [
+            torch.frombuffer(bytearray(pixels(image)), dtype=torch.uint8).view(-1, image.height, image.width)
+            for image, _ in pictures
+        ]
+        return self.module.predict(torch.stack(images)).cpu()
+
+    def ranked(self, probabilities: Tensor, top: int) -> list[tuple[str, float]]:
+        """The names of the likeliest `top` classes, from the probabilities (classes,) of one picture."""
+        values, indices = probabilities.topk(min(top, len(probabilities)))
+        return [(self.data.classes[n], value) for n, value in zip(indices.tolist(), values.tolist(), strict=True)]
+
+    def predict(self, files: Sequence[str], *, top: int) -> Iterator[Prediction | str]:
+        """The `top` classes of each file, in order, a batch at a time; for one that can't be decoded, why."""
+        size = self.data.batch_size
+        with ThreadPoolExecutor(cores()) as pool:
+            for batch in (files[start : start + size] for start in range(0, len(files), size)):
+                results = list(pool.map(self._try_read, batch))
+                pictures = [result for result in results if isinstance(result, Picture)]
+                rows = iter(self.probabilities(pictures) if pictures else ())
+                for file, result in zip(batch, results, strict=True):
+                    if isinstance(result, Picture):
+                        yield Prediction(file, self.ranked(next(rows), top), result.steps)
+                    else:
+                        yield result
+
+    def _try_read(self, file: str) -> Picture | str:
+        """The picture, or why it can't be decoded."""
+        try:
+            return self.read(BytesIO(sys.stdin.buffer.read()) if file == "-" else file)
+        except Broken as reason:
+            return f"{file}: not a picture that can be read ({reason})"
+
+
+def clothes(source: str | BytesIO, *, size: int) -> Picture:
+    """A grey picture made like those of Fashion-MNIST: light on black, the longest edge `size` px, centred.
+
+    Trims edges close to the background, which the corners tell, shrinks the longest edge to `size`, negates what has a
+    light background, and pads the shortest edge with the background (Xiao et al. 2017, section 2; there edges are
+    shrunk by leaving out rows and columns, here by means over areas, and nothing is sharpened). One of `size` x `size`
+    is at most negated. Raises: Broken.
+    """
+    decoded = decode(source, channels=1, least=16 * size, behind="white")  # trimming leaves a part of it
+    image, steps = decoded.image, list[str]()
+    level = _corner_level(image)
+    if image.size != (size, size):
+        box = image.point([255 * (abs(value - level) > _TOLERANCE) for value in range(256)]).getbbox()
+        if box is not None and box != (0, 0, *image.size):
+            image = image.crop(box)
+            steps.append(f"trimmed to {_size_in_file(decoded, *image.size)}")
+        longest = max(image.size)
+        width, height = (max(1, round(side * size / longest)) for side in image.size)
+        if longest != size:
+            image = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
+            steps.append(f"{'shrunk' if longest > size else 'enlarged'} to {width}x{height}")
+    if level > 127:
+        image, level = ImageOps.invert(image), 255 - level
+        steps.append("inverted")
+    if image.size != (size, size):
+        canvas = Image.new("L", (size, size), round(level))
+        canvas.paste(image, ((size - image.width) // 2, (size - image.height) // 2))
+        image = canvas
+        steps.append("padded")
+    return _described(decoded, image, steps)
+
+
+def square(source: str | BytesIO, *, size: int, channels: int) -> Picture:
+    """The square in the centre of a picture, the very pixels that `ImageFolder` keeps of it. Raises: Broken."""
+    image, decoded = centre(source, size=size, channels=channels)
+    side, steps = min(decoded.image.size), list[str]()
+    if decoded.width != decoded.height:
+        steps.append(f"centre {_size_in_file(decoded, side, side)}")
+    if side != size:
+        steps.append(f"{'shrunk' if side > size else 'enlarged'} to {size}x{size}")
+    return _described(decoded, image, steps)
+
+
+def _corner_level(image: Image.Image) -> float:
+    """The background of a grey picture, 0..255: the median of its four corners, one of which may be covered."""
+    width, height = (max(1, side // _CORNER) for side in image.size)
+    corners = [(left, top) for left in (0, image.width - width) for top in (0, image.height - height)]
+    boxes = [(left, top, left + width, top + height) for left, top in corners]
+    return median(ImageStat.Stat(image.crop(box)).mean[0] for box in boxes)
+
+
+def _size_in_file(decoded: Decoded, width: int, height: int) -> str:
+    """A size in px of the file's picture, of which a large JPEG is decoded smaller."""
+    scale = decoded.width / decoded.image.width
+    return f"{round(width * scale)}x{round(height * scale)}"
+
+
+def _described(decoded: Decoded, image: Image.Image, steps: list[str]) -> Picture:
+    return Picture(image, f"{decoded.width}x{decoded.height}, {', '.join(steps or ['as it is'])}")
+
+
+def predict(ckpt: Path, typed: Sequence[str], *, top: int, device: str, as_json: bool, as_csv: bool) -> int:
     """Print the classes of the pictures `typed` as a table, in JSON or in CSV.
 
     A picture that can't be read is named on stderr and left out. Returns the exit status: 1 if there was one, else 0.
-    Raises: UserError; for names and options before torch is imported.
+    Raises: UserError before a picture is read.
     """
-    check_choice("--background", background, ("auto", "white", "black"))
     if as_json and as_csv:
         raise UserError("--json --csv: one or the other")
-    checkpoint = checkpoint_file(ckpt)
-    for name in typed:
-        if name != "-" and not Path(name).expanduser().exists():
-            raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
-
-    from alexnet_lit.callbacks.progress import Count
-    from alexnet_lit.tools.predictor import Prediction, Predictor
-
     files = [file for name in typed for file in _files(name)]
-    predictor = Predictor(checkpoint, background=background, device=device)
+    predictor = Predictor(ckpt, device=device)
     predictions = []
     with Count("pictures", len(files), silent=False) as count:
         for result in predictor.predict(files, top=top):
@@ -56,37 +186,24 @@ def predict(
 
 
 def _files(name: str) -> list[str]:
-    """A file or "-" itself; of a folder all pictures below it by name, hidden ones left out, links followed.
+    """A file or "-" itself; of a folder all pictures below it by name, hidden ones left out.
 
-    Raises: UserError for a folder without pictures, or one that can't be read.
+    Raises: UserError for what is not there, or a folder without pictures.
     """
-    from alexnet_lit.data.picture import KINDS, SUFFIXES
-
     path = Path(name).expanduser()
+    if name != "-" and not path.exists():
+        raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
     if name == "-" or not path.is_dir():
         return [name if name == "-" else str(path)]
-
-    def refuse(error: OSError) -> None:
-        raise UserError(f"{name}: {error.filename} can't be read ({error.strerror}): make it readable") from error
-
-    found: list[str] = []
-    seen: set[str] = set()
-    for folder, folders, files in os.walk(path, onerror=refuse, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:  # links lead in a circle
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = [each for each in folders if each[0] != "."]
-        found += [str(Path(folder, each)) for each in files if each[0] != "." and each.lower().endswith(SUFFIXES)]
-    if not found:
+    pictures = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]
+    shown = [file for file in pictures if not any(part[0] == "." for part in file.relative_to(path).parts)]
+    if not shown:
         raise UserError(f"{name}: there is no picture in it ({KINDS}): name another folder, or files one by one")
-    return sorted(found)
+    return sorted(map(str, shown))
 
 
-def _print_table(predictions: "Sequence[Prediction]") -> None:
+def _print_table(predictions: Sequence[Prediction]) -> None:
     """As wide as it is, so that names stay in one piece."""
-    from alexnet_lit.terminal import plain
-
     if predictions:
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         ranks = [f"{n}." for n in range(1, len(predictions[0].classes) + 1)]
@@ -98,23 +215,24 @@ def _print_table(predictions: "Sequence[Prediction]") -> None:
         print(plain(table))
 
 
-def _print_csv(predictions: "Sequence[Prediction]") -> None:
+def _print_csv(predictions: Sequence[Prediction]) -> None:
     """file, class_1, probability_1, class_2, ..., picture."""
-    writer = csv.writer(sys.stdout, lineterminator="\n")
-    for n, (file, classes, picture) in enumerate(predictions):
-        if n == 0:
-            ranks = range(1, len(classes) + 1)
-            writer.writerow(
-                ["file", *(f"{key}_{rank}" for rank in ranks for key in ("class", "probability")), "picture"]
-            )
-        cells = (cell for name, value in classes for cell in (name, f"{value:.{_DIGITS}f}"))
-        writer.writerow([file, *cells, picture])
+    rows = []
+    for file, classes, picture in predictions:
+        row = {"file": file}
+        for rank, (name, probability) in enumerate(classes, start=1):
+            row |= {f"class_{rank}": name, f"probability_{rank}": f"{probability:.{_DIGITS}f}"}
+        rows.append({**row, "picture": picture})
+    if rows:
+        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
 
 
-def _print_json(predictions: "Sequence[Prediction]") -> None:
+def _print_json(predictions: Sequence[Prediction]) -> None:
     """A list with an object for each picture."""
     objects = []
     for file, classes, picture in predictions:
         ranked = [{"class": name, "probability": round(value, _DIGITS)} for name, value in classes]
         objects.append({"file": file, "classes": ranked, "picture": picture})
-    print(json_text(objects))
+    print(json.dumps(objects, indent=2))

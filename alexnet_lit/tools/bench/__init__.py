@@ -9,8 +9,8 @@ from alexnet_lit.distributed.devices import pick
 from alexnet_lit.errors import UserError
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.tools.bench.data import bench_data
-from alexnet_lit.tools.bench.fit import bench_epoch, bench_reach
-from alexnet_lit.tools.bench.launch import bench_ddp, bench_start
+from alexnet_lit.tools.bench.ddp import bench_ddp
+from alexnet_lit.tools.bench.epoch import bench_epoch
 from alexnet_lit.tools.bench.step import bench_lrn, bench_profile, bench_step
 from alexnet_lit.tools.bench.timing import Report
 
@@ -28,9 +28,7 @@ BENCHES = {
     "step": Bench(bench_step, "a training step beside a plain torch loop", 60),
     "profile": Bench(bench_profile, "where a training step goes", 10),
     "data": Bench(bench_data, "the input pipeline beside the course's loader", 30),
-    "epoch": Bench(bench_epoch, "an epoch in small beside the course's program", 160),
-    "start": Bench(bench_start, "what a command takes until its first step is done", 100),
-    "reach": Bench(bench_reach, "images and seconds to an accuracy, beside the course's recipe", 120),
+    "epoch": Bench(bench_epoch, "an epoch in small beside the course's program", 120),
     "ddp": Bench(bench_ddp, "a step on all devices beside one on one", 50),
 }
 

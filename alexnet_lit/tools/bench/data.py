@@ -17,8 +17,7 @@ from alexnet_lit.config import compose
 from alexnet_lit.data import ImageData
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.factory import build
-from alexnet_lit.tools.bench.step import our_step
-from alexnet_lit.tools.bench.timing import Report, conditions, ratios, rounds, spread, timed, wait
+from alexnet_lit.tools.bench.timing import Report, conditions, ratios, rounds, spread, wait
 
 _IMAGES = 60_000  # as many as Fashion-MNIST has, repeated from the sample
 _BATCHES = 20  # that are timed of an epoch
@@ -58,22 +57,18 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Report:
         data.images = {"train": (images.to(device), labels.to(device))}
         data.pixels.to(device)
         cases[name] = partial(_our_pipeline, data, device)
-    step = our_step(images[:batch].to(device), labels[:batch].to(device), device)
-    seconds = rounds(cases | {"step": partial(timed, step, device)}, repeats)
-    steps = seconds.pop("step")
+    seconds = rounds(cases, repeats)
     best = min(loaders, key=lambda name: median(seconds[name]))
     rows = [
         {
             "images": name,
             "images/s": f"{batch / median(took):.0f}",
             "times the course's loader at its best": spread(ratios(seconds[best], took), 1),
-            "% of a training step": f"{100 * median(ratios(took, steps)):.2f}",
         }
         for name, took in seconds.items()
     ]
     how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
-    speed = f"a training step of experiment=d2l, {batch / median(steps):.1f} images/s"
-    return Report("Input pipeline", conditions(device, how, speed), rows)
+    return Report("Input pipeline", conditions(device, how), rows)
 
 
 def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:

@@ -69,9 +69,8 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
                 "% more time": f"{spread(more, 0)} than {base}" if base else "",
             }
         )
-    how = f"batch {batch}, float32 where nothing else is said, medians of {repeats} rounds in turn"
-    how += "; ratios round by round, with their range"
-    return Report("Training step", conditions(device, how, *limits.bandwidth(seconds)), rows)
+    how = f"batch {batch}, float32 where nothing else is said, medians of {repeats} rounds; ratios round by round"
+    return Report("Training step", conditions(device, how), rows)
 
 
 def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:

@@ -15,7 +15,6 @@ import torch
 from alexnet_lit.nets.kernels.native import bf16_units
 
 _CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
-_COPIED = 1 << 30  # bytes that a copy reads, and writes: far more than a cache holds
 _SIDES = {"cpu": 4096, "cuda": 8192}  # of the matrices that are multiplied
 
 Case = Callable[[], object]
@@ -98,18 +97,11 @@ def has_bf16(device: str) -> bool:
     return device == "cuda" or bool(bf16_units())
 
 
-def precisions(device: str) -> list[str]:
-    """trainer.precision of measured runs."""
-    if device == "cuda":
-        return ["auto"]
-    return ["32-true", "bf16-mixed"] if has_bf16(device) else ["32-true"]
-
-
 class Limits:
-    """What the device does at its best, as cases to be timed among others.
+    """What the device does at its best, as cases to be timed among others: products of square matrices.
 
-    Products of square matrices: on a CPU in float32 and, with units for it, in bfloat16; on cuda in bfloat16, and a
-    copy within its memory. Of random numbers: zeros would take less power, and so less time.
+    On a CPU in float32 and, with units for it, in bfloat16; on cuda in bfloat16. Of random numbers: zeros would take
+    less power, and so less time.
     """
 
     def __init__(self, device: str) -> None:
@@ -118,14 +110,10 @@ class Limits:
         dtypes = {} if self.on_gpu else {"matrix product": torch.float32}
         if has_bf16(device):
             dtypes["bf16 matrix product"] = torch.bfloat16
-        self.products = list(dtypes)
         self.cases: dict[str, Case] = {}
         for name, dtype in dtypes.items():
             a, b = torch.randn(2, self.side, self.side, device=device).to(dtype)
             self.cases[name] = partial(torch.matmul, a, b)
-        if self.on_gpu:
-            source, target = torch.empty(2, _COPIED, dtype=torch.uint8, device=device)
-            self.cases["copy"] = partial(target.copy_, source)
 
     def shares(self, seconds: Seconds, speed: float | None, *, half: bool) -> dict[str, str]:
         """A column for each product: `speed` (GFLOP/s) as a percentage of it.
@@ -133,17 +121,9 @@ class Limits:
         Empty for None, and on a CPU where one is in bfloat16 and the other is not. half: the speed is in bfloat16.
         """
         columns = {}
-        for name in self.products:
+        for name in self.cases:
             product = 2e-9 * self.side**3 / median(seconds[name])
-            unit = f"{product / 1e3:.0f} TFLOP/s" if self.on_gpu else f"{product:.0f} GFLOP/s"
             comparable = self.on_gpu or half == (name == "bf16 matrix product")
             share = f"{100 * speed / product:.0f}" if speed is not None and comparable else ""
-            columns[f"% of a {name}'s {unit}"] = share
+            columns[f"% of a {name}'s {product:,.0f} GFLOP/s"] = share
         return columns
-
-    def bandwidth(self, seconds: Seconds) -> list[str]:
-        """Of a GPU's memory, as a condition; nothing of a CPU."""
-        if not self.on_gpu:
-            return []
-        speed = 2e-9 * _COPIED / median(seconds["copy"])
-        return [f"a copy within the card's memory {speed:.0f} GB/s, read and written"]

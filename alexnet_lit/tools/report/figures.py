@@ -7,18 +7,15 @@ import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
 import pandas as pd
 from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_lit.callbacks.figures import drawable, fonts
+from alexnet_lit.callbacks.figures import fonts
 from alexnet_lit.tools.report.statistics import Difference, Study
 from alexnet_lit.tools.report.tables import effect_name
 
@@ -29,67 +26,51 @@ _COLOURS = (
 )
 _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "train/loss": "Training loss"}
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
-_MOST_POINTS = 300  # of a line; more can't be told apart
 _MOST_DIFFERENCES = 12  # that a panel has room for
 
 Panel = tuple[Callable[[Axes], None], float]  # what draws it, and its height in inches
 Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
 
 
-class Picture(NamedTuple):
-    """The same picture as SVG and as PNG, both empty if there is nothing to draw; the colours of the experiments that
-    are drawn, by number; and what a reader should know.
+def draw(study: Study) -> tuple[str, list[str]]:
+    """Learning curves of the baseline and of the best experiments, and effects, as SVG; what a reader should know.
+
+    The SVG is empty if there is nothing to draw. Its text is drawn in the reader's own fonts.
     """
-
-    svg: str
-    png: bytes
-    colours: dict[int, str]
-    notes: list[str]
-
-
-def draw(study: Study, title: str) -> Picture:
-    """Learning curves of the baseline and of the best experiments, and effects. The title is on the PNG alone."""
     ranked = study.spread[study.metric]["mean"].drop(study.baseline).sort_values(ascending=False, kind="stable")
     chosen = [study.baseline, *sorted(ranked.index[: len(_COLOURS) - 1])]
-    names, colours = [_short(study.labels[n]) for n in chosen], dict(zip(chosen, _COLOURS, strict=False))
-    by_images = bool(study.runs["images_per_step"].notna().all())
+    by_images = bool(study.runs.loc[study.runs["curves"].map(bool), "images_per_step"].notna().all())
     panels = _panels(study, chosen, by_images)
     if not panels:
-        return Picture("", b"", colours, ["There is nothing to draw: no event file has a point."])
+        return "", ["There is nothing to draw: no event file has a point."]
     line = "Line: mean over the runs of an experiment that completed; band: from the lowest to the highest of them."
     notes = [f"{line} Dashed: single runs that did not complete, up to the cross."]
     if not by_images:
         notes.append("Drawn against steps, as not every run tells how many images a step has.")
     if len(chosen) < len(study.labels):
         notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
-    if any(drawable(name) != name for name in (title, *names)):
-        notes.append("No font here has all characters, so report.png has ? for some: install fonts-noto-cjk.")
     with style.context(Path(__file__).with_name("report.mplstyle")), fonts():
-        return Picture(*_save(panels, [*zip(names, colours.values(), strict=True)], title), colours, notes)
+        return _svg(panels, [_short(study.labels[n]) for n in chosen]), notes
 
 
-def _save(panels: Sequence[Panel], legend: Sequence[tuple[str, str]], title: str) -> tuple[str, bytes]:
-    """The panels on one sheet, as SVG for a page of HTML and as PNG, where ? is drawn for what no font here has."""
+def _svg(panels: Sequence[Panel], names: Sequence[str]) -> str:
+    """The panels on one sheet, with the names of the experiments below."""
     columns = min(2, len(panels))
     heights = [max(height for _, height in panels[n : n + columns]) for n in range(0, len(panels), columns)]
-    figure = Figure(figsize=(11, 1 + sum(heights)), dpi=110, layout="constrained")
+    figure = Figure(figsize=(11, 1 + sum(heights)), layout="constrained")
     grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
     for n, (draw_panel, _) in enumerate(panels):
         draw_panel(figure.add_subplot(grid[n // columns, n % columns]))
-    handles = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in legend]
-    longest = max(len(name) for name, _ in legend)
-    figure.legend(handles=handles, loc="outside lower left", ncols=max(1, min(5, 140 // (8 + longest))))
-    svg, png = io.StringIO(), io.BytesIO()
+    pairs = zip(names, _COLOURS, strict=False)
+    handles = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in pairs]
+    figure.legend(handles=handles, loc="outside lower left", ncols=max(1, min(5, 140 // (8 + max(map(len, names))))))
+    file = io.StringIO()
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a reader of the SVG may have it
-        figure.savefig(svg, format="svg", metadata={"Date": None})
-    figure.suptitle(title, x=0.01, ha="left", fontsize=13, fontweight="bold")
-    for text in figure.findobj(Text):
-        text.set_text(drawable(text.get_text()))
-    figure.savefig(png, format="png", metadata={"Software": "alexnet_lit report"})
-    page = re.sub(r"<metadata>.*?</metadata>", "", svg.getvalue(), flags=re.DOTALL)
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader may have it
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
-    return page[page.index("<svg") :], png.getvalue()
+    return page[page.index("<svg") :]
 
 
 def _panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]:
@@ -97,15 +78,14 @@ def _panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]
     any among the experiments, else all differences to the baseline.
     """
     panels: list[Panel] = []
-    for tag in (f"{study.stage}/acc", f"{study.stage}/loss", "train/loss"):
+    stage = "val" if any("val/acc" in curves for curves in study.runs["curves"]) else "test"
+    for tag in (f"{stage}/acc", f"{stage}/loss", "train/loss"):
         curves = [learning_curve(study.runs[study.runs["experiment"] == n], tag, by_images) for n in chosen]
         if any(len(band) or incomplete for band, incomplete in curves):
             xlabel = "training images" if by_images else "steps"
             panels.append((partial(_draw_curves, curves=curves, title=_TITLES[tag], xlabel=xlabel), 3.4))
     title = "The paper's ideas"
-    effects = [
-        (_short(effect_name(study, idea, having)), worth, idea.points) for idea, having, _, worth, _ in study.effects
-    ]
+    effects = [(_short(effect_name(study, each)), each.worth, each.idea.points) for each in study.effects]
     if not effects:
         title, pairs = "Difference to the baseline", zip(study.labels, study.differences, strict=True)
         effects = [(_short(label), found, math.nan) for label, found in pairs if found][:_MOST_DIFFERENCES]
@@ -123,11 +103,9 @@ def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
     incomplete: list[pd.Series] = []
     for run in runs.itertuples():
         if tag in run.curves and (run.counts or run.status != "completed"):
-            points = run.curves[tag][["step", "value"]]
-            size = math.ceil(len(points) / _MOST_POINTS)  # neighbours of which a long curve has the mean
-            means = points.groupby(np.arange(len(points)) // size).mean()
-            steps = means["step"].to_numpy() * (run.images_per_step if by_images else 1)
-            (completed if run.counts else incomplete).append(pd.Series(means["value"].to_numpy(), index=steps))
+            curve = run.curves[tag]
+            curve = curve.set_axis(curve.index * (run.images_per_step if by_images else 1))
+            (completed if run.counts else incomplete).append(curve)
     if not completed:
         return pd.DataFrame(), incomplete
     values = pd.concat(completed, axis=1).sort_index().interpolate("index", limit_area="inside").dropna()

@@ -16,7 +16,7 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import REPEATS, key_by_key
 
 UNFINISHED = "killed or still running"
-NUMBERS = ["steps", "images", "test/acc", "val/acc_best", "seconds"]
+_NUMBERS = ("steps", "images", "test/acc", "val/acc_best", "seconds")
 _TAGS = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
 _RESULT, _EVENTS = "result.json", "events.out.tfevents.*"
 _SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a sweep's jobs, which no longer count
@@ -56,33 +56,31 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def read_run(folder: Path) -> dict[str, Any]:
     """One run: folder, status (that of result.json, or UNFINISHED without one or if steps were recorded after it was
-    written), seed, fold, overrides by key, device and precision, remark, curves, images_per_step and NUMBERS, NaN where
-    they are not known.
+    written), seed, fold, overrides by key, remark, curves, images_per_step and _NUMBERS, NaN where they are not known.
     """
-    result, remark = _read_result(folder / _RESULT)
-    curves = read_curves(folder)
+    file, curves = folder / _RESULT, read_curves(folder)
+    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    remark = str(result.get("reason") or "") if result else f"no {_RESULT}"
     overrides = key_by_key(map(str, result.get("overrides") or typed_overrides(folder)))
-    values = {key: result.get(key) for key in NUMBERS}
     numbers = {
         key: float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-        for key, value in values.items()
+        for key, value in ((key, result.get(key)) for key in _NUMBERS)
     }
+    images_per_step = numbers["images"] / numbers["steps"] if numbers["steps"] else math.nan
     status = str(result.get("status", UNFINISHED))
-    images_per_step = numbers["images"] / numbers["steps"] if numbers["images"] and numbers["steps"] else math.nan
-    last_step = max((int(curve["step"].iloc[-1]) for curve in curves.values()), default=0)
+    last_step = max((curve.index[-1] for curve in curves.values()), default=0)
     if status == UNFINISHED or last_step > numbers["steps"]:
-        best = curves["val/acc"]["value"].max() if "val/acc" in curves else math.nan
-        numbers = dict.fromkeys(NUMBERS, math.nan) | {"steps": last_step, "val/acc_best": best}
+        best = curves["val/acc"].max() if "val/acc" in curves else math.nan
+        numbers = dict.fromkeys(_NUMBERS, math.nan) | {"steps": last_step, "val/acc_best": best}
         status, remark = UNFINISHED, "has gone on since its result.json" if result else remark
-    elif status == "completed":
-        remark = "" if curves else "no event file, so no curves"
+    elif status == "completed" and not curves:
+        remark = "no event file, so no curves"
     return {
         "folder": folder,
         "status": status,
         "seed": str(result.get("seed", overrides.get("seed", ""))),
         "fold": overrides.get("data.fold", ""),
         "overrides": overrides,
-        "device": ", ".join(str(result[key]) for key in ("device", "precision") if key in result),
         "remark": remark,
         "curves": curves,
         "images_per_step": images_per_step,
@@ -90,40 +88,23 @@ def read_run(folder: Path) -> dict[str, Any]:
     }
 
 
-def _read_result(file: Path) -> tuple[dict[str, Any], str]:
-    """The content of result.json, and why the run failed or what is wrong with the file."""
-    if not file.exists():
-        return {}, f"no {_RESULT}"
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        return content, str(content.get("reason") or "")
-    except (OSError, ValueError, AttributeError) as error:
-        return {}, f"{_RESULT}: {' '.join(str(error).split())}"
+def read_curves(folder: Path) -> dict[str, pd.Series]:
+    """The finite losses and accuracies in the event files of a run: by tag a series of values by step.
 
-
-def read_curves(folder: Path) -> dict[str, pd.DataFrame]:
-    """The finite losses and accuracies in the event files of a run: by tag a frame of step, seconds and value.
-
-    Seconds count from the beginning of the first file; pauses between the files of a resumed run are left out. What a
-    resumed run measures again replaces what was there, as in TensorBoard. A file may be cut off anywhere.
+    What a resumed run measures again replaces what was there, as in TensorBoard. A file may be cut off anywhere.
     """
-    rows: list[tuple[str, int, float, float]] = []
+    points: dict[tuple[str, int], float] = {}
     for file in sorted(folder.glob(_EVENTS)):
-        began: float | None = None
-        earlier = max((seconds for _, _, seconds, _ in rows), default=0.0)
         for event in LegacyEventFileLoader(str(file)).Load() if file.stat().st_size else ():
-            began = event.wall_time if began is None else began
             if event.HasField("session_log") and event.session_log.status == SessionLog.START:
-                rows = [row for row in rows if row[1] < event.step]
-                began, earlier = event.wall_time, max((seconds for _, _, seconds, _ in rows), default=0.0)
-            rows += [
-                (value.tag, event.step, earlier + event.wall_time - began, value.simple_value)
-                for value in event.summary.value
-                if value.tag in _TAGS and value.HasField("simple_value") and math.isfinite(value.simple_value)
-            ]
-    points = pd.DataFrame(rows, columns=["tag", "step", "seconds", "value"])
-    points = points.drop_duplicates(["tag", "step"], keep="last").sort_values("step")
-    return {str(tag): curve.drop(columns="tag").reset_index(drop=True) for tag, curve in points.groupby("tag")}
+                points = {key: value for key, value in points.items() if key[1] < event.step}
+            for value in event.summary.value:
+                if value.tag in _TAGS and value.HasField("simple_value") and math.isfinite(value.simple_value):
+                    points[value.tag, event.step] = value.simple_value
+    curves: dict[str, dict[int, float]] = {}
+    for (tag, step), number in sorted(points.items()):
+        curves.setdefault(tag, {})[step] = number
+    return {tag: pd.Series(curve) for tag, curve in curves.items()}
 
 
 def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], list[str], dict[str, str]]:

@@ -1,6 +1,8 @@
 """Folders as runs leave them, and a report as its reader sees it."""
 
+import html
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,12 +55,10 @@ def events(
     return file
 
 
-def table(markdown: Path, title: str) -> list[dict[str, str]]:
-    """The rows of the table below a heading that begins with `title`."""
-    (part,) = [part for part in markdown.read_text().split("\n## ")[1:] if part.startswith(title)]
-    header, _, *rows = [cells(line) for line in part.splitlines() if line.startswith("|")]
-    return [dict(zip(header, row, strict=True)) for row in rows]
-
-
-def cells(line: str) -> list[str]:
-    return [cell.strip().strip("*").replace("/", "|") for cell in line.replace("\\|", "/").strip("|").split("|")]
+def table(page: Path, title: str) -> list[dict[str, str]]:
+    """The rows of the table below a heading."""
+    parts = (part.partition("</h2>") for part in page.read_text(encoding="utf-8").split("<h2>"))
+    (section,) = [section for heading, _, section in parts if html.unescape(heading) == title]
+    rows = [re.findall(r"<t[hd]>(.*?)</t[hd]>", row, re.DOTALL) for row in re.findall(r"(?s)<tr.*?</tr>", section)]
+    header, *others = [[html.unescape(cell) for cell in row] for row in rows]
+    return [dict(zip(header, row, strict=True)) for row in others]

@@ -1,15 +1,11 @@
-"""What processes cost and give: a command until its first step is done; several devices beside one."""
+"""Training steps on several devices beside one."""
 
 import json
 import multiprocessing
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from statistics import median
+from tempfile import TemporaryDirectory
 
 import torch
 import torch.distributed as dist
@@ -21,56 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.strategy import DDP, HOOKS
 from alexnet_lit.tools.bench.step import our_step, random_batch
-from alexnet_lit.tools.bench.timing import Case, Report, alternate, conditions, ratios, rounds, spread
-
-_ROOT = Path(__file__).resolve().parents[3]
-_ONE_STEP = (
-    *("experiment=d2l", "data=sample", "trainer.max_epochs=1", "trainer.limit_train_batches=1", "logger=none"),
-    *("trainer.limit_val_batches=0", "trainer.limit_test_batches=0", "trainer.enable_checkpointing=false"),
-)
-# In a small process between: on Linux the peak memory of a process counts that of the one which started it.
-_CLOCK = """
-import resource, subprocess, sys, time
-began = time.perf_counter()
-subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
-print(time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
-"""
-
-
-def bench_start(*, batch: int, repeats: int, device: str) -> Report:
-    """Seconds and peak memory of whole processes: a run of one step at 224 px, --help, --cfg job, imports alone."""
-    with tempfile.TemporaryDirectory() as scratch:
-        train = ["-c", "from alexnet_lit.app import main; main()", f"paths.logs={scratch}"]
-        accelerator = f"trainer.accelerator={device}"
-        commands = {
-            f"one step of {batch} images": (*train, *_ONE_STEP, f"data.batch_size={batch}", accelerator),
-            "--help": (*train, "--help"),
-            "--cfg job": (*train, "--cfg", "job"),
-            "imports of torch, Lightning, Hydra": ("-c", "import torch, lightning, torchmetrics, hydra"),
-        }
-        memory: dict[str, list[float]] = {name: [] for name in commands}
-        cases = {name: partial(_process, command, memory[name]) for name, command in commands.items()}
-        seconds = rounds(cases, repeats)
-    rows = [
-        {"command": name, "s": spread(took), "peak memory, MB": f"{median(memory[name]):.0f}"}
-        for name, took in seconds.items()
-    ]
-    return Report("Start", conditions(device, f"medians of {repeats} processes each, with their range"), rows)
-
-
-def _process(arguments: Sequence[str], memory: list[float]) -> float:
-    """Seconds of a process of Python; its peak memory (MB) is added to `memory`."""
-    paths = os.pathsep.join([str(_ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
-    done = subprocess.run(
-        [sys.executable, "-S", "-c", _CLOCK, sys.executable, *arguments],
-        capture_output=True,
-        encoding="utf-8",
-        check=True,
-        env={**os.environ, "PYTHONPATH": paths},
-    )
-    seconds, peak = map(float, done.stdout.split()[-2:])
-    memory.append(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, KiB elsewhere
-    return seconds
+from alexnet_lit.tools.bench.timing import Case, Report, alternate, conditions, ratios, spread
 
 
 def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
@@ -82,7 +29,7 @@ def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
     """
     ranks = torch.cuda.device_count() if device == "cuda" else max(2, cores())
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])
-    with tempfile.TemporaryDirectory() as folder:
+    with TemporaryDirectory() as folder:
         arguments = (ranks, Path(folder), batch, repeats, device)
         start_processes(_measure_ddp, arguments, nprocs=ranks, start_method="forkserver")
         seconds = json.loads(Path(folder, "seconds.json").read_text(encoding="utf-8"))

@@ -1,0 +1,115 @@
+"""An epoch in small, loading and evaluation included, beside the course's program."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from statistics import median
+from tempfile import TemporaryDirectory
+
+import torch
+import torch.nn.functional as F
+from lightning.pytorch.callbacks import LambdaCallback
+from omegaconf import DictConfig
+from torch.utils.data import DataLoader
+
+from alexnet_lit.config import compose
+from alexnet_lit.data.fashion_mnist import load_sample
+from alexnet_lit.prepare import prepare
+from alexnet_lit.terminal import quiet_libraries
+from alexnet_lit.tools.bench.data import Pictures, repeated
+from alexnet_lit.tools.bench.step import course_net
+from alexnet_lit.tools.bench.timing import Report, conditions, has_bf16, ratios, rounds, spread, wait
+
+_QUIET = ("logger=none", "trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false")
+_COURSE, _OURS = "the course's program", "this project"
+_TRAIN, _TEST = {"cpu": 6, "cuda": 60}, {"cpu": 1, "cuda": 10}  # batches of an epoch, as 60,000 images to 10,000
+_WORKERS = {"cpu": 2, "cuda": 4}  # of the course's loader
+_EPOCHS = {"cpu": 1, "cuda": 2}  # of which the last counts: on a GPU the first one finds kernels and compiles
+
+
+def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
+    """Seconds of training and evaluating with the course's recipe at 224 px, loading included.
+
+    The course's program works in float32, reads pictures through PIL in a DataLoader with workers, whose start is part
+    of its epochs, and asks after each step for loss and accuracy. This project trains through Lightning as a run does,
+    but for checkpoints and event files: on a GPU with trainer.precision=auto, and in CUDA graphs too; on a CPU in
+    float32, and in bf16 too with units for it.
+    """
+    shared = ("experiment=d2l", "data=sample", f"data.batch_size={batch}", f"trainer.accelerator={device}", *_QUIET)
+    usual = (f"trainer.precision={'auto' if device == 'cuda' else '32-true'}", f"trainer.max_epochs={_EPOCHS[device]}")
+    change = "model.compile=reduce-overhead" if device == "cuda" else "trainer.precision=bf16-mixed"
+    configs = {_OURS: compose(*shared, *usual)}
+    if has_bf16(device):
+        configs[f"{_OURS}, {change}"] = compose(*shared, *usual, change)
+    with TemporaryDirectory() as scratch:
+        cases: dict[str, Callable[[], float]] = {_COURSE: _course_program(batch, device)}
+        cases |= {name: partial(_run, each, Path(scratch), device) for name, each in configs.items()}
+        seconds = rounds(cases, repeats)
+    train, test = _TRAIN[device], _TEST[device]
+    rows = [
+        {
+            "program": name,
+            "s": spread(took),
+            "training images/s, all included": f"{train * batch / median(took):.1f}",
+            "times the course's program": spread(ratios(seconds[_COURSE], took)),
+        }
+        for name, took in seconds.items()
+    ]
+    how = f"{train} batches of {batch} for training and {test} for evaluation, medians of {repeats} rounds"
+    theirs = f"the course's program in float32 with {_WORKERS[device]} workers, {_OURS} with {usual[0]}"
+    return Report("An epoch, in small", conditions(device, how, theirs), rows)
+
+
+def _course_program(batch: int, device: str) -> Callable[[], float]:
+    """Returns what trains for an epoch, evaluates, and returns the seconds of both."""
+    sample, workers = load_sample(), _WORKERS[device]
+    train = Pictures(*repeated(sample.train, _TRAIN[device] * batch))
+    test = Pictures(*repeated(sample.test, _TEST[device] * batch))
+    train_loader = DataLoader(train, batch, shuffle=True, num_workers=workers)
+    test_loader = DataLoader(test, batch, num_workers=workers)
+    net = course_net().to(device)
+    optimizer = torch.optim.SGD(net.parameters(), lr=0.01)
+
+    def epoch() -> float:
+        metrics: list[float] = []
+        wait(device)
+        began = time.perf_counter()
+        net.train()
+        for images, labels in train_loader:
+            images, labels = images.to(device), labels.to(device)
+            optimizer.zero_grad()
+            logits = net(images)
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+            optimizer.step()
+            metrics += [loss.item(), (logits.argmax(1) == labels).sum().item()]
+        net.eval()
+        right = torch.zeros((), device=device)
+        with torch.no_grad():
+            for images, labels in test_loader:
+                right += (net(images.to(device)).argmax(1) == labels.to(device)).sum()
+        right.item()
+        return time.perf_counter() - began
+
+    return epoch
+
+
+def _run(config: DictConfig, folder: Path, device: str) -> float:
+    """Seconds of the last epoch of a run, its evaluation included."""
+    if config.model.compile:
+        torch.compiler.reset()  # else each round's net counts as one more shape of the first one's
+    quiet_libraries()
+    objects = prepare(config, folder)
+    data = objects.data
+    data.setup("fit")
+    data.images["train"] = repeated(data.images["train"], _TRAIN[device] * data.batch_size)
+    data.images["test"] = repeated(data.images["test"], _TEST[device] * data.batch_size)
+    clock: dict[str, float] = {}
+    marks = LambdaCallback(
+        on_train_epoch_start=lambda *_: clock.update(began=time.perf_counter()),
+        on_validation_end=lambda *_: clock.update(ended=time.perf_counter()),
+    )
+    objects.trainer.callbacks.append(marks)  # type: ignore[attr-defined] # set by Lightning's callback connector
+    objects.trainer.fit(objects.module, datamodule=data)
+    return clock["ended"] - clock["began"]
