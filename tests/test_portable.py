@@ -1,0 +1,61 @@
+"""What Windows lacks is left out: the package trains where POSIX's signals and functions are not there."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import REPOSITORY
+
+# The libraries first: on this system they need what is taken away.
+WITHOUT_POSIX = """
+import multiprocessing, os, runpy, signal, subprocess, sys
+import filelock, hydra, lightning, matplotlib.figure, tensorboard, torch, torchmetrics, torchvision
+import torch.utils.tensorboard, torch.distributed
+import lightning.pytorch.loggers, lightning.pytorch.trainer.connectors.signal_connector
+
+for module, names in {
+    signal: "SIGUSR1 SIGUSR2 SIGHUP SIGQUIT SIGKILL SIGALRM SIGCHLD SIGTSTP pthread_sigmask setitimer sigwait siginterrupt",
+    os: "getuid geteuid getgid getpgid setpgid setsid killpg fork sched_getaffinity statvfs mkfifo WIFSIGNALED WTERMSIG",
+}.items():
+    for name in names.split():
+        if hasattr(module, name):
+            delattr(module, name)
+for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline"):
+    sys.modules[name] = None
+assert not [name for name in sys.modules if name.startswith("alexnet_lit")]
+sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
+runpy.run_path(sys.argv[0], run_name="__main__")
+"""
+LENET = (
+    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=8", "trainer.accelerator=cpu"),
+    *("trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))),
+)
+
+
+@pytest.mark.slow
+def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
+    def call(*arguments: str) -> None:
+        command = [sys.executable, "-c", WITHOUT_POSIX, str(REPOSITORY / "train.py"), *arguments]
+        environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # as a console there
+        done = subprocess.run(
+            [*command, f"paths.logs={tmp_path}"],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            encoding="cp1252",
+            timeout=300,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, ""), done.stderr
+
+    call("-m", *LENET, "seed=0,1")
+    (sweep,) = (tmp_path / "sweeps").iterdir()
+    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
+    call(f"ckpt={jobs[0]}", "trainer.max_epochs=2")
+    results = [json.loads((job / "result.json").read_text(encoding="utf-8")) for job in jobs]
+    assert [(result["status"], result["epochs"]) for result in results] == [("completed", 2), ("completed", 1)]
