@@ -30,8 +30,6 @@ def wait_for_device(trainer: Trainer) -> None:
 class TrainingCurve(Callback):
     """Logs `module.take_point()` every `every` steps and at the last step of an epoch and of the run, to all loggers;
     with every=0 at these last steps alone.
-
-    Raises: Diverged out of `fit` if the loss is NaN or infinite.
     """
 
     def __init__(self, every: int) -> None:
@@ -47,9 +45,7 @@ class TrainingCurve(Callback):
         step = trainer.global_step
         last = trainer.is_last_batch or step == trainer.max_steps
         if step != self._step and (last or (self.every and step % self.every == 0)):
-            values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
-            check_loss(values["train/loss"], step)
-            log_to_all(trainer, values)
+            log_to_all(trainer, module.take_point())  # type: ignore[operator] # torch types any attribute as a Module
 
 
 class Throughput(Callback):
@@ -109,22 +105,12 @@ class Throughput(Callback):
             if seconds:
                 log_to_all(trainer, {"images_per_second": images / seconds})
 
-    def pause(self, trainer: Trainer) -> None:
+    def pause(self, trainer: Trainer, *_: Any) -> None:
         """Stop the training clock until the next training batch."""
         wait_for_device(trainer)
         self._training.stop()
 
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
-
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
+    on_validation_start = on_save_checkpoint = on_train_end = pause
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the clock of `seconds`."""

@@ -129,7 +129,8 @@ class TensorBoardImages(Callback):
             self._draw_predictions(writer, module)
 
     def _set_waiting(self, trainer: Trainer, stage: str, predictions: "Predictions") -> None:
-        counts = _over_ranks(trainer, predictions.confusion.confmat)
+        together = trainer.world_size // rank_and_world_size(trainer)[1]  # ranks that hold one net, and count alike
+        counts = predictions.confusion.compute().cpu() // together
         self._waiting = stage, trainer.global_step, counts, predictions.mistakes
 
     def _draw_predictions(self, writer: SummaryWriter, module: Any) -> None:
@@ -172,7 +173,7 @@ class Mistakes(NamedTuple):
 class Predictions:
     """Counts the predictions of one pass over images, on the device of the module.
 
-    mistakes: how many of the worst are kept. `confusion.confmat`: (classes, classes), true classes by row.
+    mistakes: how many of the worst are kept. `confusion` computes (classes, classes) over ranks, true classes by row.
     """
 
     def __init__(self, module: Any, *, mistakes: int) -> None:
@@ -208,12 +209,3 @@ def _writer(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's, on the first rank."""
     logger = _logger(trainer)
     return logger.experiment if logger is not None and trainer.is_global_zero else None
-
-
-def _over_ranks(trainer: Trainer, counts: Tensor) -> Tensor:
-    """The counts of all ranks together, on the CPU; of those that hold one net together, once."""
-    if trainer.world_size > 1:
-        counts = counts.to(trainer.strategy.root_device).contiguous()
-        torch.distributed.all_reduce(counts)
-        counts = counts // (trainer.world_size // rank_and_world_size(trainer)[1])
-    return counts.cpu()

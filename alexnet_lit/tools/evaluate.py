@@ -93,7 +93,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         data.images["test"] = data.images["val"]
 
     outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
-    with Count("images", len(data.images["test"][1]), silent=False) as count:
+    with Count("images", len(data.images["test"][1])) as count:
 
         def keep(_: Trainer, __: LightningModule, logits: Any, batch: Batch, *___: int) -> None:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))

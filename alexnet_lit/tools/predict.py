@@ -43,7 +43,7 @@ def predict(
     files = [file for name in typed for file in _files(name)]
     predictor = Predictor(checkpoint, background=background, device=device)
     predictions = []
-    with Count("pictures", len(files), silent=False) as count:
+    with Count("pictures", len(files)) as count:
         for result in predictor.predict(files, top=top):
             count.add(1)
             if isinstance(result, Prediction):
