@@ -105,12 +105,22 @@ class Throughput(Callback):
             if seconds:
                 log_to_all(trainer, {"images_per_second": images / seconds})
 
-    def pause(self, trainer: Trainer, *_: Any) -> None:
+    def pause(self, trainer: Trainer) -> None:
         """Stop the training clock until the next training batch."""
         wait_for_device(trainer)
         self._training.stop()
 
-    on_validation_start = on_save_checkpoint = on_train_end = pause
+    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Stop the training clock."""
+        self.pause(trainer)
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Stop the training clock."""
+        self.pause(trainer)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Stop the training clock."""
+        self.pause(trainer)
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the clock of `seconds`."""

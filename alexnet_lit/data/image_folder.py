@@ -119,7 +119,8 @@ class ImageFolder(ImageData):
         if self._is_prepared:  # Lightning asks again
             return
         names = {part: self._pictures(part)[1] for part in self._parts()}
-        found = self.found._replace(**{part: len(each) for part, each in names.items()})
+        train, val, test = (len(names.get(part, ())) for part in PARTS)
+        found = self.found._replace(train=train, val=val, test=test)
         if found.held_out is not None:
             found = found._replace(held=sum(is_held_out(names["train"], found, self.split_seed)))
         self._use(found)

@@ -151,7 +151,6 @@ FORECAST = "For a first look in minutes: python train.py experiment=quick"
     ("seconds", "batches", "test", "line"),
     [
         (60, 30, 0, ""),
-        (900, 3, 0, ""),  # too few batches are measured
         (900, 33, 0, "about 8 h 15 min (0.0 images/s)"),
         (100, 10, 30, "about 33 min (0.1 images/s)"),  # the test after it counts
     ],
@@ -266,16 +265,10 @@ def test_numbers_are_easy_to_read(written: str, expected: str) -> None:
     assert written == expected
 
 
-def test_a_counter_prints_a_line_now_and_then_off_a_terminal(clock: Clock, capsys: pytest.CaptureFixture[str]) -> None:
-    with Count("pictures", 50_000, silent=False) as count:
-        for second in range(70):
-            clock.now = 1000 + second
-            count.add(50)
-    lines = "pictures: 1,550 of 50,000, about 16 min left\npictures: 3,050 of 50,000, about 15 min left\n"
-    assert capsys.readouterr() == ("", lines)
-
-    with Count("pictures", 5000, silent=True) as count:
-        clock.now += 100
+def test_a_counter_says_on_stderr_what_it_is_told_and_shows_its_bar_on_a_terminal_alone(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    with Count("pictures", 5000) as count:
         count.add(50)
         count.say("[bold] is no picture")
     assert capsys.readouterr() == ("", "[bold] is no picture\n")
