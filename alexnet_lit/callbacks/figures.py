@@ -32,6 +32,9 @@ _CJK = (
 _OWN = "DejaVu Sans"  # comes with matplotlib; it has the minus sign
 
 
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of a font that has no bold
+
+
 @functools.cache
 def chinese() -> str | None:
     """The family of a font with Chinese characters, None if the machine has none."""
@@ -59,14 +62,8 @@ def drawable(text: str) -> str:
 @contextmanager
 def fonts() -> Iterator[None]:
     """Draw each character in the first font that has it, and a dollar sign as one."""
-    chatter = logging.getLogger("matplotlib.font_manager")  # it logs that a font has no bold
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
-    try:
-        with rc_context({"font.family": [_OWN, *filter(None, [chinese()])], "text.parse_math": False}):
-            yield
-    finally:
-        chatter.setLevel(level)
+    with rc_context({"font.family": [_OWN, *filter(None, [chinese()])], "text.parse_math": False}):
+        yield
 
 
 def blank(width: float, height: float, *, dpi: int) -> Figure:

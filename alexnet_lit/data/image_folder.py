@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import math
 import operator
 import os
 from collections.abc import Sequence
@@ -156,10 +157,12 @@ class ImageFolder(ImageData):
     def _decide_split(self, names: list[str]) -> None:
         """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
         labels, where = self._labels(names), positions(names, self.split_seed)
-        held = torch.zeros(len(names), dtype=torch.bool)
-        held[interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
-        bounds = [_interval(where[labels == label], held[labels == label]) for label in range(len(self.classes))]
-        self._use(self.found._replace(held_out=bounds, held=int(held.sum())))
+        held = interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]
+        bounds = []
+        for label in range(len(self.classes)):  # of each class those that are held are neighbours
+            at = where[held[labels[held] == label]].tolist()
+            bounds.append([min(at), math.nextafter(max(at), 1)] if at else [0.0, 0.0])
+        self._use(self.found._replace(held_out=bounds, held=len(held)))
 
     def _parts(self) -> list[Split]:
         return [part for part in PARTS if getattr(self.found, part)]
@@ -238,14 +241,6 @@ def is_held_out(names: Sequence[str], found: Found, split_seed: int) -> list[boo
     intervals = dict(zip(found.classes, found.held_out or (), strict=True))
     bounds = (intervals[class_of(name)] for name in names)
     return [low <= at < high for at, (low, high) in zip(positions(names, split_seed).tolist(), bounds, strict=True)]
-
-
-def _interval(where: Tensor, held: Tensor) -> list[float]:
-    """From where to where the positions (N,) of a class's pictures lie that are held (N,), which are neighbours."""
-    order = where.argsort()
-    at, chosen = [0.0, *where[order].tolist()[1:], 1.0], held[order].tolist()
-    start = chosen.index(True) if any(chosen) else 0
-    return [at[start], at[start + sum(chosen)]]
 
 
 def scan(root: Path) -> tuple[list[str], list[str]]:

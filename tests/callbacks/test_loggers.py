@@ -35,12 +35,6 @@ def test_a_step_logged_again_replaces_the_first_value_and_points_can_be_restored
     assert other.latest("loss") == 0.0
 
 
-def test_history_is_found_among_a_trainers_loggers() -> None:
-    history = History()
-    assert History.of(make_trainer(logger=[history])) is history
-    assert History.of(make_trainer(logger=[history], fast_dev_run=True)).points == {}
-
-
 def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     logger = CSV(run_dir=str(tmp_path))
     logger.rewind(3)  # there is no file yet

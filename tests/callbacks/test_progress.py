@@ -79,16 +79,6 @@ def test_on_a_terminal_one_bar_goes_through_all_epochs(clock: Clock, terminal: T
     assert max(map(len, frames)) <= 60
 
 
-def test_drawing_is_rare_and_leaves_one_plain_line_and_the_cursor(clock: Clock, terminal: Terminal) -> None:
-    make_trainer(callbacks=make_progress()).fit(Module(clock.costs(train=0.025)), Data(train=40, val=0))
-    assert 3 <= sum("━" in frame for frame in terminal.frames()) <= 6  # a second at 4 Hz
-    assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h") == 1
-    *_, line, end = terminal.getvalue().split("\n")
-    assert "\x1b[2Kepoch 1/1" in line
-    assert line.endswith("after 0:00:01")
-    assert end == ""
-
-
 def test_messages_appear_above_the_bar_and_its_lines_are_in_the_log(
     clock: Clock, terminal: Terminal, log_to: Path
 ) -> None:

@@ -79,7 +79,7 @@ def write_row(folder: Path, *typed: str, status: str = "completed") -> None:
 def test_runs_that_stand_alone_show_first_what_is_varied_most(tmp_path: Path) -> None:
     deleted = ("~optimizer.momentum", "optimizer.nesterov=false", "+optimizer.dampening=0")
     write_row(tmp_path / "a", "model.dropout=0.3", "label_smoothing=0.1", *deleted, "name=a")
-    own = ("scheduler.warmup=0.5", "optimizer.betas=[0.8,0.9]", "callbacks.ema.decay=0.9", "callbacks.board.every=2")
+    own = ("scheduler.warmup=0.5", "optimizer.betas=[0.8,0.9]", "callbacks.ema.decay=0.9", "callbacks.board.images=2")
     write_row(tmp_path / "b", "optimizer=adamw", "callbacks=[ema,early_stopping]", *own, "name=b")
 
     experiment, rows = board(tmp_path)
@@ -88,7 +88,7 @@ def test_runs_that_stand_alone_show_first_what_is_varied_most(tmp_path: Path) ->
     assert shown == ["model.dropout", "model.lrn", "optimizer", "optimizer.lr", "trainer.precision"]
     names = {column.name for column in experiment.hparam_infos}
     assert {"label_smoothing", "scheduler"} < names  # those typed in one run alone depend on the run that is asked
-    assert not {"name", "paths.logs", "callbacks.board.every"} & names
+    assert not {"name", "paths.logs", "callbacks.board.images"} & names
     first, second = ({name: value(cell) for name, cell in rows[run].hparams.items()} for run in "ab")
     keys = ["model.dropout", "optimizer", "label_smoothing", "scheduler", "optimizer.nesterov"]
     assert [first[key] for key in keys] == [0.3, "SGD", 0.1, "one_cycle", False]
