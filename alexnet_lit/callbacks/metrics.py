@@ -171,7 +171,6 @@ class TerminateOnNaN(Callback):
 
     def __init__(self) -> None:
         self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None  # step, loss, when it can be read
-        self._pinned: Tensor | None = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
         """Check the step before; fetch this one's loss, and check it too where that costs no wait."""
@@ -181,9 +180,7 @@ class TerminateOnNaN(Callback):
             loss = loss.clone()
             torch.distributed.all_reduce(loss)  # on a GPU it joins the queue like any other kernel
         if loss.is_cuda:
-            if self._pinned is None:
-                self._pinned = torch.empty(loss.shape, pin_memory=True)
-            loss = self._pinned.copy_(loss, non_blocking=True)
+            loss = loss.to("cpu", non_blocking=True)  # into pinned memory
             event = torch.cuda.Event()
             event.record()
         self._pending = (trainer.global_step, loss, event)

@@ -92,6 +92,7 @@ class ImageFolder(ImageData):
         # Whoever passes `found` on has logged what there is to say.
         self._level = logging.DEBUG if found and not found.earlier else logging.INFO
         self._is_prepared = False
+        self._names_before = found.names if found and found.earlier else []
         is_new, names = found is None, list[str]()
         if found is None:
             found, names = look(self.dir)
@@ -119,6 +120,10 @@ class ImageFolder(ImageData):
         """
         if self._is_prepared:  # Lightning asks again
             return
+        digests = zip(PARTS, self._names_before, self.found.names, strict=False)
+        if changed := ", ".join(f"{part}/" for part, before, now in digests if before != now):
+            outcome = "known by their names, none that were trained on are validated on"
+            logger.warning(f"data.dir={self.dir}: other pictures than the run began with, in {changed}: {outcome}")
         names = {part: self._pictures(part)[1] for part in self._parts()}
         train, val, test = (len(names.get(part, ())) for part in PARTS)
         found = self.found._replace(train=train, val=val, test=test)
@@ -216,17 +221,13 @@ def look(dir: Path) -> tuple[Found, list[str]]:
 
 
 def _look_again(dir: Path, before: Found, split_seed: int) -> Found:
-    """As `look`, at the folder of a run that found `before`, whose split stays. Warns if it has changed."""
+    """As `look`, at the folder of a run that found `before`, whose split stays."""
     now, names = look(dir)
     if before.val and not now.val:  # all that is in train/ was trained on
         now = now._replace(held_out=[[0.0, 0.0]] * len(now.classes))
     elif before.held_out is not None and now.classes == before.classes:
         now = now._replace(held_out=before.held_out)
         now = now._replace(held=sum(is_held_out(names, now, split_seed)))
-    changed = [f"{part}/" for part, old, new in zip(PARTS, before.names, now.names, strict=False) if old != new]
-    if changed:
-        outcome = "known by their names, none that were trained on are validated on"
-        logger.warning(f"data.dir={dir}: other pictures than the run began with, in {', '.join(changed)}: {outcome}")
     return now
 
 

@@ -3,18 +3,14 @@
 import errno
 import json
 import os
-import resource
 import shutil
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from alexnet_lit.callbacks.checkpointing import AtomicFile
-from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from tests.conftest import Train
 
@@ -22,26 +18,6 @@ LENET = (
     *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=32", "data.train_size=64"),
     *("data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=1", "trainer.limit_test_batches=1"),
 )
-
-
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """The system refuses to let a file grow beyond 100,000 bytes, as a full disk would."""
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, limits[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
-
-
-def test_a_disk_that_is_full_half_way_leaves_the_previous_file(tmp_path: Path, small_files: None) -> None:
-    path = tmp_path / "checkpoints" / "last.ckpt"
-    AtomicFile().save_checkpoint({"step": 1}, path)
-
-    with pytest.raises(UserError, match=r"last\.ckpt: cannot be written .*: make room there, or set paths\.logs"):
-        AtomicFile().save_checkpoint({"step": 2, "weights": torch.zeros(50_000)}, path)
-
-    assert torch.load(path, weights_only=True) == {"step": 1}
-    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
 
 
 def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
