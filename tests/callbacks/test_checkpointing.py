@@ -1,7 +1,6 @@
 """Checkpoints that cannot be written, those of a step of several batches, and those that are of another net."""
 
 import errno
-import json
 import os
 import shutil
 import signal
@@ -75,7 +74,9 @@ def test_a_step_of_several_batches_is_finished_before_a_stop(
 
 
 @pytest.mark.slow
-def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path) -> None:
+def test_the_same_net_goes_on_from_a_file_and_another_is_refused_with_the_difference(
+    train: Train, tmp_path: Path
+) -> None:
     file = tmp_path / "last.ckpt"
     shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)
     lenet = f"error: ckpt={file}: is of another net, with "
@@ -86,6 +87,9 @@ def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path
         outcome = train(*LENET, *typed, f"ckpt={file}")
         assert (outcome.status, outcome.err) == (2, f"{lenet}{line}\n")
 
+    outcome = train(*LENET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
+    assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err
+
     checkpoint = torch.load(file, weights_only=True)
     name = next(iter(checkpoint["state_dict"]))
     checkpoint["state_dict"][name] = torch.zeros(7, 3)
@@ -93,17 +97,6 @@ def test_another_net_is_refused_with_the_difference(train: Train, tmp_path: Path
     outcome = train(*LENET, f"ckpt={file}")
     assert (outcome.status, outcome.err) == (2, f"{lenet}{name} (7, 3): use a checkpoint of this net\n")
     assert not [path for path in (outcome.logs / "runs").iterdir() if not (path / "result.json").exists()]
-
-
-@pytest.mark.slow
-def test_the_same_net_goes_on_from_a_file_that_was_moved(train: Train, tmp_path: Path) -> None:
-    file = tmp_path / "last.ckpt"
-    shutil.copy(train(*LENET).folder / "checkpoints" / "last.ckpt", file)
-
-    outcome = train(*LENET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
-
-    assert outcome.status == 0, outcome.err
-    assert json.loads((outcome.folder / "result.json").read_text())["steps"] == 4
 
 
 def test_of_equal_scores_the_later_is_best(train: Train) -> None:
