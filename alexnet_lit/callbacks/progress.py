@@ -50,10 +50,6 @@ class Progress(ProgressBar):
         """Show nothing, as Lightning wants it of every rank but the first."""
         self._enabled = False
 
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print above the bar (`LightningModule.print` ends up here)."""
-        console.print(*args, **kwargs)
-
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin the bar where the run stands."""
         self._announced = False

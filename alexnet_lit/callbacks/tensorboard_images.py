@@ -26,36 +26,19 @@ class TensorBoardImages(Callback):
     It sees the logits of each validation and test. Pictures are left out while those drawn so far took more than
     `share` of the time of the fit; those of the last validation are then drawn at the end of the fit. Rank 0 draws:
     counts are of all ranks, images of its own share. Where several devices hold one net (towers, hybrid), its inside is
-    drawn at the end of the fit, when it is whole again.
-
-    images: how many in `batch` and `mistakes`.
+    drawn at the end of the fit, when it is whole again. images: how many are shown of a batch and of the mistakes.
     """
 
     @validate_call(config=ConfigDict(strict=True))
     def __init__(
-        self,
-        *,
-        share: Annotated[float, Field(gt=0, le=1)],
-        images: Annotated[int, Field(ge=1, le=64)],
-        batch: bool,
-        confusion: bool,
-        classes: bool,
-        mistakes: bool,
-        kernels: bool,
-        activations: bool,
+        self, *, share: Annotated[float, Field(gt=0, le=1)], images: Annotated[int, Field(ge=1, le=64)]
     ) -> None:
         self.share = share
         self.images = images
-        self.batch = batch
-        self.confusion = confusion
-        self.classes = classes
-        self.mistakes = mistakes
-        self.kernels = kernels
-        self.activations = activations
         self._began = self._spent = 0.0  # monotonic time of the fit's beginning; seconds that pictures took
-        self._batch_due = batch
+        self._batch_due = True
         self._predictions: Predictions | None = None  # of the validation or test that is going on
-        self._waiting: tuple[str, int, Tensor, Mistakes | None] | None = None  # stage, step and counts to be drawn
+        self._waiting: tuple[str, int, Tensor, Mistakes] | None = None  # stage, step and counts to be drawn
         self._image: Tensor | None = None  # (1, C, S, S), whose activations are shown
         self._inside_at = -1  # step whose kernels and activations were drawn last
 
@@ -83,7 +66,7 @@ class TensorBoardImages(Callback):
     def on_test_start(self, trainer: Trainer, module: Any) -> None:
         """Begin to count."""
         if _logger(trainer) is not None:
-            self._predictions = Predictions(module, mistakes=self.images if self.mistakes else 0)
+            self._predictions = Predictions(module, mistakes=self.images)
 
     def on_validation_batch_end(
         self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
@@ -110,7 +93,7 @@ class TensorBoardImages(Callback):
             self._draw_predictions(writer, module)
             if rank_and_world_size(trainer)[1] == trainer.world_size:  # else several ranks hold one net
                 self._draw_inside(writer, module, trainer.global_step)
-            self._batch_due = self.batch
+            self._batch_due = True
             self._spent += time.monotonic() - began
 
     def on_fit_end(self, trainer: Trainer, module: Any) -> None:
@@ -131,6 +114,7 @@ class TensorBoardImages(Callback):
     def _set_waiting(self, trainer: Trainer, stage: str, predictions: "Predictions") -> None:
         together = trainer.world_size // rank_and_world_size(trainer)[1]  # ranks that hold one net, and count alike
         counts = predictions.confusion.compute().cpu() // together
+        assert predictions.mistakes is not None
         self._waiting = stage, trainer.global_step, counts, predictions.mistakes
 
     def _draw_predictions(self, writer: SummaryWriter, module: Any) -> None:
@@ -138,12 +122,10 @@ class TensorBoardImages(Callback):
             return
         (stage, step, counts, mistakes), self._waiting = self._waiting, None
         title = f"{stage}, step {step:,}"
-        if self.confusion:
-            _add(writer, f"{stage}/confusion", confusion(counts.tolist(), module.classes, title, dpi=72), step)
-        if self.classes:
-            bars = pictures.class_accuracy(counts, module.classes, f"accuracy of each class, {title}")
-            _add(writer, f"{stage}/classes", bars, step)
-        if mistakes is not None and (wrong := mistakes.certainty >= 0).any():
+        _add(writer, f"{stage}/confusion", confusion(counts.tolist(), module.classes, title, dpi=72), step)
+        bars = pictures.class_accuracy(counts, module.classes, f"accuracy of each class, {title}")
+        _add(writer, f"{stage}/classes", bars, step)
+        if (wrong := mistakes.certainty >= 0).any():
             rows = zip(*(part[wrong].tolist() for part in mistakes[1:]), strict=True)
             names = module.classes
             captions = [(names[label], f"{names[answer][:11]} {100 * certain:.0f}%") for label, answer, certain in rows]
@@ -155,9 +137,9 @@ class TensorBoardImages(Callback):
         if self._inside_at == step:
             return
         self._inside_at = step
-        if self.kernels and (sheet := pictures.kernels(module.net)) is not None:
+        if (sheet := pictures.kernels(module.net)) is not None:
             writer.add_image("net/kernels", sheet, step)
-        if self.activations and self._image is not None:
+        if self._image is not None:
             _add(writer, "net/activations", pictures.activations(module.net, self._image[0]), step)
 
 
@@ -185,10 +167,9 @@ class Predictions:
         """Add a batch: logits (B, classes), labels (B,), images (B, C, S, S)."""
         certainty, predicted = logits.detach().float().softmax(1).max(1)
         self.confusion.update(predicted, labels)
-        if self._most:
-            batch = self._worst(Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0)))
-            both = [batch] if self.mistakes is None else [self.mistakes, batch]
-            self.mistakes = self._worst(Mistakes(*map(torch.cat, zip(*both, strict=True))))
+        batch = self._worst(Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0)))
+        both = [batch] if self.mistakes is None else [self.mistakes, batch]
+        self.mistakes = self._worst(Mistakes(*map(torch.cat, zip(*both, strict=True))))
 
     def _worst(self, mistakes: Mistakes) -> Mistakes:
         index = mistakes.certainty.topk(min(self._most, len(mistakes.certainty))).indices

@@ -71,11 +71,10 @@ def test_pictures_text_and_layout(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_there_is_no_time_pictures_come_first_and_last_and_what_is_switched_off_never(train: Train) -> None:
-    outcome = train(*TINY, "callbacks.board.share=0.0001", "trainer.max_epochs=5", "callbacks.board.confusion=false")
+def test_where_there_is_no_time_pictures_come_first_and_last(train: Train) -> None:
+    outcome = train(*TINY, "callbacks.board.share=0.0001", "trainer.max_epochs=5")
     found = steps(board(outcome.folder))
-    assert "val/confusion" not in found
-    assert [found[tag] for tag in OF_VALIDATION[1:]] == [[2, 10]] * 4
+    assert [found[tag] for tag in OF_VALIDATION] == [[2, 10]] * 5
     assert found["train/batch"] == [1, 3]
 
 
