@@ -195,7 +195,7 @@ def training_batches(trainer: Trainer) -> float:
     """Training batches of the whole fit; inf where it has no end."""
     steps, per_epoch = trainer.estimated_stepping_batches, trainer.num_training_batches
     gathered = trainer.accumulate_grad_batches
-    if math.isinf(steps) or math.isinf(per_epoch) or not per_epoch:
+    if math.isinf(steps) or not per_epoch:
         return steps * gathered
     epochs, rest = divmod(steps, math.ceil(per_epoch / gathered))  # an epoch's last step may be of fewer batches
     return epochs * per_epoch + rest * gathered
@@ -204,11 +204,10 @@ def training_batches(trainer: Trainer) -> float:
 def validations(trainer: Trainer, batches: int) -> int:
     """How many validations the first `batches` training batches bring."""
     per_epoch, every_epochs = trainer.num_training_batches, trainer.check_val_every_n_epoch
-    interval = getattr(trainer, "val_check_batch", None) or math.inf
-    interval = per_epoch if math.isinf(interval) else interval
-    if not interval or math.isinf(interval):
+    interval = getattr(trainer, "val_check_batch", None)
+    if not interval:  # there is no validation, or the clock decides
         return 0
-    if every_epochs is None or math.isinf(per_epoch):
+    if every_epochs is None:
         return int(batches // interval)
     epochs, rest = divmod(batches, per_epoch)
     last = rest // interval if (epochs + 1) % every_epochs == 0 else 0
@@ -224,11 +223,11 @@ def _test_batches(trainer: Trainer) -> int:
 
 
 def _epoch(trainer: Trainer) -> str:
-    epoch, per_epoch = trainer.current_epoch + 1, trainer.num_training_batches
-    epochs = training_batches(trainer) / (per_epoch or math.inf)
-    if math.isinf(epochs) or not epochs >= 0:  # endless, or NaN where an epoch is endless too
+    epoch, batches, per_epoch = trainer.current_epoch + 1, training_batches(trainer), trainer.num_training_batches
+    if math.isinf(batches) or not per_epoch:
         return f"epoch {epoch}"
-    return f"epoch {min(epoch, math.ceil(epochs))}/{math.ceil(epochs)}"
+    epochs = math.ceil(batches / per_epoch)
+    return f"epoch {min(epoch, epochs)}/{epochs}"
 
 
 def _facts(trainer: Trainer) -> str:
