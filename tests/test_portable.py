@@ -18,8 +18,8 @@ import torch.utils.tensorboard, torch.distributed
 import lightning.pytorch.loggers, lightning.pytorch.trainer.connectors.signal_connector
 
 for module, names in {
-    signal: "SIGUSR1 SIGUSR2 SIGHUP SIGQUIT SIGKILL SIGALRM SIGCHLD SIGTSTP pthread_sigmask setitimer sigwait siginterrupt",
-    os: "getuid geteuid getgid getpgid setpgid setsid killpg fork sched_getaffinity statvfs mkfifo WIFSIGNALED WTERMSIG",
+    signal: "SIGUSR1 SIGUSR2 SIGHUP SIGQUIT SIGKILL SIGALRM SIGCHLD pthread_sigmask setitimer sigwait siginterrupt",
+    os: "getuid geteuid getgid getpgid setpgid setsid killpg fork sched_getaffinity statvfs mkfifo WIFSIGNALED",
 }.items():
     for name in names.split():
         if hasattr(module, name):

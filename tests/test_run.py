@@ -21,7 +21,6 @@ KEYS = (SCORES - {"train/acc"}) | {
     *("precision", "overrides", "versions", "commit"),
 }
 SCALARS = SCORES | {"lr", "grad_norm", "images_per_second", "seconds"}
-PROJECTOR = ("projector_config.pbtxt", "points.tsv", "classes.tsv", "images.png")
 # Two epochs of four steps of a LeNet: milliseconds.
 LENET = (
     *("model=lenet", "model.activation=relu", *SMALL, "data.image_size=28", "trainer.accelerator=cpu"),
@@ -62,7 +61,6 @@ def test_a_run_leaves_what_the_readme_lists(finished: Outcome) -> None:
     assert files - events == {
         *(".hydra/config.yaml", ".hydra/overrides.yaml", ".hydra/hydra.yaml"),
         *("train.log", "curves.png", "result.json", "checkpoints/best.ckpt", "checkpoints/last.ckpt"),
-        *(f"plugins/org_tensorflow_tensorboard_projector/{name}" for name in PROJECTOR),
     }
     assert finished.folder.name.endswith("_short")
     assert [path.name for path in finished.logs.iterdir()] == ["runs"]

@@ -12,9 +12,9 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class MovingAverage(Callback):
     """Averages the weights over steps, and lets validation, best.ckpt and the test have the average.
 
-    After each `every_steps`-th step from `from_step` on: average = decay * average + (1 - decay) * weights (Polyak and
-    Juditsky 1992). warmup: the n-th time after the first the decay is (1 + n) / (10 + n) at most, as in TensorFlow's
-    ExponentialMovingAverage, so that a short run averages over about its last tenth. Buffers are the last step's.
+    After each step: average = decay * average + (1 - decay) * weights (Polyak and Juditsky 1992). warmup: the n-th time
+    after the first the decay is (1 + n) / (10 + n) at most, as in TensorFlow's ExponentialMovingAverage, so that a
+    short run averages over about its last tenth. Buffers are the last step's.
 
     The net holds the average from the start of a validation to the next training batch, and from the end of training
     on. A checkpoint has the average in its `state_dict`, and the weights that training goes on with beside it. The
@@ -24,18 +24,9 @@ class MovingAverage(Callback):
     """
 
     @validate_call(config=ConfigDict(strict=True))
-    def __init__(
-        self,
-        *,
-        decay: Annotated[float, Field(ge=0, lt=1)],
-        warmup: bool,
-        from_step: Annotated[int, Field(ge=1)],
-        every_steps: Annotated[int, Field(ge=1)],
-    ) -> None:
+    def __init__(self, *, decay: Annotated[float, Field(ge=0, lt=1)], warmup: bool) -> None:
         self.decay = decay
         self.warmup = warmup
-        self.from_step = from_step
-        self.every_steps = every_steps
         self._average: list[Tensor] = []  # empty before the first time
         self._trained: list[Tensor] = []  # the weights that training goes on with, while the net has the average
         self._times = 0  # that the average was updated
@@ -56,8 +47,7 @@ class MovingAverage(Callback):
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, *_: Any) -> None:
         """Average, once a step: batches whose gradients accumulate are no step yet."""
-        step = trainer.global_step
-        if step == self._step or step < self.from_step or (step - self.from_step) % self.every_steps:
+        if trainer.global_step == self._step:
             return
         weights = [weight.detach() for weight in module.net.parameters()]
         if self._average:

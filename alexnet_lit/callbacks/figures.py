@@ -24,27 +24,26 @@ STAGES = {"train": ("training", BLUE), "val": ("validation", VERMILION), "test":
 _CROWDED = 60  # points from which a curve is drawn with its running mean
 _NAMED = 30  # classes up to which a confusion matrix has room for names and counts
 
-# Fonts with Chinese characters, by name in matplotlib's list, which may be older than the font, and by file.
+# Font files with Chinese characters, by the beginnings of their names, the best first.
 _CJK = (
-    *("Noto Sans CJK SC", "Source Han Sans SC", "Source Han Sans CN", "WenQuanYi Micro Hei", "WenQuanYi Zen Hei"),
-    *("PingFang SC", "Hiragino Sans GB", "Heiti SC", "STHeiti", "Microsoft YaHei", "SimHei", "Noto Sans SC"),
-    *("Noto Sans CJK JP", "Noto Sans CJK TC", "Droid Sans Fallback", "Arial Unicode MS", "AR PL UMing CN"),
+    *("notosanscjk", "notosanssc", "sourcehansans", "wqy-", "pingfang", "hiraginosansgb", "stheiti", "msyh", "simhei"),
+    *("droidsansfallback", "arialuni", "arial unicode", "uming"),
 )
-_FILES = ("notosanscjk", "sourcehansans", "wqy-", "pingfang", "msyh", "simhei", "stheiti", "droidsansfallback", "uming")
 _OWN = "DejaVu Sans"  # comes with matplotlib; it has the minus sign
+
+
+logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of a font that has no bold
 
 
 @functools.cache
 def chinese() -> str | None:
     """The family of a font with Chinese characters, None if the machine has none."""
-    manager = font_manager.fontManager
-    known = {entry.name for entry in manager.ttflist}
-    if found := next((name for name in _CJK if name in known), None):
-        return found
-    for path in map(Path, font_manager.findSystemFonts()):
-        if path.name.lower().startswith(_FILES):
-            manager.addfont(str(path))
-            return str(font_manager.FontProperties(fname=str(path)).get_name())
+    files = {Path(path).name.lower(): path for path in font_manager.findSystemFonts()}
+    names = sorted(files, key=lambda name: ("regular" not in name, name))
+    for start in _CJK:
+        if found := next((name for name in names if name.startswith(start)), None):
+            font_manager.fontManager.addfont(files[found])
+            return str(font_manager.FontProperties(fname=files[found]).get_name())
     return None
 
 
@@ -63,14 +62,8 @@ def drawable(text: str) -> str:
 @contextmanager
 def fonts() -> Iterator[None]:
     """Draw each character in the first font that has it, and a dollar sign as one."""
-    chatter = logging.getLogger("matplotlib.font_manager")  # it logs that a font has no bold
-    level = chatter.level
-    chatter.setLevel(logging.ERROR)
-    try:
-        with rc_context({"font.family": [_OWN, *filter(None, [chinese()])], "text.parse_math": False}):
-            yield
-    finally:
-        chatter.setLevel(level)
+    with rc_context({"font.family": [_OWN, *filter(None, [chinese()])], "text.parse_math": False}):
+        yield
 
 
 def blank(width: float, height: float, *, dpi: int) -> Figure:

@@ -53,10 +53,9 @@ class History(_ScalarLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep the values without Lightning's "epoch"."""
+        """Keep the values."""
         for tag, value in metrics.items():
-            if tag != "epoch":
-                self._curves.setdefault(tag, {})[step or 0] = float(value)
+            self._curves.setdefault(tag, {})[step or 0] = float(value)
 
     def latest(self, tag: str) -> float | None:
         """The newest value of a tag, None before there is one."""
@@ -89,14 +88,14 @@ class CSV(_ScalarLogger):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Append the values without Lightning's "epoch". Raises: UserError where the disk refuses."""
+        """Append the values. Raises: UserError where the disk refuses."""
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 rows = csv.writer(file)
                 if file.tell() == 0:
                     rows.writerow(("step", "tag", "value"))
-                rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items() if tag != "epoch")
+                rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items())
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
@@ -118,15 +117,15 @@ class TensorBoard(TensorBoardLogger):
 
     def __init__(self, *, run_dir: str) -> None:
         super().__init__(save_dir=run_dir, name="", version="", default_hp_metric=False, flush_secs=10)
-        self._close: weakref.finalize[[], Any] | None = None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> SummaryWriter:
-        """The writer. Its thread ends with this logger or the process, even if nobody calls `close`."""
+        """The writer. Its thread ends with this logger or the process."""
+        is_new = self._experiment is None
         writer: SummaryWriter = super().experiment
-        if self._close is None:
-            self._close = weakref.finalize(self, writer.close)
+        if is_new:
+            weakref.finalize(self, writer.close)
             # A full disk would end the writer's thread with a traceback, and the run at its next point.
             events = writer._get_file_writer().event_writer
             records = events._async_writer._writer
@@ -137,11 +136,6 @@ class TensorBoard(TensorBoardLogger):
     def log_dir(self) -> str:
         """The run folder, taken literally."""
         return self._root_dir
-
-    @rank_zero_only
-    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Write the values without Lightning's "epoch"."""
-        super().log_metrics({tag: value for tag, value in metrics.items() if tag != "epoch"}, step)
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
@@ -161,9 +155,3 @@ class TensorBoard(TensorBoardLogger):
     def finalize(self, status: str) -> None:
         """Flush, but stay open: a closed writer would start a second event file for the test."""
         self.save()
-
-    @rank_zero_only
-    def close(self) -> None:
-        """End the run's event file."""
-        if self._close is not None:
-            self._close()

@@ -28,10 +28,8 @@ def wait_for_device(trainer: Trainer) -> None:
 
 
 class TrainingCurve(Callback):
-    """Logs `module.take_point()` every `every` steps and at the last step of an epoch and of the run, to all loggers;
-    with every=0 at these last steps alone.
-
-    Raises: Diverged out of `fit` if the loss is NaN or infinite.
+    """Logs `module.take_point()` and `images_per_second` to all loggers, every `every` steps and at the last step of an
+    epoch and of the run; with every=0 at these last steps alone.
     """
 
     def __init__(self, every: int) -> None:
@@ -47,13 +45,12 @@ class TrainingCurve(Callback):
         step = trainer.global_step
         last = trainer.is_last_batch or step == trainer.max_steps
         if step != self._step and (last or (self.every and step % self.every == 0)):
-            values = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
-            check_loss(values["train/loss"], step)
-            log_to_all(trainer, values)
+            point = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
+            log_to_all(trainer, {**point, **Throughput.of(trainer).take_point(trainer)})
 
 
 class Throughput(Callback):
-    """Counts training images and the seconds of fit, and logs `images_per_second` every `log_every_n_steps` steps.
+    """Counts training images and the seconds of fit.
 
     `batch.total`: images that all devices train on in a batch. `seconds`: time in fit; the throughput leaves out its
     validations and checkpoints. Checkpoints keep the counts, so a resumed run adds up.
@@ -63,8 +60,7 @@ class Throughput(Callback):
         self.images = 0
         self._fit = _Stopwatch()
         self._training = _Stopwatch()
-        self._step = 0  # global step at the end of the last batch
-        self._since = (0, 0.0)  # images and training seconds when images_per_second was last logged
+        self._since = (0, 0.0)  # images and training seconds at the last point
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
@@ -89,7 +85,6 @@ class Throughput(Callback):
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Measure from here: a resumed run has loaded its counts by now."""
-        self._step = trainer.global_step
         self._since = (self.images, self._training.seconds)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -97,17 +92,15 @@ class Throughput(Callback):
         self._training.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
-        """Count the batch, and log at the trainer's interval."""
+        """Count the batch."""
         self.images += batch.total
-        stepped = trainer.global_step != self._step
-        self._step = trainer.global_step
-        interval = trainer.log_every_n_steps  # type: ignore[attr-defined] # set by Lightning's logger connector
-        if stepped and interval and self._step % interval == 0:
-            wait_for_device(trainer)
-            images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
-            self._since = (self.images, self._training.seconds)
-            if seconds:
-                log_to_all(trainer, {"images_per_second": images / seconds})
+
+    def take_point(self, trainer: Trainer) -> dict[str, float]:
+        """The throughput since the last call. Waits for the device."""
+        wait_for_device(trainer)
+        images, seconds = self.images - self._since[0], self._training.seconds - self._since[1]
+        self._since = (self.images, self._training.seconds)
+        return {"images_per_second": images / seconds} if seconds else {}
 
     def pause(self, trainer: Trainer) -> None:
         """Stop the training clock until the next training batch."""
@@ -175,7 +168,6 @@ class TerminateOnNaN(Callback):
 
     def __init__(self) -> None:
         self._pending: tuple[int, Tensor, torch.cuda.Event | None] | None = None  # step, loss, when it can be read
-        self._pinned: Tensor | None = None
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, *_: Any) -> None:
         """Check the step before; fetch this one's loss, and check it too where that costs no wait."""
@@ -185,9 +177,7 @@ class TerminateOnNaN(Callback):
             loss = loss.clone()
             torch.distributed.all_reduce(loss)  # on a GPU it joins the queue like any other kernel
         if loss.is_cuda:
-            if self._pinned is None:
-                self._pinned = torch.empty(loss.shape, pin_memory=True)
-            loss = self._pinned.copy_(loss, non_blocking=True)
+            loss = loss.to("cpu", non_blocking=True)  # into pinned memory
             event = torch.cuda.Event()
             event.record()
         self._pending = (trainer.global_step, loss, event)

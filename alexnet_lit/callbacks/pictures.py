@@ -1,6 +1,6 @@
-"""Pictures for TensorBoard: accuracy of each class, galleries of images, kernels, activations, histograms."""
+"""Pictures for TensorBoard: accuracy of each class, galleries of images, kernels, activations."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,7 +9,6 @@ import torch.nn.functional as F
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from torch import Tensor, nn
-from torch.utils.tensorboard import SummaryWriter
 from torchvision.utils import make_grid
 
 from alexnet_lit.callbacks.figures import BLUE, GREY, GRID, INK, VERMILION, blank, drawable, fonts
@@ -19,7 +18,6 @@ _BARS = 30  # classes whose accuracy is shown
 _COLUMNS = 8  # of a gallery
 _LETTERS = 16  # of a class's name
 _MAPS, _SIDE = 16, 40  # of a layer the first so many maps are shown, of so many px
-_VALUES = 2**16  # of a parameter that a histogram looks at
 
 
 @fonts()
@@ -160,23 +158,3 @@ def _strip(values: Tensor) -> Tensor:
     maps = (maps - least) / (most - least).clamp(min=1e-12)
     blanks = maps.new_ones(_MAPS - len(maps), 1, _SIDE, _SIDE)
     return make_grid(torch.cat([maps, blanks]), nrow=_MAPS, pad_value=1)[0]
-
-
-def write_histograms(writer: SummaryWriter, net: nn.Module, gradients: Mapping[str, Tensor], step: int) -> None:
-    """Write a histogram of each parameter and of its gradient, from 65,536 of its values, evenly picked."""
-    for kind, tensors in (("weights", dict(net.named_parameters())), ("gradients", gradients)):
-        for name, values in tensors.items():
-            flat = values.detach().flatten()
-            some = flat[:: -(-len(flat) // _VALUES)].float().cpu()
-            some = some[some.isfinite()]  # under a gradient scaler a step may overflow, and is left out then
-            if len(some):
-                writer.add_histogram(f"{kind}/{name}", some, step)
-
-
-def principal_axes(units: Tensor) -> Tensor:
-    """Units (N, D) on the principal axes of these N points, 64 at most: (N, k), the longest first."""
-    # Twice as many axes as are wanted make those accurate; a full decomposition of N x N or D x D takes minutes.
-    with torch.random.fork_rng(devices=[]):
-        found, lengths, _ = torch.pca_lowrank(units.double(), q=min(128, *units.shape), niter=4)
-    points: Tensor = (found * lengths)[:, :64]
-    return points.float()

@@ -21,7 +21,7 @@ from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
-_MEASURED = (3, 10.0)  # batches and seconds after which a long run is announced
+_MEASURED_SECONDS = 10.0  # after which a long run is announced
 _EVALUATION = 1 / 3  # of a training batch is what an evaluation batch costs: its forward pass alone
 _SPEED_SECONDS = 3600.0  # that the time left is estimated from
 _TASK = TaskID(0)
@@ -50,10 +50,6 @@ class Progress(ProgressBar):
         """Show nothing, as Lightning wants it of every rank but the first."""
         self._enabled = False
 
-    def print(self, *args: Any, **kwargs: Any) -> None:
-        """Print above the bar (`LightningModule.print` ends up here)."""
-        console.print(*args, **kwargs)
-
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin the bar where the run stands."""
         self._announced = False
@@ -66,7 +62,7 @@ class Progress(ProgressBar):
     ) -> None:
         """Move on."""
         self._advance(trainer, 1)
-        if self._bar is not None and not self._announced and batch_idx >= _MEASURED[0]:
+        if self._bar is not None and not self._announced:
             self._announce_long_run(trainer, self._bar.tasks[0])
 
     def on_validation_batch_end(
@@ -82,9 +78,7 @@ class Progress(ProgressBar):
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave one plain line where the bar was."""
-        bar = self._bar
-        self._close()
-        if bar is not None:
+        if bar := self._close():
             elapsed = f"after {clock(bar.tasks[0].elapsed or 0.0)}"
             log.info("%s", "  ".join(filter(None, (_epoch(trainer), _facts(trainer), elapsed))))
 
@@ -127,10 +121,11 @@ class Progress(ProgressBar):
         self._bar.start()
         self._advance(trainer, 0, where)
 
-    def _close(self) -> None:
+    def _close(self) -> Bar | None:
         bar, self._bar = self._bar, None
         if bar is not None:
             bar.stop()
+        return bar
 
     def _advance(self, trainer: Trainer, work: float, where: str = "") -> None:
         """Draw the bar, or log a plain line when one is due."""
@@ -155,7 +150,7 @@ class Progress(ProgressBar):
 
     def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
         left, elapsed = seconds_left(task), task.elapsed or 0.0
-        if left is None or elapsed < _MEASURED[1]:
+        if left is None or elapsed < _MEASURED_SECONDS:
             return
         self._announced = True
         if elapsed + left > self._long_run_seconds:
@@ -200,7 +195,7 @@ def training_batches(trainer: Trainer) -> float:
     """Training batches of the whole fit; inf where it has no end."""
     steps, per_epoch = trainer.estimated_stepping_batches, trainer.num_training_batches
     gathered = trainer.accumulate_grad_batches
-    if math.isinf(steps) or math.isinf(per_epoch) or not per_epoch:
+    if math.isinf(steps) or not per_epoch:
         return steps * gathered
     epochs, rest = divmod(steps, math.ceil(per_epoch / gathered))  # an epoch's last step may be of fewer batches
     return epochs * per_epoch + rest * gathered
@@ -209,11 +204,10 @@ def training_batches(trainer: Trainer) -> float:
 def validations(trainer: Trainer, batches: int) -> int:
     """How many validations the first `batches` training batches bring."""
     per_epoch, every_epochs = trainer.num_training_batches, trainer.check_val_every_n_epoch
-    interval = getattr(trainer, "val_check_batch", None) or math.inf
-    interval = per_epoch if math.isinf(interval) else interval
-    if not interval or math.isinf(interval):
+    interval = getattr(trainer, "val_check_batch", None)
+    if not interval:  # there is no validation, or the clock decides
         return 0
-    if every_epochs is None or math.isinf(per_epoch):
+    if every_epochs is None:
         return int(batches // interval)
     epochs, rest = divmod(batches, per_epoch)
     last = rest // interval if (epochs + 1) % every_epochs == 0 else 0
@@ -229,11 +223,11 @@ def _test_batches(trainer: Trainer) -> int:
 
 
 def _epoch(trainer: Trainer) -> str:
-    epoch, per_epoch = trainer.current_epoch + 1, trainer.num_training_batches
-    epochs = training_batches(trainer) / (per_epoch or math.inf)
-    if math.isinf(epochs) or not epochs >= 0:  # endless, or NaN where an epoch is endless too
+    epoch, batches, per_epoch = trainer.current_epoch + 1, training_batches(trainer), trainer.num_training_batches
+    if math.isinf(batches) or not per_epoch:
         return f"epoch {epoch}"
-    return f"epoch {min(epoch, math.ceil(epochs))}/{math.ceil(epochs)}"
+    epochs = math.ceil(batches / per_epoch)
+    return f"epoch {min(epoch, epochs)}/{epochs}"
 
 
 def _facts(trainer: Trainer) -> str:
@@ -267,39 +261,23 @@ def rate(images_per_second: float) -> str:
 
 
 class Count(Bar):
-    """Counts to `total` on stderr: a bar on a terminal, elsewhere a line every 30 s, nothing for what is soon done.
+    """A bar that counts to `total`, on stderr where that is a terminal. Leaves nothing when it ends."""
 
-    silent: show nothing but what `say` is given, as the answer appears on the same terminal.
-    """
-
-    line_seconds = 30.0
-
-    def __init__(self, what: str, total: int, *, silent: bool) -> None:
+    def __init__(self, what: str, total: int) -> None:
         super().__init__(
             *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
             console=Console(stderr=True),
             transient=True,
             redirect_stdout=False,  # it would go to stderr
             redirect_stderr=False,
-            get_time=lambda: time.monotonic(),
-            disable=silent or not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty(),
         )
-        self.silent = silent
-        self._printed = time.monotonic()
         self.add_task(what, total=total)
 
     def add(self, number: int) -> None:
         """Count so many more."""
         self.advance(_TASK, number)
-        task, now = self.tasks[0], time.monotonic()
-        if self.disable and not self.silent and task.remaining and now - self._printed >= self.line_seconds:
-            self._printed = now
-            left = (task.elapsed or 0.0) / task.completed * task.remaining
-            self.say(f"{task.description}: {task.completed:,} of {task.total:,}, about {duration(left)} left")
 
     def say(self, text: str) -> None:
-        """Print a line, above the bar where there is one."""
-        if self.disable:
-            print(text, file=sys.stderr, flush=True)
-        else:
-            self.console.print(Text(text), soft_wrap=True)
+        """Print a line to stderr, above the bar."""
+        self.console.print(Text(text), soft_wrap=True)

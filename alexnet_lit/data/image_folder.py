@@ -1,8 +1,8 @@
 """A folder of pictures as a data set: train/<class>/..., with val/ and test/ if they are there."""
 
-import copy
 import hashlib
 import logging
+import math
 import operator
 import os
 from collections.abc import Sequence
@@ -12,12 +12,12 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
+from torchvision.datasets.folder import make_dataset
 
-from alexnet_lit.data.augment import Augment
 from alexnet_lit.data.datamodule import ImageData, Pair, Split
 from alexnet_lit.data.loader import MappedImages, interleave_classes
 from alexnet_lit.data.picture import KINDS, SUFFIXES
-from alexnet_lit.data.picture_cache import PictureCache, Row
+from alexnet_lit.data.picture_cache import decoded
 from alexnet_lit.data.transforms import Std
 from alexnet_lit.errors import UserError
 
@@ -49,16 +49,8 @@ class Found(NamedTuple):
     earlier: bool = False
 
 
-class Listing(NamedTuple):
-    """What train/, val/ or test/ holds: `names` as "<class>/<any>/<where>/<file>", by class, then by name."""
-
-    classes: list[str]
-    names: list[str]
-    others: list[str]  # files that are passed over: no picture by their name, or in no class folder
-
-
 class ImageFolder(ImageData):
-    """Pictures in folders that are named after their classes, decoded once and from then on read from a PictureCache.
+    """Pictures in folders that are named after their classes, decoded once and mapped from then on.
 
     Without val/, part of train/ is for validation: of each class the first by a hash of name and `split_seed`, the
     classes in proportion. `found` keeps up to which hash and goes into the checkpoint: from then on a picture's name
@@ -66,8 +58,8 @@ class ImageFolder(ImageData):
     on.
 
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
-    cache_size: px of the centre square that is kept. channels: 3 for RGB, 1 for grey, to which mean, std and color_axes
-    of three colours are converted. broken: "refuse" to go on with a picture that can't be decoded, or "skip" it.
+    cache_size: px of the centre square that is kept. channels: 3 for RGB, 1 for grey, to which mean and std of three
+    colours are converted. broken: "refuse" to go on with a picture that can't be decoded, or "skip" it.
     found: what `look` found in dir; None looks. The rest: see ImageData.
     Raises: UserError for a folder that can't be trained on.
     """
@@ -87,7 +79,6 @@ class ImageFolder(ImageData):
         std: Std | list[Std],
         folds: Annotated[int, Field(ge=0)],
         validate: Literal["val", "test"],
-        augment: Augment,
         found: Found | None,
         **rest: Any,
     ) -> None:
@@ -101,13 +92,12 @@ class ImageFolder(ImageData):
         # Whoever passes `found` on has logged what there is to say.
         self._level = logging.DEBUG if found and not found.earlier else logging.INFO
         self._is_prepared = False
-        self._is_new_split = found is None
-        self._warning = ""
-        names: list[str] = []
+        self._names_before = found.names if found and found.earlier else []
+        is_new, names = found is None, list[str]()
         if found is None:
             found, names = look(self.dir)
         elif found.earlier:
-            found, self._warning = _look_again(self.dir, found, rest["split_seed"])
+            found = _look_again(self.dir, found, rest["split_seed"])
         self._use(found)
         self.classes = tuple(found.classes)
         self.channels, self.source_size = channels, cache_size
@@ -118,9 +108,9 @@ class ImageFolder(ImageData):
         if validate == "test" and not self.test_total:
             raise UserError(f"data.validate=test: there is no test/ in data.dir={dir}: use data.validate=val")
         if channels == 1:
-            mean, std, augment = _grey(mean), _grey(std), _grey_noise(augment)
-        super().__init__(mean=mean, std=std, folds=folds, validate=validate, augment=augment, **rest)
-        if self._is_new_split:
+            mean, std = _grey(mean), _grey(std)
+        super().__init__(mean=mean, std=std, folds=folds, validate=validate, **rest)
+        if is_new and not self.val_total:
             self._decide_split(names)
 
     def prepare_data(self) -> None:
@@ -130,28 +120,31 @@ class ImageFolder(ImageData):
         """
         if self._is_prepared:  # Lightning asks again
             return
-        if self._warning:
-            logger.warning(self._warning)
-        usable: dict[Split, list[str]] = {"train": [], "val": [], "test": []}
-        for part in self._parts():
-            listing = scan(self.dir, part)
-            if listing.others:
-                logger.log(self._level, "passed over in %s/, no pictures of a class: %s", part, several(listing.others))
-            rows = self._cache(part).update(listing.names, retry_broken=self.broken == "refuse")
-            usable[part] = self._usable(part, rows)
-        train, val, test = (len(usable[part]) for part in PARTS)
+        digests = zip(PARTS, self._names_before, self.found.names, strict=False)
+        if changed := ", ".join(f"{part}/" for part, before, now in digests if before != now):
+            outcome = "known by their names, none that were trained on are validated on"
+            logger.warning(f"data.dir={self.dir}: other pictures than the run began with, in {changed}: {outcome}")
+        names = {part: self._pictures(part)[1] for part in self._parts()}
+        train, val, test = (len(names.get(part, ())) for part in PARTS)
         found = self.found._replace(train=train, val=val, test=test)
-        if found.held_out is not None and not self._is_new_split:
-            found = found._replace(held=sum(is_held_out(usable["train"], found, self.split_seed)))
+        if found.held_out is not None:
+            found = found._replace(held=sum(is_held_out(names["train"], found, self.split_seed)))
         self._use(found)
         self.count_splits()
-        if self._is_new_split:
-            self._decide_split(usable["train"])
         self._is_prepared = True
+        self._level = logging.DEBUG
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
-        return {part: self._read(part) for part in self._parts()}
+        parts: dict[Split, Pair] = {}
+        for part in self._parts():
+            images, names = self._pictures(part)
+            if len(names) != getattr(self.found, part):
+                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+            parts[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
+            if part == "train":
+                self._names = names
+        return parts
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As ImageData's, but by the pictures' names."""
@@ -164,18 +157,17 @@ class ImageFolder(ImageData):
     def _use(self, found: Found) -> None:
         self.found = found
         self.train_total, self.val_total, self.test_total = found.train, found.val, found.test
-        self.held = found.held if found.held_out is not None and not self._is_new_split else None
+        self.held = found.held if found.held_out is not None else None
 
     def _decide_split(self, names: list[str]) -> None:
         """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
-        if self.val_total:
-            return
-        labels = self._labels(names)
-        where = positions(names, self.split_seed)
-        held = torch.zeros(len(names), dtype=torch.bool)
-        held[interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]] = True
-        bounds = [_interval(where[labels == label], held[labels == label]) for label in range(len(self.classes))]
-        self.found = self.found._replace(held_out=bounds, held=int(held.sum()))
+        labels, where = self._labels(names), positions(names, self.split_seed)
+        held = interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]
+        bounds = []
+        for label in range(len(self.classes)):  # of each class those that are held are neighbours
+            at = where[held[labels[held] == label]].tolist()
+            bounds.append([min(at), math.nextafter(max(at), 1)] if at else [0.0, 0.0])
+        self._use(self.found._replace(held_out=bounds, held=len(held)))
 
     def _parts(self) -> list[Split]:
         return [part for part in PARTS if getattr(self.found, part)]
@@ -184,71 +176,59 @@ class ImageFolder(ImageData):
         number = {name: label for label, name in enumerate(self.classes)}
         return torch.tensor([number[class_of(name)] for name in names])
 
-    def _cache(self, part: Split) -> PictureCache:
-        return PictureCache(self.dir / part, self.cache_dir, size=self.source_size, channels=self.channels)
-
-    def _usable(self, part: Split, rows: dict[str, Row]) -> list[str]:
-        """The pictures that could be decoded. Raises: UserError if these are too few, or others are refused."""
-        usable = [name for name, row in rows.items() if isinstance(row, int)]
-        if len(usable) == len(rows):
-            return usable
-        broken = [f"{name} ({row})" for name, row in rows.items() if isinstance(row, str)]
-        which = f"{len(broken):,} of {len(rows):,} pictures in {part}/ can't be read: {several(broken)}"
-        if self.broken == "refuse":
-            way_out = "replace or remove them, or leave them out with data.broken=skip"
-            raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
-        left = {class_of(name) for name in usable}
-        lost = [f"{part}/{name}/" for name in self.classes if name not in left]
-        if lost and (part == "train" or not left):
-            raise UserError(f"data.dir={self.dir}: {which}: nothing is left in {several(lost)}")
-        logger.log(self._level, "left out (data.broken=skip): %s", which)
-        return usable
-
-    def _read(self, part: Split) -> Pair:
-        cache = self._cache(part)
-        rows = {name: row for name, row in cache.rows().items() if isinstance(row, int)}
-        if len(rows) != getattr(self.found, part) or not {class_of(name) for name in rows} <= set(self.classes):
-            raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
-        if part == "train":
-            self._names = list(rows)
-        return MappedImages(cache.mapped(), torch.tensor(list(rows.values()))), self._labels(list(rows))
+    def _pictures(self, part: Split) -> tuple[Tensor, list[str]]:
+        """Those that can be decoded, and their names. Raises: UserError if others are refused, or none is left."""
+        _, names = scan(self.dir / part)
+        size, channels = self.source_size, self.channels
+        images, broken = decoded(self.dir / part, names, self.cache_dir, size=size, channels=channels)
+        if broken:
+            faults = several([f"{name} ({why})" for name, why in broken.items()])
+            which = f"{len(broken):,} of {len(names):,} pictures in {part}/ can't be read: {faults}"
+            if self.broken == "refuse" or len(broken) == len(names):
+                way_out = "replace or remove them, or leave them out with data.broken=skip"
+                raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
+            logger.log(self._level, "left out (data.broken=skip): %s", which)
+        return images, [name for name in names if name not in broken]
 
 
 def look(dir: Path) -> tuple[Found, list[str]]:
     """Which classes there are and how many pictures each part has; and the names of those in train/. Decodes nothing.
 
-    A class is a folder in train/; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
     Raises: UserError for a folder that can't be trained on.
     """
-    way_out = "name the folder that has train/<class>/<picture>"
-    if not dir.is_dir():
-        raise UserError(f"data.dir={dir}: it is {'no folder' if dir.exists() else 'not there'}: {way_out}")
-    if not os.path.isdir(dir / "train"):  # which passes over what can't be read, as Path.is_dir does not
-        raise UserError(f"data.dir={dir}: there is no train/ in it: put a folder for each class into train/")
-    train, val, test = (scan(dir, part) if os.path.isdir(dir / part) else Listing([], [], []) for part in PARTS)
-    _check_classes(dir, train)
-    for part, listing in (("val", val), ("test", test)):
-        if unknown := [f"{part}/{name}/" for name in listing.classes if name not in train.classes]:
-            only = f"train/ has no such class, only {several(train.classes)}: both need the same"
+    if not os.path.isdir(dir / "train"):  # False too for what can't be read, where Path.is_dir raises
+        way_out = "name the folder that has train/<class>/<picture>"
+        raise UserError(f"data.dir={dir}: there is no folder train/ in it: {way_out}")
+    listings = [scan(dir / part) for part in PARTS]
+    classes = listings[0][0]
+    for name in classes:
+        if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
+            raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
+    if len(classes) < 2:
+        there = several(classes) or "no folder"
+        raise UserError(f"data.dir={dir}: train/ has {there} in it: a net needs two classes, each in a folder")
+    for part, (here, names) in zip(PARTS, listings, strict=True):
+        if unknown := [f"{part}/{name}/" for name in here if name not in classes]:
+            only = f"train/ has no such class, only {several(classes)}: both need the same"
             raise UserError(f"data.dir={dir}: {several(unknown)}: {only}")
-        if os.path.isdir(dir / part) and not listing.names:
-            raise UserError(f"data.dir={dir}: there is no picture in {part}/: put some in, or remove the folder")
-    digests = [_digest(listing.names) for listing in (train, val, test)]
-    return Found(train.classes, len(train.names), len(val.names), len(test.names), digests), train.names
+        filled = {class_of(name) for name in names}
+        empty = [f"{part}/{name}/" for name in classes if name not in filled]
+        if empty and (part == "train" or (os.path.isdir(dir / part) and not names)):
+            put = f"put some in ({KINDS}), or remove the folder"
+            raise UserError(f"data.dir={dir}: no picture in {several(empty)}: {put}")
+    train, val, test = (names for _, names in listings)
+    return Found(classes, len(train), len(val), len(test), [_digest(names) for names in (train, val, test)]), train
 
 
-def _look_again(dir: Path, before: Found, split_seed: int) -> tuple[Found, str]:
-    """As `look`, at the folder of a run that found `before`, whose split stays; and a warning if it has changed."""
+def _look_again(dir: Path, before: Found, split_seed: int) -> Found:
+    """As `look`, at the folder of a run that found `before`, whose split stays."""
     now, names = look(dir)
     if before.val and not now.val:  # all that is in train/ was trained on
         now = now._replace(held_out=[[0.0, 0.0]] * len(now.classes))
     elif before.held_out is not None and now.classes == before.classes:
         now = now._replace(held_out=before.held_out)
         now = now._replace(held=sum(is_held_out(names, now, split_seed)))
-    changed = [f"{part}/" for part, old, new in zip(PARTS, before.names, now.names, strict=False) if old != new]
-    outcome = "known by their names, none that were trained on are validated on"
-    warning = f"data.dir={dir}: other pictures than the run began with, in {', '.join(changed)}: {outcome}"
-    return now, warning if changed else ""
+    return now
 
 
 def positions(names: Sequence[str], split_seed: int) -> Tensor:
@@ -264,34 +244,26 @@ def is_held_out(names: Sequence[str], found: Found, split_seed: int) -> list[boo
     return [low <= at < high for at, (low, high) in zip(positions(names, split_seed).tolist(), bounds, strict=True)]
 
 
-def _interval(where: Tensor, held: Tensor) -> list[float]:
-    """From where to where the positions (N,) of a class's pictures lie that are held (N,), which are neighbours."""
-    order = where.argsort()
-    at, chosen = [0.0, *where[order].tolist()[1:], 1.0], held[order].tolist()
-    start = chosen.index(True) if any(chosen) else 0
-    return [at[start], at[start + sum(chosen)]]
+def scan(root: Path) -> tuple[list[str], list[str]]:
+    """The classes in train/, val/ or test/ and the names of their pictures, "<class>/<any>/<where>/<file>".
 
+    A class is a folder; what is below it, at any depth, belongs to it. Hidden files and folders are not seen.
+    """
+    if not os.path.isdir(root):
+        return [], []
+    classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
 
-def scan(dir: Path, part: str) -> Listing:
-    """List train/, val/ or test/, without what is hidden. Raises: UserError if a folder can't be read."""
+    def is_picture(path: str) -> bool:
+        hidden = f"{os.sep}." in path[len(str(root)) :]
+        return path.lower().endswith(SUFFIXES) and not hidden
 
-    def refuse(error: OSError) -> None:
-        raise UserError(f"data.dir={dir}: {error.filename} can't be read ({error.strerror})") from error
-
-    root, classes = str(dir / part), list[str]()
-    files: list[str] = []
-    for folder, below, here in os.walk(root, onerror=refuse, followlinks=True):
-        below[:] = sorted(name for name in below if name[0] != ".")
-        if folder == root:
-            classes += below
-        files += [os.path.relpath(os.path.join(folder, name), root) for name in here if name[0] != "."]
-    files.sort(key=lambda file: file.split("/"))
-    names = [file for file in files if "/" in file and file.lower().endswith(SUFFIXES)]
-    return Listing(classes, names, sorted(set(files) - set(names)))
+    numbers = {name: number for number, name in enumerate(classes)}
+    found = make_dataset(root, numbers, is_valid_file=is_picture, allow_empty=True) if classes else []
+    return classes, [os.path.relpath(path, root) for path, _ in found]
 
 
 def class_of(name: str) -> str:
-    """The class of a picture by its name in a listing."""
+    """The class of a picture by its name below train/."""
     return name.partition("/")[0]
 
 
@@ -309,19 +281,6 @@ def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
     return words or ("in another order" if list(before) != list(now) else "")
 
 
-def _check_classes(dir: Path, listing: Listing) -> None:
-    """Refuse a train/ that a net can't learn from. Raises: UserError."""
-    for name in listing.classes:
-        if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
-            raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
-    if len(listing.classes) < 2:
-        there = f"has one class ({listing.classes[0]})" if listing.classes else "has no folders in it"
-        raise UserError(f"data.dir={dir}: train/ {there}: a net needs two classes to tell apart, each in a folder")
-    filled = {class_of(name) for name in listing.names}
-    if empty := [f"train/{name}/" for name in listing.classes if name not in filled]:
-        raise UserError(f"data.dir={dir}: no picture in {several(empty)}: put some in ({KINDS}), or remove the folder")
-
-
 def _digest(names: Sequence[str]) -> str:
     """How many there are, and what tells them from others: "120:2b67c3d5a1e09f84"."""
     return f"{len(names)}:{hashlib.blake2b(os.fsencode(chr(0).join(names)), digest_size=8).hexdigest()}"
@@ -330,11 +289,3 @@ def _digest(names: Sequence[str]) -> str:
 def _grey(values: float | list[float]) -> float | list[float]:
     """Of a number for each of red, green and blue that for grey. Of a mean it is exact, of a std an upper bound."""
     return sum(map(operator.mul, LUMA, values)) if isinstance(values, list) and len(values) == 3 else values
-
-
-def _grey_noise(augment: Augment) -> Augment:
-    """The same noise as it is seen in grey: (axes, 3) -> (axes, 1)."""
-    augment = copy.copy(augment)
-    if augment.color_axes.shape[1] == 3:
-        augment.color_axes = augment.color_axes @ torch.tensor(LUMA)[:, None]
-    return augment

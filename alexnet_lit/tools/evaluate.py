@@ -89,7 +89,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         data.images["test"] = data.images["val"]
 
     outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
-    with Count("images", len(data.images["test"][1]), silent=False) as count, exits_raised():
+    with Count("images", len(data.images["test"][1])) as count, exits_raised():
 
         def keep(_: Trainer, __: LightningModule, logits: Any, batch: Batch, *___: int) -> None:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))

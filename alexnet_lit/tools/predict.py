@@ -173,7 +173,7 @@ def predict(ckpt: Path, typed: Sequence[str], *, top: int, device: str, as_json:
     files = [file for name in typed for file in _files(name)]
     predictor = Predictor(ckpt, device=device)
     predictions = []
-    with Count("pictures", len(files), silent=False) as count:
+    with Count("pictures", len(files)) as count:
         for result in predictor.predict(files, top=top):
             count.add(1)
             if isinstance(result, Prediction):

@@ -9,7 +9,7 @@ import torch
 from omegaconf import OmegaConf
 
 import alexnet_lit
-from alexnet_lit.callbacks.budget import Durations, TimeBudget, choose_steps, parse_seconds
+from alexnet_lit.callbacks.budget import Durations, choose_steps, parse_seconds
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import prepare
@@ -94,14 +94,6 @@ def test_processes_are_measured_as_they_will_run(train: Train) -> None:
 def test_what_cant_be_sized_is_refused_before_anything_is_built(typed: str, line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=re.escape(line)):
         prepare(alexnet_lit.compose(*TINY, "budget=8s", typed), tmp_path)
-
-
-def test_averaged_weights_are_measured_too(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(timer: TimeBudget, trainer: Any, *_: Any) -> None:
-        raise UserError(f"there is {[type(each).__name__ for each in trainer.callbacks]}")
-
-    monkeypatch.setattr(TimeBudget, "measure", measure)
-    assert "'MovingAverage'" in train(*TINY, "callbacks=ema", "budget=8s").err
 
 
 def test_a_budget_that_cant_be_kept_leaves_nothing(train: Train) -> None:

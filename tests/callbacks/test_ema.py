@@ -23,8 +23,8 @@ LENET = (
     *("data.image_size=28", "data.batch_size=32", "data.train_size=320", "trainer.accelerator=cpu"),
     *("optimizer=adamw", "optimizer.lr=3e-3", "scheduler=constant", "trainer.max_epochs=3", "callbacks=ema"),
 )
-OFTEN: dict[str, Any] = {"decay": 0.8, "warmup": False, "from_step": 4, "every_steps": 3}
-WARM: dict[str, Any] = {"decay": 0.999, "warmup": True, "from_step": 1, "every_steps": 1}
+PLAIN: dict[str, Any] = {"decay": 0.8, "warmup": False}
+WARM: dict[str, Any] = {"decay": 0.999, "warmup": True}
 
 
 def typed(settings: dict[str, Any]) -> list[str]:
@@ -43,11 +43,10 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> list[list[Tensor]]:
     return seen
 
 
-def average(steps: list[list[Tensor]], decay: float, warmup: bool, from_step: int, every_steps: int) -> list[Tensor]:
+def average(steps: list[list[Tensor]], decay: float, warmup: bool) -> list[Tensor]:
     """By the formula, one weight after the other."""
-    counted = steps[from_step - 1 :: every_steps]
-    mean = counted[0] if counted else steps[-1]
-    for n, new in enumerate(counted[1:], 1):
+    mean = steps[0]
+    for n, new in enumerate(steps[1:], 1):
         share = min(decay, (1 + n) / (10 + n)) if warmup else decay
         mean = [share * old + (1 - share) * own for old, own in zip(mean, new, strict=True)]
     return mean
@@ -68,9 +67,9 @@ def assert_close(found: Any, wanted: list[Tensor]) -> None:
     ("settings", "more"),
     [
         (WARM, ("logger=none",)),
-        (OFTEN, ("logger=none", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=3")),
+        (PLAIN, ("logger=none", "trainer.accumulate_grad_batches=2", "trainer.val_check_interval=3")),
     ],
-    ids=["warm", "often, accumulated"],
+    ids=["warm", "accumulated"],
 )
 def test_the_average_is_scored_and_kept(
     settings: dict[str, Any], more: tuple[str, ...], train: Train, verb: Train, steps: list[list[Tensor]]
@@ -86,8 +85,6 @@ def test_the_average_is_scored_and_kept(
     assert_close(last["state_dict"], average(taken, **settings))
     assert_close(last["moving_average"]["trained"], taken[-1])
     assert (taken[-1][0] - average(taken, **settings)[0]).norm() > 1e-3, "they differ"
-    found = json.loads(verb("evaluate", str(folder), "--split=val", "--json").out)
-    assert found["val/acc"] == result["val/acc_best"]
     found = json.loads(verb("evaluate", str(folder), "--json").out)
     assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
 
@@ -117,17 +114,15 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Between two times of averaging, and after the last step before the test."""
     # TensorBoard reads files in the order of their names: of those of one second, the process's count comes last.
     monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
-    arguments = [*LENET, *typed(OFTEN), "trainer.log_every_n_steps=1"]
+    arguments = [*LENET, *typed(PLAIN), "trainer.log_every_n_steps=1"]
     straight = train(*arguments, logs=tmp_path / "straight")
-    for step in (15, 30):
-        with pytest.MonkeyPatch.context() as patch:
-            stopped_at(step, patch)
-            stopped = train(*arguments, logs=tmp_path / "stopped")
-        assert (stopped.status, stopped.result["steps"]) == (130, step), stopped.err
-        arguments = [f"ckpt={stopped.folder}"]
+    with pytest.MonkeyPatch.context() as patch:
+        stopped_at(15, patch)
+        stopped = train(*arguments, logs=tmp_path / "stopped")
+    assert (stopped.status, stopped.result["steps"]) == (130, 15), stopped.err
+    arguments = [f"ckpt={stopped.folder}"]
     refused = train(*arguments, "~callbacks.ema", logs=tmp_path / "stopped")
     line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
     assert (refused.status, refused.err) == (2, f"error: ckpt={stopped.folder}: {line}\n")
@@ -138,7 +133,7 @@ def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
     for name in ("last", "best"):
         assert equal(weights(resumed.folder, name), weights(straight.folder, name))
     mine, other = (content(outcome.folder, "last")["moving_average"] for outcome in (resumed, straight))
-    assert mine["times"] == other["times"] == 9
+    assert mine["times"] == other["times"] == 30
     assert all(map(torch.equal, mine["trained"], other["trained"]))
     for tag in set(scalars(straight.folder)) - {"images_per_second", "seconds"}:
         assert scalars(resumed.folder)[tag] == scalars(straight.folder)[tag], tag

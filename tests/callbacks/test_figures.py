@@ -3,6 +3,7 @@
 import io
 import logging
 import math
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -132,12 +133,15 @@ def test_with_a_chinese_font_all_is_drawn(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records, "that a Chinese font has no bold need not be told"
 
 
-@pytest.mark.skipif(figures.chinese() is None, reason="this machine has no Chinese font")
-def test_a_font_that_is_newer_than_matplotlibs_list_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
-    name = figures.chinese()
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", [])
+def test_a_font_is_found_by_the_name_of_its_file_the_regular_one_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = {"bold": "DejaVuSans-Bold.ttf", "regular": "DejaVuSerif.ttf"}
+    for kind, face in faces.items():
+        shutil.copy(Path(matplotlib.get_data_path(), "fonts", "ttf", face), tmp_path / f"NotoSansCJK-{kind}.ttf")
+    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(path) for path in tmp_path.iterdir()])
+    monkeypatch.setattr(font_manager.fontManager, "ttflist", font_manager.fontManager.ttflist[:])
     figures.chinese.cache_clear()
     found = figures.chinese()
     figures.chinese.cache_clear()
-    monkeypatch.undo()
-    assert found == name == figures.chinese()
+    assert found == "DejaVu Serif"

@@ -15,10 +15,10 @@ from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
 
 
-def test_history_keeps_every_value_of_a_run_but_the_epoch() -> None:
+def test_history_keeps_every_value_of_a_run() -> None:
     history = History()
     make_trainer(max_epochs=2, logger=[history]).fit(Module(), Data(train=4))
-    assert set(history.points) == {"train/loss", "train/acc", "val/acc"}
+    assert set(history.points) == {"train/loss", "train/acc", "val/acc", "epoch"}
     assert len(history.points["train/loss"]) == 8
     assert [value for _, value in history.points["val/acc"]] == [0.75, 0.75]
     assert all(type(step) is int and type(value) is float for step, value in history.points["train/loss"])
@@ -33,12 +33,6 @@ def test_a_step_logged_again_replaces_the_first_value_and_points_can_be_restored
     other.points = history.points
     assert other.points == {"loss": [(10, 1.0), (20, 0.0)]}
     assert other.latest("loss") == 0.0
-
-
-def test_history_is_found_among_a_trainers_loggers() -> None:
-    history = History()
-    assert History.of(make_trainer(logger=[history])) is history
-    assert History.of(make_trainer(logger=[history], fast_dev_run=True)).points == {}
 
 
 def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_path: Path) -> None:
@@ -67,11 +61,11 @@ def test_fit_and_test_leave_one_event_file_in_the_run_folder_and_nothing_else(tm
     module.save_hyperparameters({"config": {"seed": 0}})
     trainer.fit(module, Data(train=4))
     trainer.test(module, Data(), verbose=False)
-    logger.close()
+    logger.experiment.close()
     assert [path.name[:20] for path in tmp_path.iterdir()] == ["events.out.tfevents."]
     assert logger.log_dir == trainer.log_dir == str(tmp_path)
     read = curves(tmp_path)
-    assert set(read) == {"train/loss", "train/acc", "val/acc", "test/acc"}
+    assert set(read) == {"train/loss", "train/acc", "val/acc", "test/acc", "epoch"}
     assert len(read["train/loss"]) == 8
     assert read["test/acc"] == [(8, 0.625)]
 
@@ -82,8 +76,8 @@ def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
         if rewind is not None:
             logger.rewind(rewind)
         for step in steps:
-            logger.log_metrics({"loss": 10.0 * len(steps) + step, "epoch": 0}, step)
-        logger.close()
+            logger.log_metrics({"loss": 10.0 * len(steps) + step}, step)
+        logger.experiment.close()
     assert len(list(tmp_path.iterdir())) == 2
     assert curves(tmp_path) == {"loss": [(1, 31.0), (2, 32.0), (3, 23.0), (4, 24.0)]}
 
@@ -116,7 +110,7 @@ def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     logger.log_metrics({"loss": 1.0}, 40)  # there is room again, but half a record ends the file
-    logger.close()
+    logger.experiment.close()
     close_log()
     out, err = capsys.readouterr()
     assert (out, err) == (f"warning: {file} can't be written (File too large): the run goes on without\n", "")

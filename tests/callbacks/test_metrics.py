@@ -51,26 +51,23 @@ class SlowDisk(Callback):
         self.clock.now += 50
 
 
+class WithPoints(Module):
+    def take_point(self) -> dict[str, float]:
+        return {"train/loss": 1.0, "lr": 0.1}
+
+
 def test_throughput_is_of_training_alone_since_the_last_point(clock: Clock, tmp_path: Path) -> None:
     history, speed, costs = History(), Throughput(), iter([2, 2, 2, 2, 4, 4])
-    callbacks = [speed, SlowDisk(clock), SaveAt(tmp_path / "last.ckpt", 3)]
-    trainer = make_trainer(logger=[history], callbacks=callbacks, log_every_n_steps=2, val_check_interval=2)
+    callbacks = [speed, TrainingCurve(every=2), SlowDisk(clock), SaveAt(tmp_path / "last.ckpt", 3)]
+    trainer = make_trainer(logger=[history], callbacks=callbacks, val_check_interval=2)
 
     def happens(stage: str) -> None:
         clock.now += next(costs) if stage == "train" else 100
 
-    trainer.fit(Module(happens), Data(train=6, val=1))
+    trainer.fit(WithPoints(happens), Data(train=6, val=1))
     assert history.points["images_per_second"] == [(2, 4.0), (4, 4.0), (6, 2.0)]  # 8 images in 2 s
     assert (speed.images, speed.images_per_second) == (48, 3.0)
     assert speed.seconds == 16 + 3 * 100 + 50
-
-
-def test_gathered_batches_count_and_only_steps_are_logged(clock: Clock) -> None:
-    history, speed = History(), Throughput()
-    trainer = make_trainer(logger=[history], callbacks=[speed], accumulate_grad_batches=2)
-    trainer.fit(Module(clock.costs(train=1)), Data(train=4))
-    assert speed.images == 32
-    assert [step for step, _ in history.points["images_per_second"]] == [1, 2]
 
 
 def test_a_resumed_run_adds_up(clock: Clock, tmp_path: Path) -> None:
@@ -96,19 +93,18 @@ def test_an_interrupted_run_knows_its_seconds(clock: Clock) -> None:
     assert (speed.images, speed.seconds) == (16, 6.0)
 
 
-class WithPoints(Module):
-    def take_point(self) -> dict[str, float]:
-        return {"train/loss": 1.0, "lr": 0.1}
-
-
 @pytest.mark.parametrize(("gathered", "steps"), [(1, [3, 5, 6, 9, 10]), (2, [3, 6])])
 def test_steps_have_points_and_batches_whose_gradients_are_only_added_up_have_none(
     gathered: int, steps: list[int]
 ) -> None:
-    history = History()
+    history, speed = History(), Throughput()
     options = {"accumulate_grad_batches": gathered, "max_epochs": 2}
-    make_trainer(logger=[history], callbacks=[TrainingCurve(every=3)], **options).fit(WithPoints(), Data(train=5))
+    make_trainer(logger=[history], callbacks=[speed, TrainingCurve(every=3)], **options).fit(
+        WithPoints(), Data(train=5)
+    )
+    assert speed.images == 2 * 5 * 8
     assert [step for step, _ in history.points["lr"]] == steps
+    assert [step for step, _ in history.points["images_per_second"]] == steps
 
 
 def test_time_to_an_accuracy_is_logged_once(clock: Clock) -> None:

@@ -8,15 +8,7 @@ import torch
 from torch import nn
 
 import alexnet_lit
-from alexnet_lit.callbacks.pictures import (
-    activations,
-    class_accuracy,
-    gallery,
-    kernels,
-    principal_axes,
-    rendered,
-    visible,
-)
+from alexnet_lit.callbacks.pictures import activations, class_accuracy, gallery, kernels, rendered, visible
 
 
 def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
@@ -96,22 +88,3 @@ def test_a_gallery_of_any_size_is_bounded(count: int) -> None:
     images = torch.randint(0, 255, (count, 96, 96, 3), dtype=torch.uint8)
     picture = rendered(gallery(images, [("a class with a very long name", "another 99%")] * count, "title"))
     assert max(picture.shape) < 1200
-
-
-def test_principal_axes_keep_the_distances() -> None:
-    units = torch.randn(40, 3, generator=torch.Generator().manual_seed(0)) @ torch.randn(3, 200)
-    points = principal_axes(units)
-    assert points.shape == (40, 40)
-    before, after = (torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist") for x in (units, points))
-    torch.testing.assert_close(after, before, rtol=1e-3, atol=1e-3)
-    assert (points.std(0).diff() <= 1e-4).all(), "the longest first"
-
-
-def test_principal_axes_of_many_images_take_no_random_numbers_of_the_run() -> None:
-    units = torch.randn(600, 100, generator=torch.Generator().manual_seed(0)) * 0.9 ** torch.arange(100)
-    state = torch.get_rng_state()
-    points = principal_axes(units)
-    assert torch.get_rng_state().equal(state)
-    assert points.shape == (600, 64)
-    exact = torch.linalg.svdvals((units - units.mean(0)).double())[:64]
-    torch.testing.assert_close(points.norm(dim=0).double(), exact, rtol=1e-3, atol=1e-5)

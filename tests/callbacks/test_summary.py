@@ -164,10 +164,3 @@ def test_the_verb_prints_a_net_as_configured(
     table = rows(capsys.readouterr().out)
     assert table[0] == ["layer", "type", "output", "parameters", "%", "multiply-adds", "%", "activations,", "MB", "%"]
     assert table[-1] == total
-
-
-def test_an_error_costs_the_verb_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert _summary("data.image_size=40", monkeypatch=monkeypatch) == 2
-    out, err = capsys.readouterr()
-    assert err.startswith("error: model: image_size=40 leaves nothing after the last pooling: use 65 or more")
-    assert (out, len(err.splitlines())) == ("", 1)

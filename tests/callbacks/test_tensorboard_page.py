@@ -1,11 +1,9 @@
 """The runs of a sweep in TensorBoard, in a real browser."""
 
-import io
 from pathlib import Path
 
 import pytest
-from matplotlib.image import imread
-from playwright.sync_api import Locator, expect
+from playwright.sync_api import expect
 
 from tests.browser import MARKS, browser, tensorboard
 from tests.conftest import Train
@@ -19,16 +17,6 @@ PICTURES = ["net/activations", "net/kernels", "test/classes", "test/confusion", 
 pytestmark = MARKS
 
 
-def shows_a_curve(card: Locator) -> bool:
-    """Is there a line, darker than the grid, over half of the chart's width or more? It may take a moment."""
-    for _ in range(100):
-        picture = imread(io.BytesIO(card.locator("canvas").screenshot()))[..., :3]  # (height, width, 3), 0..1
-        if (picture.mean(axis=2) < 0.45).any(axis=0).mean() > 0.5:
-            return True
-        card.page.wait_for_timeout(100)
-    return False
-
-
 def test_tensorboard_shows_the_runs_of_a_sweep(train: Train, tmp_path: Path) -> None:
     sweep = sweep_of(train(*RECIPE, "-m", "optimizer=sgd,adamw"))
     results = {job.name: result_of(job) for job in jobs_of(sweep)}
@@ -39,26 +27,6 @@ def test_tensorboard_shows_the_runs_of_a_sweep(train: Train, tmp_path: Path) -> 
         headings = page.locator("metrics-card-groups .group-title")  # what stands before the slash
         scalars = ["grad_norm", "images_per_second", "lr", "seconds", "test", "train", "val"]
         expect(headings.filter(has_not_text="net")).to_have_text(scalars)
-
-        # Losses and accuracies at once: what the filter finds is shown unfolded.
-        page.get_by_role("checkbox", name="Ignore outliers").uncheck()  # whole curves
-        page.get_by_role("button", name="Close side pane").click()
-        search = page.get_by_role("combobox", name="Filter tags")
-        search.fill("^(train|val)/(loss|acc)$")
-        search.press("Escape")  # its list of proposals lies over the cards
-        cards = page.locator("metrics-filtered-view scalar-card")
-        expect(cards).to_have_count(4)
-        for tag in ("train/loss", "val/loss", "train/acc", "val/acc"):
-            card = cards.filter(has=page.get_by_title(tag, exact=True))
-            rows = card.locator("tb-data-table-content-row")
-            expect(rows).to_have_count(len(results))
-            for row in rows.all():
-                name, _, value, step, _ = row.locator("tb-data-table-content-cell").all_inner_texts()[1:]
-                result = results[name.strip()]
-                assert int(step) == result["steps"]
-                if tag.startswith("val"):
-                    assert float(value) == pytest.approx(result[tag], rel=1e-3)
-            assert shows_a_curve(card), tag
 
         # Training and validation on one chart; below it stands what it found.
         page.goto(f"{address}#custom_scalars")
@@ -77,11 +45,6 @@ def test_tensorboard_shows_the_runs_of_a_sweep(train: Train, tmp_path: Path) -> 
             image = page.locator("tf-image-loader", has_text=f"tag: {tag}").locator("img").first
             expect(image).to_have_js_property("complete", True)
             assert image.evaluate("image => image.naturalWidth") > 200, tag
-
-        page.goto(f"{address}#text")
-        page.reload()
-        expect(page.locator("tf-text-loader", has_text="run/about").first).to_contain_text("python train.py")
-        expect(page.locator("tf-text-loader", has_text="run/config").first).to_contain_text("batch_size: 8")
 
         # A row for each run.
         page.goto(f"{address}#hparams")

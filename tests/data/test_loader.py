@@ -11,7 +11,7 @@ from torch import Tensor
 from alexnet_lit.data import BatchLoader, EpochSampler, MappedImages
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.loader import balanced_order
-from alexnet_lit.data.picture_cache import PictureCache
+from alexnet_lit.data.picture_cache import decoded
 from tests.pictures import fill
 
 SIZE = 23
@@ -122,18 +122,20 @@ def resident(path: Path) -> int:
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory")
 def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None:
     fill(tmp_path, train=1)
-    cache = PictureCache(tmp_path / "train", tmp_path, size=256, channels=3)
-    cache.update(scan(tmp_path, "train").names, retry_broken=False)
-    with cache.pixels.open("r+b") as file:
+    _, names = scan(tmp_path / "train")
+    cache = tmp_path / "cache"
+    images, _ = decoded(tmp_path / "train", names, cache, size=256, channels=3)
+    (pixels,) = cache.glob("*.pixels")
+    with pixels.open("r+b") as file:
         file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
+    mapped = torch.from_file(str(pixels), size=10_000 * images[0].numel(), dtype=torch.uint8)
 
-    rows = MappedImages(cache.mapped(), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
+    rows = MappedImages(mapped.view(-1, 3, 256, 256), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
 
-    assert rows.images.shape == (10_000, 3, 256, 256)
-    assert str(cache.pixels) in Path("/proc/self/maps").read_text()
-    before = resident(cache.pixels)
+    assert str(pixels) in Path("/proc/self/maps").read_text()
+    before = resident(pixels)
     batch = rows[torch.tensor([0, 1999])]
     assert batch[0].any()
     assert not batch[1].any()
     assert before < 1_000
-    assert resident(cache.pixels) < 10_000, "kB, of 2,000,000"
+    assert resident(pixels) < 10_000, "kB, of 2,000,000"

@@ -9,39 +9,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from alexnet_lit.data import picture_cache as caching
+from alexnet_lit.data import picture_cache
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.picture import square
-from alexnet_lit.data.picture_cache import PictureCache
 from alexnet_lit.errors import UserError
 from tests.pictures import fill, picture
 
 SIZE = 24
 
 
-def cache(root: Path) -> PictureCache:
-    return PictureCache(root / "train", root / "cache", size=SIZE, channels=3)
+def images(root: Path, *, size: int = SIZE, channels: int = 3) -> tuple[list[str], Tensor, dict[str, str]]:
+    """The names of the pictures, those that could be decoded, and why the others could not."""
+    _, names = scan(root / "train")
+    return names, *picture_cache.decoded(root / "train", names, root / "cache", size=size, channels=channels)
 
 
-def names_of(root: Path) -> list[str]:
-    return scan(root, "train").names
-
-
-def images(root: Path, *, retry_broken: bool = False) -> dict[str, Tensor | str]:
-    """Bring the cache up to date and read it: each picture, or why it is broken."""
-    made = cache(root)
-    rows = made.update(names_of(root), retry_broken=retry_broken)
-    assert cache(root).rows() == rows
-    assert list(rows) == names_of(root)
-    mapped = made.mapped()
-    return {name: row if isinstance(row, str) else mapped[row] for name, row in rows.items()}
-
-
-def check(root: Path) -> None:
-    for name, image in images(root).items():
-        assert isinstance(image, Tensor)
-        pixels = square(root / "train" / name, size=SIZE, channels=3)
-        assert image.flatten().tolist() == list(pixels), name
+def check(root: Path) -> Tensor:
+    names, mapped, broken = images(root)
+    assert not broken
+    for name, image in zip(names, mapped, strict=True):
+        assert image.flatten().tolist() == list(square(root / "train" / name, size=SIZE, channels=3)), name
+    return mapped
 
 
 @pytest.fixture
@@ -53,35 +41,33 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(path.name)
         return square(path, size=size, channels=channels)
 
-    monkeypatch.setattr(caching, "square", watched)
+    monkeypatch.setattr(picture_cache, "square", watched)
     return seen
 
 
 def test_each_picture_is_decoded_once(
     tmp_path: Path, decodings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(caching, "_PART", 6)
-    monkeypatch.setattr(caching, "SAVE_EVERY_S", 0.0)
+    monkeypatch.setattr(picture_cache, "_PART", 6)
+    monkeypatch.setattr(picture_cache, "_LOG_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO, "alexnet_lit"):
         check(fill(tmp_path))
-    takes, first, last = caplog.messages
-    assert takes.startswith(f"decoding train/ once, into {tmp_path}/cache: takes 0.0 MB at most")
-    assert first.startswith("decoded 6 of 12 pictures in train/, ")
-    assert first.endswith(" left")
-    assert last.startswith("decoded 12 of 12 pictures in train/, ")
-    assert len(decodings) == 12
+    assert caplog.messages == [
+        f"decoding train/ once, into {tmp_path}/cache: takes 0.0 MB at most",
+        *(f"decoded {count} of 12 pictures in train/" for count in (6, 12)),
+    ]
     files = {path: path.stat() for path in (tmp_path / "cache").iterdir()}
     check(tmp_path)
-    assert len(decodings) == 12
-    assert {path: path.stat() for path in (tmp_path / "cache").iterdir()} == files, "nothing is written either"
-
-
-def test_only_what_changed_is_decoded_anew(tmp_path: Path, decodings: list[str]) -> None:
-    train = fill(tmp_path) / "train"
+    images(tmp_path, size=16, channels=1)
     check(tmp_path)
-    mapped = cache(tmp_path).mapped()
+    assert len(decodings) == 24, "another size and colour lie beside it"
+    assert files.items() <= {path: path.stat() for path in (tmp_path / "cache").iterdir()}.items()
+
+
+def test_what_has_changed_is_decoded_anew(tmp_path: Path, decodings: list[str]) -> None:
+    train = fill(tmp_path) / "train"
+    mapped = check(tmp_path)
     before = mapped.clone()
-    decodings.clear()
 
     picture("shirt", 9).save(train / "bag" / "000.png")  # changed
     picture("bag", 9).save(train / "bag" / "000a.png")  # added, in the middle
@@ -92,18 +78,8 @@ def test_only_what_changed_is_decoded_anew(tmp_path: Path, decodings: list[str])
         (train / "boot" / "x.jpg").rename(train / "boot" / name)
     check(tmp_path)
 
-    assert sorted(decodings) == sorted(["000.png", "000a.png", *names])
-    assert torch.equal(mapped, before), "a run that reads the cache is not disturbed"
-    decodings.clear()
-    os.truncate(cache(tmp_path).pixels, mapped.nbytes - 100)  # the disk was full
-    check(tmp_path)
-    assert decodings, "rows that are not in the file"
-    decodings.clear()
-    made = PictureCache(tmp_path / "train", tmp_path / "cache", size=16, channels=1)
-    assert set(made.update(names_of(tmp_path), retry_broken=False)) == set(names_of(tmp_path))
-    decodings.clear()
-    check(tmp_path)
-    assert not decodings, "another size and colour lie beside it"
+    assert torch.equal(mapped, before), "a run that reads the earlier file is not disturbed"
+    assert len(list((tmp_path / "cache").glob("train*"))) == 2, "which is gone for all others"
 
 
 def of_one_archive(folder: Path) -> Path:
@@ -125,62 +101,40 @@ def test_folders_that_change_places_are_decoded_anew(tmp_path: Path) -> None:
     check(tmp_path)
 
 
-def test_what_is_stopped_in_the_middle_goes_on_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decodings: list[str]
-) -> None:
-    fill(tmp_path, train=8)
-    monkeypatch.setattr(caching, "_PART", 6)
-    monkeypatch.setattr(caching, "SAVE_EVERY_S", 0.0)
-
+def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def stopped(path: Path, *, size: int, channels: int) -> bytes:
-        if path.match("boot/006.png"):  # in the third part of four
+        if path.match("boot/002.png"):
             raise KeyboardInterrupt
         return square(path, size=size, channels=channels)
 
+    fill(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(caching, "square", stopped)
+        patch.setattr(picture_cache, "_PART", 3)
+        patch.setattr(picture_cache, "square", stopped)
         with pytest.raises(KeyboardInterrupt):
             images(tmp_path)
-    assert len(cache(tmp_path).rows()) == 12, "two parts of six"
-    decodings.clear()
+    (half,) = (tmp_path / "cache").glob("*.pixels")
+    assert half.stat().st_size
     check(tmp_path)
-    assert len(decodings) == 12
-
-
-@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b'[4, ["a"]]', b'[3, {"bag/000.png": [[1], "digest", 0]}]'])
-def test_an_index_of_something_else_is_none(content: bytes, tmp_path: Path) -> None:
-    fill(tmp_path, train=1)
-    made = cache(tmp_path)
-    made.folder.mkdir()
-    made.index.write_bytes(content)
-    made.pixels.write_bytes(bytes(6 * 3 * SIZE * SIZE))
-    check(tmp_path)
-    assert made.pixels.stat().st_size == 3 * 3 * SIZE * SIZE, "the rows of before are gone"
 
 
 def test_of_two_at_once_one_decodes_and_one_waits(tmp_path: Path, decodings: list[str]) -> None:
     fill(tmp_path, train=8)
     with ThreadPoolExecutor(2) as pool:  # each with a lock of its own, as two processes have
-        both = list(pool.map(images, [tmp_path] * 2))
+        both = list(pool.map(check, [tmp_path] * 2))
     assert len(decodings) == 24
-    assert both[0].keys() == both[1].keys()
-    check(tmp_path)
+    assert torch.equal(*both)
 
 
-def test_a_broken_picture_is_remembered_and_tried_again_where_asked(tmp_path: Path, decodings: list[str]) -> None:
+def test_a_broken_picture_is_remembered_until_it_changes(tmp_path: Path, decodings: list[str]) -> None:
     train = fill(tmp_path, train=2) / "train"
     (train / "bag" / "000.png").write_bytes(b"")
     (train / "boot" / "gone.jpg").symlink_to(tmp_path / "picture.jpg")
-    found = images(tmp_path)
-    assert {name: why for name, why in found.items() if isinstance(why, str)} == {
-        "bag/000.png": "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP",
-        "boot/gone.jpg": "No such file or directory",
-    }
-    decodings.clear()
-    images(tmp_path)
-    assert not decodings
-    images(tmp_path, retry_broken=True)
-    assert sorted(decodings) == ["000.png", "gone.jpg"]
+    why = {"bag/000.png": "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP", "boot/gone.jpg": "No such file or directory"}
+    for _ in range(2):
+        _, mapped, broken = images(tmp_path)
+        assert (len(mapped), broken) == (5, why)
+    assert len(decodings) == 7
     picture("boot", 5).save(tmp_path / "picture.jpg")
     picture("bag", 5).save(train / "bag" / "000.png")
     check(tmp_path)

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -14,19 +13,6 @@ from alexnet_lit.data import transforms as module
 from tests.threads import same_with_any
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
-
-@pytest.mark.parametrize(("source", "target"), [((28, 28), 224), ((300, 200), 224)])
-@pytest.mark.parametrize("channels", [None, 3])
-def test_equals_interpolate(source: tuple[int, int], target: int, channels: int | None) -> None:
-    shape = (4, *source) if channels is None else (4, channels, *source)
-    images = torch.randint(0, 256, shape, dtype=torch.uint8)
-    pixels = Preprocess(source_size=28, image_size=target, enlarged=target, mean=0.2860, std=0.3530)
-
-    values = (images if channels else images[:, None]).float() / 255
-    enlarged = F.interpolate(values, size=(target, target), mode="bilinear", align_corners=False)
-
-    torch.testing.assert_close(pixels(images), (enlarged - 0.2860) / 0.3530, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(("source", "size", "enlarged"), [(28, 224, 256), (40, 64, 71)])

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from alexnet_lit.callbacks.tensorboard_images import TensorBoardImages
-from tests.callbacks.test_tensorboard_images import OF_TEST, OF_VALIDATION, PROJECTOR, board, steps
+from tests.callbacks.test_tensorboard_images import OF_TEST, OF_VALIDATION, board, steps
 from tests.processes import LENET, Runs, rank_group
 
 pytestmark = pytest.mark.slow
@@ -37,7 +37,6 @@ def test_each_image_is_counted_once(trainer: str, tmp_path: Path) -> None:
         "trainer.limit_test_batches=2",
         "trainer.limit_train_batches=4",
         "trainer.max_epochs=2",
-        "callbacks.board.share=1.0",
     )
     assert run(*LENET, *short, f"trainer={trainer}", "callbacks.board.share=1.0", before=watch) == [0, 0], run.text
 
@@ -48,4 +47,3 @@ def test_each_image_is_counted_once(trainer: str, tmp_path: Path) -> None:
     whole = trainer == "default"  # rather than parts, of which pictures of the net come at the end
     for tag in ("net/kernels", "net/activations"):
         assert found[tag] == ([4, 8] if whole else [8]), tag
-    assert (run.folder / PROJECTOR).exists() is whole

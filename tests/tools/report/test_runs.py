@@ -71,7 +71,7 @@ def test_reads_what_the_logger_writes_and_rewinds(tmp_path: Path) -> None:
             logger.rewind(2)
         for step in range(first, 4):
             logger.log_metrics({"val/acc": value, "lr": 0.1, "epoch": 1, "val/loss": math.nan}, step=step)
-        logger.close()
+        logger.experiment.close()
         if first == 1:  # names of event files have whole seconds in them
             for file in tmp_path.iterdir():
                 file.rename(tmp_path / "events.out.tfevents.1000000000.host")
