@@ -1,6 +1,5 @@
 """The ranks of a run: one of them speaks, none outlives another's failure, and nothing is left when the run ends."""
 
-import csv
 import json
 import os
 import signal
@@ -239,31 +238,6 @@ def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
     assert gone(tmp_path, 20)
     assert run.wait([process]) == [-signal.SIGKILL]
     assert run.result["reason"] == "the process that led it was killed"
-
-
-def test_a_sweep_names_the_rank_that_failed_first_and_why(tmp_path: Path) -> None:
-    """Whatever the others lose by that. The job after it runs."""
-    run = Runs(tmp_path / "logs")
-    how = [argument.replace("=raise", "=raise,exit") for argument in failing("raise")]
-
-    processes = run.start("-m", *LENET, "trainer.devices=2", "trainer.max_epochs=1", *how)
-    assert run.wait(processes, timeout=300) == [1]
-
-    (sweep,) = (tmp_path / "logs" / "sweeps").iterdir()
-    reasons = ["rank 1: ZeroDivisionError: boom", "rank 1 exited with status 3"]
-    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    for job, reason in zip(jobs, reasons, strict=True):
-        result = json.loads((job / "result.json").read_text())
-        assert (result["status"], result["reason"]) == ("failed", reason)
-        assert "killed" not in result, "to go on from last.ckpt would end in the same way"
-        log = (job / "train.log").read_text()
-        assert log.count("Traceback") == 1
-        assert log.rstrip().endswith(f"failed: {reason}")
-        assert f"{job}: {reason}\n" in run.text, "below the closing table"
-        assert f"| {reason} |" in (sweep / "summary.md").read_text()
-    with (sweep / "summary.csv").open() as file:
-        assert [row["reason"] for row in csv.DictReader(file)] == reasons
-    assert run.text.count("Traceback") == 2
 
 
 # torchrun: `train.py` and `-m alexnet_lit train` are its programs alike.
