@@ -150,12 +150,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     if starts_sweep(arguments):
         raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
-    path = Path(value).expanduser()
-    folder = run_of(path)
-    if folder is None and (path / PLAN).is_file():
-        raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+    folder = run_of(Path(value).expanduser())
     if folder is None:
-        return list(arguments)
+        if (Path(value).expanduser() / PLAN).is_file():
+            raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+        return arguments
     for argument in arguments:
         key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:

@@ -49,7 +49,7 @@ def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
         for job in jobs:
             if job.status != "completed":
                 log.info("%-11s %s%s", job.status, job.folder, f": {job.reason}" if job.reason else "")
-        log.info("sweep       %s%s", _count(jobs), ", the others not started" if stopped else "")
+        log.info("sweep       %s%s", _count(jobs), ", stopped before its end" if stopped else "")
         log.info("summary     %s", sweep / "summary.md")
         if stopped or left_over(sweep):
             log.info("go on with: %s train.py -m %s", program("python"), shlex.quote(f"resume_sweep={sweep}"))

@@ -37,7 +37,7 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train:
     assert rows_of(sweep)[2]["reason"] == "RuntimeError: a bug"
     assert "RuntimeError: a bug" in stopped.err
     assert "Traceback" in (jobs[2] / "train.log").read_text()
-    assert "4 jobs: 2 completed, 1 failed, 1 interrupted, the others not started" in stopped.out
+    assert "4 jobs: 2 completed, 1 failed, 1 interrupted, stopped before its end" in stopped.out
     assert f"train.py -m resume_sweep={sweep}" in stopped.out
     killed, done = weights(jobs[1]), contents(jobs[0])
     (jobs[1] / "result.json").unlink()

@@ -71,9 +71,8 @@ def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 class Trouble(Callback):
     """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), hangup, error, memory; kill (of a
-    rank) or orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for
-    any run.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one, once a file `killed` is gone),
+    hangup, error, memory, kill; USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for any run.
     """
 
     def __init__(self, *, what: str, ahead: str, job: int | None, rank: int, at: int) -> None:
@@ -111,6 +110,8 @@ class Trouble(Callback):
                 os.kill(os.getpid(), signal.SIGHUP)
             case _:
                 if self.what == "all":
+                    while self.ahead.with_name("killed").exists():
+                        time.sleep(0.05)
                     os.kill(os.getppid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
