@@ -24,8 +24,8 @@ from tests.test_run import scalars
 
 pytestmark = pytest.mark.slow
 
-SHORT = (*LENET, "trainer.max_epochs=1", "trainer.limit_train_batches=6")
-LONG = (*LENET, "trainer.max_epochs=500", "callbacks.progress.line_seconds=0.5")
+SHORT = (*LENET, "~callbacks.board", "trainer.max_epochs=1", "trainer.limit_train_batches=6")
+LONG = (*LENET, "~callbacks.board", "trainer.max_epochs=500", "callbacks.progress.line_seconds=0.5")
 STEP = 3  # at which something goes wrong
 
 
