@@ -92,24 +92,22 @@ def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: 
 @pytest.mark.slow
 @linux
 def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Train) -> None:
-    """One of two fails: the job names it, and the next job runs."""
+    """One of two is killed: the job names it, and the next job runs."""
     assert train(*QUIET).status == 0  # what is opened once and for all is open now
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     threads, sockets, processes = set(threading.enumerate()), opened("socket:"), children()
 
-    outcome = train(*TINY, "data.train_size=32", *failing("exit"), "-m", "trainer.devices=2,1")
+    outcome = train(*TINY, "data.train_size=32", *failing("kill"), "-m", "trainer.devices=2,1")
 
-    sweep, reason = sweep_of(outcome), "rank 1 exited with status 3"
+    sweep, reason = sweep_of(outcome), "rank 1 was ended by SIGKILL"
     jobs = jobs_of(sweep)
-    assert (outcome.status, outcome.err.count("Traceback")) == (1, 1)
+    assert (outcome.status, outcome.err) == (1, ""), "what the other rank lost is no news"
     assert [result_of(job)["world_size"] for job in jobs] == [2, 1]
     assert [(row["status"], row["reason"]) for row in rows_of(sweep)] == [("failed", reason), ("completed", "")]
     assert f"| {reason} |" in (sweep / "summary.md").read_text()
     assert f"{jobs[0]}: {reason}\n" in outcome.out, "below the closing table"
-    assert "killed" not in result_of(jobs[0]), "to go on from last.ckpt would end in the same way"
-    log = (jobs[0] / "train.log").read_text()
-    assert log.count("Traceback") == 1
-    assert log.rstrip().endswith(f"failed: {reason}")
+    assert result_of(jobs[0])["killed"]
+    assert (jobs[0] / "train.log").read_text().rstrip().endswith(f"failed: {reason}")
     assert len(list((outcome.logs / "runs").iterdir())) == 1, "no rank makes a folder of its own"
     for job in jobs:
         files = sorted(path.name for path in job.rglob("*") if path.is_file())
