@@ -4,15 +4,14 @@ Imports no torch before there is something to train.
 """
 
 import errno
-import io
 import json
 import os
 import shutil
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterable, Sequence
-from contextlib import nullcontext, redirect_stdout
+from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,8 +20,7 @@ import hydra
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -31,9 +29,9 @@ from alexnet_lit import config as composition
 from alexnet_lit.config import PLAN, RESULT, explain, explain_override, quoted, run_of, typed_path, under_way
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, reason_of, unwritten
-from alexnet_lit.sweep.jobs import MULTIRUN, hold, left_to_run, named_sweep, read_job, release, set_aside, worst
+from alexnet_lit.sweep.jobs import named_sweep, read_job, worst
 from alexnet_lit.sweep.jobs import resume_arguments as resume_sweep_arguments
-from alexnet_lit.sweep.signals import process_restored, restore_sigint_handler, stop_requested, worker_signals
+from alexnet_lit.sweep.signals import process_restored, stop_requested, worker
 from alexnet_lit.sweep.start import Refused, SweepCallback, starts_sweep, sweep_arguments
 from alexnet_lit.sweep.summary import print_summary, update_summary
 from alexnet_lit.terminal import printing
@@ -91,58 +89,49 @@ def _command(environment: RankEnvironment) -> int:
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     program, *typed = sys.argv
     # Hydra reads its options before or after all overrides, not between them.
-    arguments = sorted(typed, key=lambda argument: argument not in MULTIRUN)
+    options, others = get_args_parser().parse_known_args(typed)
+    overrides = [*options.overrides, *others]
+    flags = [argument for argument in typed if argument not in overrides]
     # Without HYDRA_FULL_ERROR Hydra prints errors itself, in several lines, and exits.
-    with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"), mock.patch.object(sys, "argv", [program, *arguments]):
-        return _answer(arguments, environment, full_errors=full_errors)
+    with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"), mock.patch.object(sys, "argv", [program]):
+        try:
+            return _answer(options, flags, overrides, environment)
+        except KeyboardInterrupt:
+            print("interrupted", file=sys.stderr)
+            return EXIT["interrupted"]
+        except _INPUT_ERRORS as error:
+            if full_errors:
+                raise
+            _print_error(error)
+        except OSError as error:
+            if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            _print_error(unwritten(error.filename or "paths.logs", error.strerror))
+        return 2
 
 
-def _answer(arguments: list[str], environment: RankEnvironment, *, full_errors: bool) -> int:
-    try:
-        options = get_args_parser().parse_known_args(arguments)[0]
-        _check_arguments(arguments, options, environment)
-        arguments = [argument if argument.startswith("-") else composition.choose(argument) for argument in arguments]
-        if folder := finished(arguments):
-            print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-            return 0
-        if sweep := named_sweep(arguments):
-            return _resume_sweep(sweep, arguments)
-        sys.argv[1:] = sweep_arguments(resume_arguments(arguments))
-        if any(getattr(options, name) for name in _SHOW):
-            return _show(options)
-        return _hydra()
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return EXIT["interrupted"]
-    except _INPUT_ERRORS as error:
-        if full_errors:
-            raise
-        _print_error(error)
-    except OSError as error:
-        if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        _print_error(unwritten(error.filename or "paths.logs", error.strerror))
-    return 2
+def _answer(options: Namespace, flags: list[str], overrides: list[str], environment: RankEnvironment) -> int:
+    overrides = [composition.choose(override) for override in overrides]
+    arguments = [*flags, *overrides]
+    sweep = named_sweep(arguments)
+    if environment.ranks > 1 and (sweep or starts_sweep(arguments)):
+        hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
+        raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
+    if folder := finished(arguments):
+        print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
+        return 0
+    if sweep:
+        sys.argv += resume_sweep_arguments(sweep, arguments)
+    elif starts_sweep(arguments) and not _checkpoint(arguments):
+        sys.argv += [*flags, *sweep_arguments(overrides)]
+    else:
+        sys.argv += resume_arguments(arguments)
+    return _show(options) if any(getattr(options, name) for name in _SHOW) else _hydra()
 
 
 def _print_error(error: Exception) -> None:
-    print(f"error: {explain(error)}", file=sys.stderr)
-
-
-def _check_arguments(arguments: Sequence[str], options: Namespace, environment: RankEnvironment) -> None:
-    """Refuse what Hydra would explain in many lines, or blame on another argument."""
-    if environment.ranks > 1 and (starts_sweep(arguments) or named_sweep(arguments)):
-        hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
-        raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
-    for argument in options.overrides:
-        if argument.startswith(("ckpt=", "resume_sweep=")):  # a path, whatever characters it has
-            continue
-        try:
-            override = OverridesParser.create().parse_override(argument)
-        except HydraException as error:
-            raise explain_override(argument) from error
-        if override.key_or_group == "sweep" and override.is_sweep_override():
-            raise UserError(f"{argument}: a ready sweep is several runs already: name one of them")
+    mistake = explain_override(error.override) if isinstance(error, OverrideParseException) else explain(error)
+    print(f"error: {mistake}", file=sys.stderr)
 
 
 # ---- Resuming
@@ -161,12 +150,11 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     if starts_sweep(arguments):
         raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
-    path = Path(value).expanduser()
-    folder = run_of(path)
-    if folder is None and (path / PLAN).is_file():
-        raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+    folder = run_of(Path(value).expanduser())
     if folder is None:
-        return list(arguments)
+        if (Path(value).expanduser() / PLAN).is_file():
+            raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+        return arguments
     for argument in arguments:
         key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:
@@ -204,34 +192,14 @@ def _checkpoint(arguments: Sequence[str]) -> str:
     return value if value and value != "null" else ""
 
 
-def _resume_sweep(sweep: Path, arguments: Sequence[str]) -> int:
-    """Go on with a sweep, if there is anything left to run."""
-    arguments = resume_sweep_arguments(sweep, arguments)
-    if left_to_run(sweep) == 0:
-        print(f"{sweep} is complete")
-        return _worst(print_summary(sweep))
-    if (sweep / ".submitit").is_dir():
-        from alexnet_lit.sweep.submitit_launcher import check_queue
-
-        check_queue(sweep)
-    hold(sweep)
-    plan = (sweep / PLAN).read_bytes()
-    try:
-        set_aside(sweep)
-        sys.argv[1:] = arguments
-        return _hydra()
-    finally:
-        (sweep / PLAN).write_bytes(plan)  # Hydra saves it again, with the arguments of now
-        release()
-
-
 # ---- Hydra
 
 
 def _hydra(*, shows: bool = False) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
-    results: list[Result] = []
-    failure: list[Exception] = []  # raised at the end, with its own causes: Hydra would add lines
+    statuses: list[str] = []
+    failures: list[Exception] = []  # raised at the end, with their own causes: Hydra would add lines
+    stopped = False
 
     @hydra.main(version_base="1.3", config_path=str(composition.CONF), config_name="train")
     def application(config: DictConfig) -> float | None:
@@ -240,38 +208,29 @@ def _hydra(*, shows: bool = False) -> int:
         if settings.mode == RunMode.MULTIRUN:
             return score(config, run_job(config, folder))
         try:
-            results.append(_run_alone(config, folder))
+            statuses.append(_run_alone(config, folder)["status"])
         except Exception as error:
-            failure.append(error)
+            failures.append(error)
         return None
 
     composition.forget_folders(only_named=shows)
-    SweepCallback.forget()
     try:
         application()
-    except KeyboardInterrupt:
-        _close_sweep()
-        raise
     except Refused as refused:
-        if SweepCallback.folder:
-            composition.discard_folder(SweepCallback.folder)
-        failure.append(refused.error)
-    except _INPUT_ERRORS:
-        _close_sweep()
+        failures.append(refused.error)
+    except KeyboardInterrupt:
+        stopped = True
         raise
     finally:
-        if SweepCallback.folder:
-            restore_sigint_handler(SweepCallback.folder)
-        release()
-    if failure:
-        raise failure[0]
-    return _worst(_close_sweep() or [result["status"] for result in results])
+        statuses += _close_sweep(stopped=stopped)
+    if failures:
+        raise failures[0]
+    return max((EXIT[status] for status in statuses), default=0)
 
 
 def _show(options: Namespace) -> int:
     """Let Hydra show what is asked for, and run nothing."""
-    sanitized, script = Hydra.get_sanitized_cfg, io.StringIO()
-    installs = "install=bash" in options.overrides
+    sanitized = Hydra.get_sanitized_cfg
 
     def resolved(application: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
         # Hydra takes the rest away first, to which its own part refers.
@@ -280,29 +239,22 @@ def _show(options: Namespace) -> int:
         return sanitized(application, cfg, cfg_type)
 
     try:
-        show_script = redirect_stdout(script) if installs else nullcontext()
-        with mock.patch.object(Hydra, "get_sanitized_cfg", resolved), show_script:
-            status = _hydra(shows=True)
+        with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
+            return _hydra(shows=True)
     except ValueError as error:  # options that don't go together
         raise UserError(" ".join(str(error).split())) from error
-    # Hydra's script runs any Python file on TAB, application of Hydra or not.
-    print(script.getvalue().replace("$file_path -q\n", "$file_path -q || return\n"), end="")
-    return status
 
 
-def _close_sweep() -> list[str]:
+def _close_sweep(*, stopped: bool) -> list[str]:
     """Print the summary of the sweep, if there was one; the statuses of its jobs. Without any it leaves no folder."""
     folder = SweepCallback.folder
+    SweepCallback.forget()
     if folder:
         composition.discard_folder(folder)
     if not folder or not folder.exists():
         return []
     update_summary(folder)  # a job that was killed has not done so
-    return print_summary(folder)
-
-
-def _worst(statuses: Iterable[str]) -> int:
-    return max((EXIT[status] for status in statuses), default=0)
+    return print_summary(folder, stopped=stopped)
 
 
 # ---- One job: a run by itself, or one of a sweep
@@ -328,24 +280,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
     """One job of a sweep, in this process or a launcher's. A failure is recorded, and the next job starts all the same.
 
     In a sweep that is resumed, a job that has ended stays as it is, and one that was stopped goes on.
-    Where srun has started several processes for it, all of them call this.
     """
-    if rank_environment().ranks == 1:
-        return _run_job(config, folder)
-    from alexnet_lit.distributed.launch import join
-    from alexnet_lit.run import run_as_rank
-
-    rank_group = join()
-    assert rank_group is not None
-    result: Result = {"status": "failed"}
-    try:
-        result = _run_job(config, folder) if rank_group.place.is_leader else run_as_rank()
-    finally:
-        rank_group.leave(0 if result["status"] == "completed" else 1)
-    return result
-
-
-def _run_job(config: DictConfig, folder: Path) -> Result:
     job, sweep = read_job(folder), folder.parent
     if job.ended:
         print(f"job {job.number}  {folder.name}  {job.status} before", flush=True)
@@ -361,7 +296,7 @@ def _run_job(config: DictConfig, folder: Path) -> Result:
         config.ckpt = str(folder)
     result: Result = {"status": "interrupted"}
     try:
-        with worker_signals() if in_worker else nullcontext(), process_restored():
+        with worker() if in_worker else nullcontext(), process_restored():
             result = _run_recorded(config, folder, fresh=not job.can_go_on)
     except KeyboardInterrupt:
         if not in_worker:

@@ -285,13 +285,10 @@ def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
     return str(cache["path"])
 
 
-def job_folder(number: int, overrides: str, first: int = 0) -> str:
-    """<first + number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100.
-
-    first: the number of jobs that a resumed search has already.
-    """
+def job_folder(number: int, overrides: str) -> str:
+    """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100."""
     typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
-    return safe(f"{first + number}_{typed}")[:100].rstrip("-_.+")
+    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
 
 
 def safe(text: str) -> str:

@@ -20,7 +20,7 @@ def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) ->
 
     Raises: UserError for numbers that contradict the launcher, and for several machines without one.
     """
-    if not isinstance(nodes, int) or isinstance(nodes, bool) or nodes < 1:
+    if nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
     started, here, there = place.launcher, place.local_ranks, place.nodes
     if not started and nodes > 1:

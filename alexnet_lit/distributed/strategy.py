@@ -68,7 +68,7 @@ def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, 
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
     strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
     if strategy in SPLITS:
-        strategies[strategy] = partial(_split_strategy(), way=strategy, **DDP)
+        strategies[strategy] = partial(_split_strategy(), way=strategy)
     if strategy not in strategies:
         raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *SPLITS])}")
     own = place.local_rank if torch.cuda.device_count() > 1 else 0
@@ -81,7 +81,7 @@ def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, 
 
 def replicas(strategy: str, ranks: int) -> int:
     """How many shares a batch is split into, before the strategy is built: its num_replicas."""
-    return int(_split_strategy().replicas(strategy, ranks)) if strategy in SPLITS else ranks
+    return 1 if strategy in SPLITS else ranks
 
 
 def check_strategy(strategy: str, **objects: Any) -> None:

@@ -5,14 +5,12 @@ in its pool, and runs one job after another; where one dies, another takes its p
 """
 
 import os
-import re
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_joblib_launcher._core import execute_job
@@ -22,9 +20,8 @@ from joblib.externals.loky import ProcessPoolExecutor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import record_death, worst
-from alexnet_lit.sweep.signals import ignore_sigint
-from alexnet_lit.sweep.summary import update_summary
+from alexnet_lit.sweep.jobs import worst
+from alexnet_lit.sweep.signals import ignore_sigint, stopping_jobs_first
 
 
 class ProcessLauncher(JoblibLauncher):
@@ -40,46 +37,33 @@ class ProcessLauncher(JoblibLauncher):
         self._free: list[ProcessPoolExecutor] = []  # kept, as a search calls `launch` for each few trials
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
-        """Run the jobs, however each of them ends."""
+        """Run the jobs, however each of them ends; the worst score for those whose process was killed."""
+        assert self.config is not None
         waiting = deque(enumerate(job_overrides, initial_job_idx))
         processes = min(effective_n_jobs(self.joblib["n_jobs"]), len(waiting))
         environment = {"OMP_NUM_THREADS": str(max(1, cpu_count() // processes)), **os.environ}
+        given = (self.hydra_context, self.config, self.task_function, Singleton.get_state())
         running: dict[Future[JobReturn], tuple[ProcessPoolExecutor, int]] = {}
         results: dict[int, JobReturn] = {}
-        state = Singleton.get_state()
         try:
-            while waiting or running:
-                while waiting and len(running) < processes:
-                    number, overrides = waiting.popleft()
-                    pool = self._free.pop() if self._free else ProcessPoolExecutor(1, env=environment)
-                    given = (number, overrides, self.hydra_context, self.config, self.task_function, state)
-                    with ignore_sigint():
-                        running[pool.submit(execute_job, *given)] = pool, number
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    pool, number = running.pop(future)
-                    try:
-                        results[number] = future.result()
-                        self._free.append(pool)
-                    except TerminatedWorkerError as error:
-                        results[number] = self._died(number, str(error))
+            with stopping_jobs_first(Path(self.config.hydra.sweep.dir)):
+                while waiting or running:
+                    while waiting and len(running) < processes:
+                        number, overrides = waiting.popleft()
+                        pool = self._free.pop() if self._free else ProcessPoolExecutor(1, env=environment)
+                        with ignore_sigint():
+                            running[pool.submit(execute_job, number, overrides, *given)] = pool, number
+                    for future in wait(running, return_when=FIRST_COMPLETED).done:
+                        pool, number = running.pop(future)
+                        try:
+                            results[number] = future.result()
+                            self._free.append(pool)
+                        except TerminatedWorkerError:
+                            print(f"job {number}  was killed", flush=True)
+                            score = worst(self.config.direction)
+                            results[number] = JobReturn(status=JobStatus.COMPLETED, _return_value=score)
         except BaseException:
             for pool in [*self._free, *(pool for pool, _ in running.values())]:
                 pool.shutdown(kill_workers=True)
             raise
         return [results[number] for number in sorted(results)]
-
-    def _died(self, number: int, text: str) -> JobReturn:
-        """Record a job whose process was killed. `text`: of joblib's error."""
-        assert self.config is not None
-        exit_code = re.search(r"\{(\w+)", text)
-        reason = f"its process was ended by {exit_code[1] if exit_code else 'something'}"
-        print(f"job {number}  failed: {reason}", flush=True)
-        sweep = Path(self.config.hydra.sweep.dir)
-        record_death(sweep, number, reason)
-        update_summary(sweep)
-        return JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
-
-
-def register() -> None:
-    """Take the place of the plugin's launcher: Hydra finds launchers in packages of plugins alone."""
-    Plugins.instance().class_name_to_class[f"{JoblibLauncher.__module__}.{JoblibLauncher.__name__}"] = ProcessLauncher

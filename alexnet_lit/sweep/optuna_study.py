@@ -1,45 +1,36 @@
-"""The Optuna study of a search: whether it can be opened, and a seed that draws other values than earlier searches."""
+"""A search by Optuna that goes on: its trials come behind those that there are, with other random values."""
 
 import logging
+from pathlib import Path
+from typing import Any
 
 import optuna
-from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
-from omegaconf import DictConfig, read_write
-from sqlalchemy.exc import SQLAlchemyError
+from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
+from omegaconf import DictConfig
 
-from alexnet_lit.config import as_typed
 from alexnet_lit.errors import UserError
+from alexnet_lit.sweep.jobs import jobs_of
 
 
-def open_study(hydra: DictConfig) -> None:
-    """Add the number of trials that the study has to the sampler's seed. `hydra`: Hydra's own part of the config.
+class Search(OptunaSweeper):
+    """The plugin's sweeper; where its folder holds trials already, it runs those that are left."""
 
-    Raises: UserError for a storage that can't be opened, or a study with another direction or other ranges.
-    """
-    optuna.logging.set_verbosity(logging.WARNING)
-    sweeper = hydra.sweeper
-    if sweeper.storage is None:
-        return
-    try:
-        studies = {study.study_name for study in optuna.get_all_study_summaries(sweeper.storage)}
-    except (SQLAlchemyError, ImportError, RuntimeError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        hint = "use the URL of a database, as in sqlite:////folder/study.db"
-        raise UserError(f"hydra.sweeper.storage={sweeper.storage}: can't be opened, {reason}: {hint}") from error
-    if sweeper.study_name not in studies:
-        return
-    study = optuna.load_study(study_name=sweeper.study_name, storage=sweeper.storage)
-    other = f"the study {study.study_name} in {sweeper.storage} is of another search"
-    hint = "name another hydra.sweeper.study_name"
-    if (theirs := study.direction.name.lower()) != str(sweeper.direction):
-        raise UserError(f"direction={sweeper.direction}: {other}, which is to {theirs}: {hint}")
-    params = [f"{key}={value}" for key, value in (sweeper.params or {}).items()]
-    space, _ = create_params_from_overrides([*params, *as_typed(hydra.overrides.task)])
-    for key, distribution in [pair for trial in study.trials for pair in trial.distributions.items()]:
+    def setup(self, *, config: DictConfig, **given: Any) -> None:
+        """Raises: UserError if there is nothing to make best, and for a study that can't be used."""
+        if config.objective is None:
+            raise UserError("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
+        super().setup(config=config, **given)
+        optuna.logging.set_verbosity(logging.WARNING)
+        search = self.sweeper
+        given = {"storage": search.storage, "study_name": search.study_name, "direction": config.direction}
         try:
-            optuna.distributions.check_distribution_compatibility(distribution, space.get(key, distribution))
-        except ValueError as error:
-            raise UserError(f"{key}: {other}, with other choices of it: {hint}") from error
-    if sweeper.sampler.get("seed") is not None:
-        with read_write(hydra):
-            sweeper.sampler.seed += len(study.trials)
+            study = optuna.create_study(**given, load_if_exists=True)
+        except Exception as error:  # of Optuna, SQLAlchemy or a database's driver
+            reason = str(error).splitlines()[0]
+            hint = "use the URL of a database, as in sqlite:////folder/study.db, or another hydra.sweeper.study_name"
+            raise UserError(f"hydra.sweeper.storage={search.storage}: can't be used ({reason}): {hint}") from error
+        if study.trials:
+            search.sampler.reseed_rng()
+        numbers = [job.number for job in jobs_of(Path(config.hydra.sweep.dir))]
+        search.n_trials -= len(numbers)
+        search.job_idx = 1 + max(numbers, default=-1)

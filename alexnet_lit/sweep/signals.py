@@ -8,20 +8,17 @@ folder and waits: jobs that run save and end, those that wait aren't started.
 import gc
 import os
 import signal
-import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout, suppress
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from hydra.core.hydra_config import HydraConfig
-
 from alexnet_lit.terminal import hangup, ignore, say_from_handler
 
 _STOP = ".stop"
-_RESTORED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2)
+_OF_A_RUN = (signal.SIGINT, signal.SIGTERM, *hangup(), signal.SIGUSR1, signal.SIGUSR2)  # that it has handlers of
 
 
 def stop_requested(sweep: Path) -> bool:
@@ -29,8 +26,12 @@ def stop_requested(sweep: Path) -> bool:
     return (sweep / _STOP).exists()
 
 
-def install_sigint_handler(sweep: Path) -> None:
-    """Let Ctrl-C and SIGHUP end the jobs instead of this process; a second Ctrl-C ends all at once."""
+@contextmanager
+def stopping_jobs_first(sweep: Path) -> Iterator[None]:
+    """Let Ctrl-C and SIGHUP end the jobs, and this process once they have ended; a second Ctrl-C ends all at once.
+
+    Raises: KeyboardInterrupt in the end if one of them has come.
+    """
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else ignore)
@@ -39,20 +40,16 @@ def install_sigint_handler(sweep: Path) -> None:
         text = f"{signal.Signals(number).name}: the jobs that run save and end, no other starts{once_more}"
         say_from_handler(partial(print, flush=True), text)
 
-    restore_sigint_handler(sweep)
-    if threading.current_thread() is threading.main_thread():  # Python lets no other thread do it
-        for number in (signal.SIGINT, *hangup()):
-            signal.signal(number, request_stop)
-
-
-def restore_sigint_handler(sweep: Path) -> None:
-    """Let Ctrl-C and SIGHUP end this process, and forget an earlier request to stop."""
-    with suppress(OSError):
+    (sweep / _STOP).unlink(missing_ok=True)
+    handlers = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, *hangup())}
+    try:
+        yield
+        if stop_requested(sweep):
+            raise KeyboardInterrupt
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
         (sweep / _STOP).unlink(missing_ok=True)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in hangup():
-            signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager
@@ -66,20 +63,16 @@ def ignore_sigint() -> Iterator[None]:
 
 
 @contextmanager
-def worker_signals() -> Iterator[None]:
+def worker() -> Iterator[None]:
     """In a launcher's worker process, listen to Ctrl-C and SIGHUP during a job; between jobs it would die of them.
 
-    Beside joblib's others on one screen a job prints nothing: train.log has all of it.
+    Beside others on one screen a job prints nothing: train.log has all of it.
     """
     numbers = (signal.SIGINT, *hangup())
     for number in numbers:
         signal.signal(number, signal.default_int_handler)
     try:
-        with ExitStack() as stack:
-            if str(HydraConfig.get().launcher["_target_"]).endswith(".JoblibLauncher"):
-                nowhere = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
-                stack.enter_context(redirect_stdout(nowhere))
-                stack.enter_context(redirect_stderr(nowhere))
+        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
             yield
     finally:
         for number in numbers:
@@ -88,22 +81,17 @@ def worker_signals() -> Iterator[None]:
 
 @contextmanager
 def process_restored() -> Iterator[None]:
-    """Restore environment variables, signal handlers and cuDNN's choice of kernels after a job, and free its memory.
-
-    The next job in this process begins as the first one did.
-    """
+    """Restore environment variables, signal handlers and cuDNN's choice of kernels after a job, and free its memory."""
     import torch  # it takes seconds: not before there is a job to run
 
-    handlers = {number: signal.getsignal(number) for number in _RESTORED}
+    handlers = {number: signal.getsignal(number) for number in _OF_A_RUN}
     benchmark = torch.backends.cudnn.benchmark
     try:
         with mock.patch.dict(os.environ):  # which it puts back
             yield
     finally:
-        if threading.current_thread() is threading.main_thread():
-            for number, handler in handlers.items():
-                if handler is not None:  # None is a handler that isn't Python's
-                    signal.signal(number, handler)
+        for number, handler in handlers.items():  # a run leaves Lightning's, which hold its trainer
+            signal.signal(number, handler)
         torch.backends.cudnn.benchmark = benchmark
         gc.collect()  # module, trainer and optimizer hold each other
         if torch.cuda.is_initialized():

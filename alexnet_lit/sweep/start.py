@@ -4,17 +4,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
+from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit.config import PLAN, as_typed, claim_folder
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import MULTIRUN, hold, is_held
-from alexnet_lit.sweep.signals import install_sigint_handler
+from alexnet_lit.sweep.jobs import MULTIRUN, set_aside
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
+_PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here that does what theirs leave out
+    "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "joblib_launcher.ProcessLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "submitit_launcher.SlurmQueueLauncher",
+    "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "submitit_launcher.LocalProcessLauncher",
+    "hydra_plugins.hydra_optuna_sweeper.optuna_sweeper.OptunaSweeper": "optuna_study.Search",
+}
 
 
 class Refused(BaseException):
@@ -31,46 +39,52 @@ class SweepCallback(Callback):
     """
 
     folder: ClassVar[Path | None] = None
+    _lock: ClassVar[FileLock | None] = None
+
+    def __init__(self, *, resumes: bool) -> None:
+        self._resumes = resumes
 
     @classmethod
     def forget(cls) -> None:
-        """Begin a new command in this process."""
-        cls.folder = None
+        """Let go of the sweep, so that this process can start another."""
+        if cls._lock:
+            cls._lock.release()
+        cls.folder = cls._lock = None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the sweep, lock it, and prepare its launcher. Raises: Refused for wrong input."""
+        """Check the sweep, lock it, and put our classes in the place of plugins'. Raises: Refused for wrong input."""
+        for plugin in (config.hydra.launcher["_target_"], config.hydra.sweeper["_target_"]):
+            if plugin in _PLUGINS:  # Hydra finds plugins in packages of plugins alone
+                Plugins.instance().class_name_to_class[plugin] = get_class(f"alexnet_lit.sweep.{_PLUGINS[plugin]}")
         try:
-            _start(config)
+            self._take_folder(config)
         except (UserError, OmegaConfBaseException) as error:
             raise Refused(error) from error
 
+    def _take_folder(self, config: DictConfig) -> None:
+        folder = Path(config.hydra.sweep.dir)
+        if not self._resumes:
+            claim_folder(folder, "hydra.sweep.dir")
+        lock = FileLock(folder / ".running.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            hint = "wait for its end, or stop it with Ctrl-C"
+            raise UserError(f"{folder}: this sweep is still running: {hint}") from None
+        except (OSError, NotImplementedError):  # a file system without locks
+            pass
+        SweepCallback._lock = lock
+        if self._resumes:
+            if (folder / ".submitit").is_dir():
+                from alexnet_lit.sweep.submitit_launcher import check_queue
 
-def _start(config: DictConfig) -> None:
-    folder, new = Path(config.hydra.sweep.dir), not is_held()
-    if new:
-        claim_folder(folder, "hydra.sweep.dir")
-        hold(folder)
-    SweepCallback.folder = folder
-    if new:
-        OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
-        if "alexnet_lit.job_folder:" not in (names := as_typed(config.hydra.sweep)["subdir"]):
-            raise UserError(f"hydra.sweep.subdir={names}: jobs lie in folders <number>_<overrides>: leave it out")
-    # Plugins are there only with alexnet-lit[sweep].
-    launcher = str(config.hydra.launcher["_target_"])
-    if ".hydra_submitit_launcher." in launcher:
-        from alexnet_lit.sweep import submitit_launcher
-
-        submitit_launcher.register()
-    if launcher.endswith(".JoblibLauncher"):
-        from alexnet_lit.sweep import joblib_launcher
-
-        joblib_launcher.register()
-    if launcher.endswith((".JoblibLauncher", ".LocalLauncher")):  # jobs are processes of this terminal
-        install_sigint_handler(folder)
-    if str(config.hydra.sweeper["_target_"]).endswith(".OptunaSweeper"):
-        from alexnet_lit.sweep.optuna_study import open_study
-
-        open_study(config.hydra)
+                check_queue(folder)
+            set_aside(folder, searches="n_trials" in config.hydra.sweeper)
+        SweepCallback.folder = folder
+        if not self._resumes:
+            OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
+            if "alexnet_lit.job_folder:" not in (names := as_typed(config.hydra.sweep)["subdir"]):
+                raise UserError(f"hydra.sweep.subdir={names}: jobs lie in folders <number>_<overrides>: leave it out")
 
 
 def starts_sweep(arguments: Sequence[str]) -> bool:
@@ -79,36 +93,22 @@ def starts_sweep(arguments: Sequence[str]) -> bool:
 
 
 def sweep_arguments(arguments: Sequence[str]) -> list[str]:
-    """Hydra's arguments for a sweep; `arguments` as they are if they start none.
+    """The overrides of a sweep as Hydra needs them.
 
     Folders of jobs are named after what differs between them. And of what is the same for all jobs, keys of a group
     that is swept over become choices of one: Hydra would look for them in the group's default before a job's choice.
     """
-    if not starts_sweep(arguments):
-        return list(arguments)
     arguments = [_OURS.get(argument, argument) for argument in arguments]
-    places = [n for n, argument in enumerate(arguments) if "=" in argument and not argument.startswith("-")]
-    overrides = {n: OverridesParser.create().parse_override(arguments[n]) for n in places}
-    swept = {override.key_or_group for override in overrides.values() if override.is_sweep_override()}
-    names = []
-    for n, override in overrides.items():
+    overrides = OverridesParser.create().parse_overrides(arguments)
+    swept = {override.key_or_group: override.input_line for override in overrides if override.is_sweep_override()}
+    if "sweep" in swept:
+        raise UserError(f"{swept['sweep']}: a ready sweep is several runs already: name one of them")
+    same = []
+    for n, override in enumerate(overrides):
         if override.is_sweep_override() or override.is_hydra_override():
             continue
-        names.append(override.key_or_group)
+        same.append(override.key_or_group)
         key, _, value = arguments[n].partition("=")
         if override.key_or_group.partition(".")[0] in swept and value and not key.startswith("~"):
             arguments[n] = f"{key}=choice({value})"
-    # Hydra reads its options before or after all overrides, not between them.
-    exclude = f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(names))}]"
-    arguments.insert(max(places, default=-1) + 1, exclude)
-    return arguments
-
-
-def search_direction(objective: str | None, direction: str) -> str:
-    """The direction of a search. Raises: UserError if it has no objective."""
-    if objective is None:
-        raise UserError("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
-    return direction
-
-
-OmegaConf.register_new_resolver("alexnet_lit.search_direction", search_direction, replace=True)
+    return [*arguments, f"hydra.job.config.override_dirname.exclude_keys=[{','.join(dict.fromkeys(same))}]"]

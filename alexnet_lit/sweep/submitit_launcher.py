@@ -15,7 +15,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from hydra.core.plugins import Plugins
 from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
@@ -23,11 +22,19 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import read_job, worst
-from alexnet_lit.sweep.signals import ignore_sigint
+from alexnet_lit.sweep.signals import ignore_sigint, stopping_jobs_first
 
 
 class _Submitit(BaseSubmititLauncher):
     """What both launchers have in common. An instance is pickled into each job, as Hydra's launchers are."""
+
+    def setup(self, **given: Any) -> None:
+        """Raises: UserError for several tasks: they would be several runs in one folder."""
+        super().setup(**given)
+        for key in ("nodes", "tasks_per_node"):
+            if self.params[key] != 1:
+                hint = "use trainer.devices for the processes of a run"
+                raise UserError(f"hydra.launcher.{key}={self.params[key]}: a job of a sweep is one task: {hint}")
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Start the jobs, and wait until all have ended; the worst score for those that died."""
@@ -35,9 +42,7 @@ class _Submitit(BaseSubmititLauncher):
         lost = JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
         jobs = self._submit(job_overrides, initial_job_idx)
         self._wait(jobs)
-        first = [job.task(0) for job in jobs]
-        done = [task.paths.result_pickle.exists() and task.exception() is None for task in first]
-        return [task.result() if is_done else lost for task, is_done in zip(first, done, strict=True)]
+        return [job.result() if job.paths.result_pickle.exists() and not job.exception() else lost for job in jobs]
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """In the job: run it. A run that has saved because its time will soon be up hands over to submitit, which
@@ -62,19 +67,19 @@ class _Submitit(BaseSubmititLauncher):
         shared = {field.name for field in fields(BaseQueueConf)}
         options = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
         tries = {key: options.pop(key) for key in ("slurm_max_num_timeout",) if key in options}
-        executor = submitit.AutoExecutor(folder=options.pop("submitit_folder"), cluster=self._EXECUTOR, **tries)
-        executor.update_parameters(**options)
         state = Singleton.get_state()
         jobs = [
             (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
             for number, overrides in enumerate(job_overrides, first)
         ]
         try:
+            executor = submitit.AutoExecutor(folder=options.pop("submitit_folder"), cluster=self._EXECUTOR, **tries)
+            executor.update_parameters(**options)
             with ignore_sigint():
                 return list(executor.map_array(self, *zip(*jobs, strict=True)))
-        except FailedJobError as error:  # of the command sbatch, with what it has printed
+        except (RuntimeError, FailedJobError) as error:  # there is no Slurm; of the command sbatch, what it has printed
             reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"hydra/launcher=submitit_slurm: {reason}: see hydra.launcher's keys") from error
+            raise UserError(f"hydra/launcher=submitit_{self._EXECUTOR}: {reason}: see hydra.launcher's keys") from error
 
     def _wait(self, jobs: list[Any]) -> None:
         began = time.monotonic()
@@ -87,13 +92,6 @@ class _Submitit(BaseSubmititLauncher):
 
 class SlurmQueueLauncher(_Submitit, SlurmLauncher):
     """Jobs in Slurm's queue, which alone says whether one of them has ended: many clusters keep no accounts."""
-
-    def setup(self, **given: Any) -> None:
-        """Raises: UserError where there is no Slurm."""
-        super().setup(**given)
-        if shutil.which("sbatch") is None:
-            hint = "start it on a machine that has it, or use hydra/launcher=joblib"
-            raise UserError(f"hydra/launcher=submitit_slurm: there is no Slurm here (no sbatch): {hint}")
 
     def _wait(self, jobs: list[Any]) -> None:
         numbers = " ".join(dict.fromkeys(job.job_id.partition("_")[0] for job in jobs))
@@ -112,12 +110,11 @@ class SlurmQueueLauncher(_Submitit, SlurmLauncher):
 class LocalProcessLauncher(_Submitit, LocalLauncher):
     """Jobs as processes of this machine."""
 
-    def setup(self, **given: Any) -> None:
-        """Raises: UserError for what only Slurm can do: two tasks would be two runs in one folder."""
-        super().setup(**given)
-        if (tasks := self.params["tasks_per_node"]) != 1:
-            hint = "use trainer.devices for the processes of a run"
-            raise UserError(f"hydra.launcher.tasks_per_node={tasks}: hydra/launcher=submitit_local has one: {hint}")
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
+        """As on Slurm, but that Ctrl-C ends the jobs."""
+        assert self.config is not None
+        with stopping_jobs_first(Path(self.config.hydra.sweep.dir)):
+            return super().launch(job_overrides, initial_job_idx)
 
 
 def queued() -> set[str] | None:
@@ -135,9 +132,3 @@ def check_queue(sweep: Path) -> None:
     if jobs := sorted(submitted & (queued() or set())):
         hint = f"wait for their end, or scancel {' '.join(dict.fromkeys(job.partition('_')[0] for job in jobs))}"
         raise UserError(f"{sweep}: {len(jobs)} of its jobs are in Slurm's queue: {hint}")
-
-
-def register() -> None:
-    """Take the place of the plugin's launchers: Hydra finds launchers in packages of plugins alone."""
-    for theirs, ours in ((SlurmLauncher, SlurmQueueLauncher), (LocalLauncher, LocalProcessLauncher)):
-        Plugins.instance().class_name_to_class[f"{theirs.__module__}.{theirs.__name__}"] = ours

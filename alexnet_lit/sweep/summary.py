@@ -2,8 +2,8 @@
 
 import csv
 import io
+import os
 import shlex
-import statistics
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -12,10 +12,11 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from alexnet_lit.sweep.jobs import REPEATS, Job, jobs_of, left_to_run, planned, write
+from alexnet_lit.sweep.jobs import Job, jobs_of, left_over
 from alexnet_lit.terminal import close_log, log, open_log, program, show
 
 SCORES = ("test/acc", "val/acc_best")
+_FIGURES = (*SCORES, "seconds")
 
 
 def update_summary(sweep: Path) -> None:
@@ -23,38 +24,38 @@ def update_summary(sweep: Path) -> None:
 
     Of two jobs that end at once one may be missing until the next update; the sweep's end has one.
     """
-    try:
-        jobs = jobs_of(sweep)
-        write(sweep / "summary.csv", _csv(jobs))
-        write(sweep / "summary.md", _markdown(sweep.name, jobs))
-    except OSError as error:
-        print(f"warning: {sweep / 'summary.md'}: can't be written ({error.strerror})", file=sys.stderr)
+    jobs = jobs_of(sweep)
+    for name, text in {"summary.csv": _csv(jobs), "summary.md": _markdown(sweep, jobs)}.items():
+        part = sweep / f"{name}.{os.getpid()}.part"  # jobs that end at once write the same summary
+        try:
+            part.write_text(text, encoding="utf-8", newline="")
+            part.replace(sweep / name)
+        except OSError as error:
+            print(f"warning: {sweep / name}: can't be written ({error.strerror})", file=sys.stderr)
 
 
-def print_summary(sweep: Path) -> list[str]:
+def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
     """Print a table of all jobs, what failed, and how to go on; returns the statuses of all jobs."""
-    jobs, plan = jobs_of(sweep), planned(sweep)
+    jobs = jobs_of(sweep)
     keys = _varying(jobs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("job", *keys, "status", *SCORES, "seconds"):
-        table.add_column(name, justify="right" if name in ("job", *SCORES, "seconds") else "left", no_wrap=True)
+    for name in ("job", *keys, "status", *_FIGURES):
+        table.add_column(name, justify="right" if name in ("job", *_FIGURES) else "left", no_wrap=True)
     for job in jobs:
         table.add_row(*_cells(job, keys))
-    missing = 0 if plan is None else max(0, len(plan) - len(jobs))
     open_log(None, speak=True)
     try:
         show(table)
         for job in jobs:
             if job.status != "completed":
                 log.info("%-11s %s%s", job.status, job.folder, f": {job.reason}" if job.reason else "")
-        log.info("sweep       %s%s", _count(jobs), f", {missing} not started" if missing else "")
+        log.info("sweep       %s%s", _count(jobs), ", stopped before its end" if stopped else "")
         log.info("summary     %s", sweep / "summary.md")
-        left = left_to_run(sweep)
-        if left or (left is None and not all(job.ended for job in jobs)):
+        if stopped or left_over(sweep):
             log.info("go on with: %s train.py -m %s", program("python"), shlex.quote(f"resume_sweep={sweep}"))
     finally:
         close_log()
-    return [job.status for job in jobs] + ["unfinished"] * missing
+    return [job.status for job in jobs]
 
 
 def _keys(jobs: Iterable[Job]) -> list[str]:
@@ -68,10 +69,11 @@ def _varying(jobs: Sequence[Job]) -> list[str]:
 
 
 def _cells(job: Job, keys: Sequence[str]) -> list[str]:
-    """Number, values of `keys`, status, scores and seconds."""
-    scores = [_fixed(job.result.get(score)) for score in SCORES]
-    seconds = _fixed(job.result.get("seconds"), 1)
-    return [str(job.number), *(job.overrides.get(key, "") for key in keys), job.status, *scores, seconds]
+    """Number, values of `keys`, status, scores and seconds; empty where a job has none."""
+    digits = dict.fromkeys(SCORES, 4) | {"seconds": 1}
+    figures = [(job.result.get(name), digits[name]) for name in _FIGURES]
+    texts = ["" if value is None else f"{value:.{places}f}" for value, places in figures]
+    return [str(job.number), *(job.overrides.get(key, "") for key in keys), job.status, *texts]
 
 
 def _count(jobs: Sequence[Job]) -> str:
@@ -83,52 +85,23 @@ def _count(jobs: Sequence[Job]) -> str:
 def _csv(jobs: Sequence[Job]) -> str:
     page, keys = io.StringIO(), _keys(jobs)
     rows = csv.writer(page, lineterminator="\n")
-    rows.writerow(["number", *keys, "status", *SCORES, "seconds", "folder", "reason"])
+    rows.writerow(["number", *keys, "status", *_FIGURES, "folder", "reason"])
     for job in jobs:
-        values = [job.overrides.get(key) for key in keys]
-        figures = [job.result.get(name) for name in (*SCORES, "seconds")]
-        rows.writerow([job.number, *values, job.status, *figures, job.folder.name, job.reason])
+        values = [*map(job.overrides.get, keys), job.status, *map(job.result.get, _FIGURES)]
+        rows.writerow([job.number, *values, job.folder.name, job.reason])
     return page.getvalue()
 
 
-def _markdown(name: str, jobs: Sequence[Job]) -> str:
+def _markdown(sweep: Path, jobs: Sequence[Job]) -> str:
     keys = _varying(jobs)
     same = [f"{key}={jobs[0].overrides[key]}" for key in _keys(jobs) if key not in keys]
-    rows = [[*_cells(job, keys), job.folder.name, job.reason] for job in jobs]
+    header = ["number", *keys, "status", *_FIGURES, "folder", "reason"]
+    rows = [header, ["---"] * len(header), *([*_cells(job, keys), job.folder.name, job.reason] for job in jobs)]
     parts = [
-        f"# Sweep {name}",
+        f"# Sweep {sweep.name}",
         _count(jobs) + ".",
         *([f"Each with `{' '.join(same)}`."] if same else []),
-        _table(["number", *keys, "status", *SCORES, "seconds", "folder", "reason"], rows),
-        "## Over seeds and folds",
-        "Mean and standard deviation (divided by n - 1) of the n jobs that completed.",
-        _over_repeats(jobs, [key for key in keys if key not in REPEATS]),
+        "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in rows),
+        f"Means and differences: `python -m alexnet_lit report {shlex.quote(str(sweep))}`.",
     ]
     return "\n\n".join(parts) + "\n"
-
-
-def _over_repeats(jobs: Sequence[Job], keys: Sequence[str]) -> str:
-    """A row for each combination of overrides, over seeds and folds."""
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in jobs:
-        groups.setdefault(tuple(job.overrides.get(key, "") for key in keys), []).append(job)
-    rows = []
-    for values, group in groups.items():
-        done = [job.result for job in group if job.status == "completed"]
-        cells = [str(len(done))]
-        for score in SCORES:
-            scores = [result[score] for result in done if result.get(score) is not None]
-            cells.append(_fixed(statistics.mean(scores) if scores else None))
-            cells.append(_fixed(statistics.stdev(scores) if len(scores) > 1 else None))
-        rows.append([*values, *cells])
-    return _table([*keys, "n", *(f"{score} {what}" for score in SCORES for what in ("mean", "std"))], rows)
-
-
-def _table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines)
-
-
-def _fixed(value: float | None, digits: int = 4) -> str:
-    """A number, or nothing where there is none."""
-    return "" if value is None else f"{value:.{digits}f}"

@@ -1,6 +1,7 @@
 """A callback that ends a rank in the middle of training, as a user's own might."""
 
 import os
+import signal
 import sys
 from typing import Any
 
@@ -8,7 +9,7 @@ from lightning import Callback, LightningModule, Trainer
 
 
 class Failing(Callback):
-    """how: raise, exit or _exit. rank: the one that does. At the third step."""
+    """how: raise, exit, _exit or kill. rank: the one that does. At the third step."""
 
     def __init__(self, how: str, rank: int = 1) -> None:
         self.how = how
@@ -22,6 +23,8 @@ class Failing(Callback):
             raise ZeroDivisionError("boom")
         if self.how == "exit":
             sys.exit(3)
+        if self.how == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
         os._exit(3)
 
 

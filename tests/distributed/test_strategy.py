@@ -21,7 +21,7 @@ TWENTY = (
     *("data=sample", "model=lenet", "model.dropout=0", "model.activation=tanh", "data.image_size=28"),
     *("data.batch_size=36", "data.train_size=685", "data.val_size=37", "trainer.accelerator=cpu"),
     *("data.augment.crop=0.875", "data.augment.translate=0.1", "data.augment.color=0.1", "data.augment.erase=0.5"),
-    *("trainer.max_epochs=1", "trainer.log_every_n_steps=1"),
+    *("trainer.max_epochs=1", "trainer.log_every_n_steps=1", "~callbacks.board"),
 )
 CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr", "grad_norm")
 

@@ -46,18 +46,6 @@ def test_one_is_warned_and_goes_on_one_is_killed_and_one_has_two_devices(command
         assert [path.name for path in job.glob("*.log")] == ["train.log"]
 
 
-def test_tasks_of_a_job_are_one_run(command: Train) -> None:
-    outcome = command(*TINY, *SLURM, "hydra.launcher.tasks_per_node=2", "seed=0")
-
-    assert (outcome.status, outcome.err) == (0, "")
-    sweep = sweep_of(outcome)
-    (job,) = jobs_of(sweep)
-    assert (result_of(job)["status"], result_of(job)["world_size"]) == ("completed", 2)
-    assert len(list(job.glob("events.out.*"))) == 1
-    assert (job / "train.log").read_text().count("features.conv1") == 1
-    assert not any("Traceback" in path.read_text() for path in sweep.rglob("*_log.*"))
-
-
 def test_ctrl_c_leaves_the_jobs_in_the_queue(train: Train, tmp_path: Path) -> None:
     ask = [*TINY, *SLURM, "+hydra.launcher.additional_parameters.hold=true", f"paths.logs={tmp_path}", "seed=0,1"]
     process = started(*ask, cwd=tmp_path)

@@ -54,11 +54,6 @@ def test_a_row_a_job_in_the_order_of_their_numbers(sweep: Path) -> None:
     assert "killed" in rows[5]["reason"]
 
 
-def tables(sweep: Path) -> list[list[list[str]]]:
-    parts = (sweep / "summary.md").read_text().split("\n\n")
-    return [[cells(line) for line in part.splitlines()] for part in parts if part.startswith("|")]
-
-
 def cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
 
@@ -67,29 +62,11 @@ def test_the_page_shows_what_differs_and_says_once_what_does_not(sweep: Path) ->
     text = (sweep / "summary.md").read_text()
     assert "6 jobs: 4 completed, 1 failed, 1 unfinished." in text
     assert "`data=sample`" in text
-    rows, _ = tables(sweep)
+    rows = [cells(line) for line in text.splitlines() if line.startswith("|")]
     assert rows[0] == ["number", *KEYS[1:], "status", *SCORES, "seconds", "folder", "reason"]
     assert rows[2] == ["0", "true", "0", "completed", "0.5000", "0.2500", "2.0", "0_lrn", ""]
+    assert f"report {sweep}" in text
     assert rows[6][-1] == "ValueError: a / b", "a | in a cell is no border"
-
-
-def test_mean_and_standard_deviation_over_seeds(sweep: Path) -> None:
-    _, groups = tables(sweep)
-    scores = ["test/acc mean", "test/acc std", "val/acc_best mean", "val/acc_best std"]
-    assert groups[0] == ["model.lrn", "n", *scores]
-    assert groups[2:] == [
-        ["true", "3", "0.6000", "0.1000", "0.2500", "0.0000"],
-        ["false", "1", "0.4000", "", "0.3000", ""],
-    ]
-
-
-def test_folds_are_repeats_too(tmp_path: Path) -> None:
-    update_summary(tmp_path)
-    assert rows_of(tmp_path) == []
-    for fold in range(2):
-        job(tmp_path, f"{fold}_fold", ["data.folds=2", f"data.fold={fold}"], status="completed", test=fold / 2, val=0.5)
-    update_summary(tmp_path)
-    assert tables(tmp_path)[1][2:] == [["2", "0.2500", "0.3536", "0.5000", "0.0000"]]
 
 
 def test_where_it_can_not_be_written_the_sweep_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -71,21 +71,19 @@ def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
 class Trouble(Callback):
     """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
-    what: interrupt (as Ctrl-C does; `all`: with the process that started this one), hangup, error, memory; kill (of a
-    rank) or orphan (by a kill of what started it); USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for
-    any run.
+    what: interrupt (as Ctrl-C does; `all`: with the process that started this one, once a file `killed` is gone),
+    hangup, error, memory, kill; USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for any run.
     """
 
-    def __init__(self, *, what: str, ahead: str, job: int | None, rank: int, at: int) -> None:
+    def __init__(self, *, what: str, ahead: str, job: int | None, at: int) -> None:
         self.what = what
         self.ahead = Path(ahead)
         self.job = job
-        self.rank = rank
         self.at = at
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         here = Path(trainer.default_root_dir)
-        mine = trainer.global_rank == self.rank and (self.job is None or number(here) == self.job)
+        mine = trainer.global_rank == 0 and (self.job is None or number(here) == self.job)
         if trainer.global_step != self.at or not mine or not self.ahead.exists():
             return
         own = {number: signal.getsignal(number) for number in STOP_SIGNALS}
@@ -97,9 +95,6 @@ class Trouble(Callback):
                 raise RuntimeError("a bug")
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "orphan":
-                os.kill(os.getppid(), signal.SIGKILL)
-                time.sleep(60)  # it is ended long before
             case "USR1" | "USR2" as name:
                 # Slurm signals all processes of a job, this command too.
                 subprocess.run(["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]], check=False)
@@ -111,6 +106,8 @@ class Trouble(Callback):
                 os.kill(os.getpid(), signal.SIGHUP)
             case _:
                 if self.what == "all":
+                    while self.ahead.with_name("killed").exists():
+                        time.sleep(0.05)
                     os.kill(os.getppid(), signal.SIGINT)
                 os.kill(os.getpid(), signal.SIGINT)
 
@@ -122,8 +119,8 @@ def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
         time.sleep(0.05)
 
 
-def trouble(what: str, ahead: Path, job: int | None = None, *, rank: int = 0, at: int = 1) -> str:
+def trouble(what: str, ahead: Path, job: int | None = None, *, at: int = 1) -> str:
     """As an override."""
     number = "null" if job is None else job
-    arguments = f"what: {what}, ahead: '{ahead}', job: {number}, rank: {rank}, at: {at}"
+    arguments = f"what: {what}, ahead: '{ahead}', job: {number}, at: {at}"
     return f"+callbacks.trouble_{number}={{_target_: tests.sweep.tiny.Trouble, {arguments}}}"

@@ -20,15 +20,11 @@ from alexnet_lit.distributed.towers.parts import Group, Part, Way, refusal
 from alexnet_lit.errors import UserError
 from alexnet_lit.optim import Muon
 
-TOWERS = 2
 _WHOLE_MATRICES = (Muon, TorchMuon, Adafactor)  # optimizers that do not treat each weight by itself
 
 
 class Split(DDPStrategy):
     """Replace `module.net` by a `Part` of it on each device while the trainer is at work.
-
-    towers: each two devices hold a net together, and DistributedDataParallel averages the gradients of such pairs.
-    hybrid: all devices hold one net together.
 
     The run equals that of one device, and a checkpoint has the weights and optimizer state of one device. Outside of
     fit and test `module.net` is the whole net; after an exception it has no weights, as other parts may be gone.
@@ -36,27 +32,22 @@ class Split(DDPStrategy):
     Lightning's ModelParallelStrategy wants weights that are DTensors, and torch splits no convolution by its channels.
     """
 
-    def __init__(self, *, way: Way, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, way: Way) -> None:
+        super().__init__()
         self.way = way
-        self._meshes: dict[str, DeviceMesh] = {}  # part: the other parts of this net; replica: this part of other nets
+        self._mesh: DeviceMesh | None = None  # of all devices
         self._net: nn.Module | None = None  # the whole net, on the meta device
         self._wholes: dict[Tensor, nn.Parameter] = {}  # its parameter for each one of the part
         self._failed = False
-
-    @staticmethod
-    def replicas(way: str, ranks: int) -> int:
-        """The number of nets that so many ranks hold."""
-        return ranks // TOWERS or 1 if way == "towers" else 1
 
     @staticmethod
     def check(
         way: Any, *, ranks: int, net: nn.Module, precision: str | int, optimizer: Optimizer, callbacks: list[Callback]
     ) -> None:
         """Raises: UserError if ranks can't hold the net together, or not with such an optimizer or callback."""
-        if ranks == 1 or (way == "towers" and ranks % TOWERS):
-            needed = "an even number of devices" if way == "towers" else "two devices or more"
-            instead = f"use trainer.devices={TOWERS} (on a CPU, trainer.accelerator=cpu), or trainer.strategy=auto"
+        if ranks == 1 or (way == "towers" and ranks != 2):
+            needed = "two devices" if way == "towers" else "two devices or more"
+            instead = "use trainer.devices=2 (on a CPU, trainer.accelerator=cpu), or trainer.strategy=auto"
             raise UserError(f"trainer.devices={ranks}: trainer.strategy={way} needs {needed}: {instead}")
         if precision == "16-mixed":
             reason = f"with trainer.precision={precision} each part would leave out steps of its own"
@@ -69,22 +60,17 @@ class Split(DDPStrategy):
                 raise refusal(way, f"{type(callback).__name__} has to see the whole net", "callbacks=default")
         if net._compiled_call_impl is not None:
             raise refusal(way, "does not compile parts, as model.compile asks for", "model.compile=false")
-        Part(net, Group(size=ranks // Split.replicas(way, ranks), part=0), way)
+        Part(net, Group(size=ranks, part=0), way)
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
-        """Which share of a batch this rank takes: the same for all parts of a net."""
-        nets = self.replicas(self.way, self.world_size)
-        return {"num_replicas": nets, "rank": self.global_rank * nets // self.world_size}
+        """Which share of a batch this rank takes: all of it."""
+        return {"num_replicas": 1, "rank": 0}
 
     def setup_environment(self) -> None:
         """Group the devices."""
         super().setup_environment()
-        if not self._meshes:
-            nets = self.replicas(self.way, self.world_size)
-            shape, names = (nets, self.world_size // nets), ("replica", "part")
-            mesh = init_device_mesh(self.root_device.type, shape, mesh_dim_names=names)
-            self._meshes = {name: mesh[name] for name in names}
+        self._mesh = self._mesh or init_device_mesh(self.root_device.type, (self.world_size,))
 
     def setup(self, trainer: Trainer) -> None:
         """Take this device's part; in a fit `configure_ddp` has to do so earlier."""
@@ -94,11 +80,8 @@ class Split(DDPStrategy):
             self._take_part()
 
     def configure_ddp(self) -> None:
-        """Take this device's part before the optimizer is built, and average gradients if there are replicas."""
+        """Take this device's part before the optimizer is built; there are no copies whose gradients differ."""
         self._take_part()
-        if self._meshes["replica"].size() > 1:
-            self._ddp_kwargs["process_group"] = self._meshes["replica"].get_group()
-            super().configure_ddp()
 
     def total_norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """The norm of the gradients of all parts, where `parameters` are this part's."""
@@ -112,7 +95,7 @@ class Split(DDPStrategy):
         return super().lightning_module_state_dict() | {f"net.{key}": value for key, value in weights.items()}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimizer's state on one device. Raises: UserError if it has tensors of other shapes than the weights."""
+        """The optimizer's state on one device."""
         return _convert(super().optimizer_state(optimizer), optimizer, self._gathered)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -142,15 +125,14 @@ class Split(DDPStrategy):
         return self.lightning_module
 
     def _take_part(self) -> None:
-        mesh = self._meshes["part"]
-        part = Part(self._module.net, Group(mesh.size(), mesh.get_local_rank(), mesh), self.way)
+        part = Part(self._module.net, Group(self.world_size, self.global_rank, self._mesh), self.way)
         self._net = net = self._module.net.to("meta")
         self._module.net = part
         wholes = dict(net.named_parameters())
         self._wholes = {parameter: wholes[name] for name, parameter in part.named_parameters()}
         for metric in self._module.modules():
             if isinstance(metric, Metric):
-                metric.process_group = self._meshes["replica"].get_group()
+                metric.distributed_available_fn = lambda: False  # each device counts all images
 
     def _weights(self) -> dict[str, Tensor]:
         """The whole net's weights, while there are parts."""
@@ -159,7 +141,7 @@ class Split(DDPStrategy):
     def _distributed(self, value: Tensor, parameter: Tensor) -> DTensor:
         """A parameter of the part, its gradient or its momentum as a DTensor of all parts."""
         dim = self._dim(parameter)
-        return DTensor.from_local(value, self._meshes["part"], [Replicate() if dim is None else Shard(dim)])
+        return DTensor.from_local(value, self._mesh, [Replicate() if dim is None else Shard(dim)])
 
     def _dim(self, parameter: Tensor) -> int | None:
         """The dimension in which a parameter is split; None if each device has all of it."""
@@ -167,15 +149,13 @@ class Split(DDPStrategy):
         return next((dim for dim, (own, whole) in enumerate(sizes) if own != whole), None)
 
     def _gathered(self, value: Tensor, parameter: Tensor) -> Tensor:
-        if value.shape != parameter.shape:
-            raise refusal(self.way, f"the optimizer's state {tuple(value.shape)} has no number for each weight")
         # In the memory format of one device: fused optimizers need the same for weights and momentum.
         whole = torch.empty_like(self._wholes[parameter], dtype=value.dtype, device=value.device)
         return whole.copy_(self._distributed(value.detach(), parameter).full_tensor())
 
     def _own(self, value: Tensor, parameter: Tensor) -> Tensor:
-        dim, mesh = self._dim(parameter), self._meshes["part"]
-        return value if dim is None else value.chunk(mesh.size(), dim)[mesh.get_local_rank()].clone()
+        dim = self._dim(parameter)
+        return value if dim is None else value.chunk(self.world_size, dim)[self.global_rank].clone()
 
 
 def _convert(state: Any, optimizer: Optimizer, convert: Callable[[Tensor, Tensor], Tensor]) -> dict[str, Any]:
