@@ -127,6 +127,10 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("alexnet_lit", _escape)
 
 
+# Before a cluster's time limit: of sbatch --signal=USR1@120, and of submitit. Windows has neither.
+WARNINGS = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+
+
 def hangup() -> tuple[signal.Signals, ...]:
     """SIGHUP, which comes as a terminal closes, perhaps twice. Empty under nohup, and on Windows, which has none."""
     number: signal.Signals | None = getattr(signal, "SIGHUP", None)

@@ -17,9 +17,8 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, writing
-from alexnet_lit.terminal import hangup, ignore, say_from_handler
+from alexnet_lit.terminal import WARNINGS, hangup, ignore, say_from_handler
 
-WARNINGS = (signal.SIGUSR1, signal.SIGUSR2)  # before the time limit: of sbatch --signal=USR1@120, and of submitit
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
 
 

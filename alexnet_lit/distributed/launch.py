@@ -28,9 +28,11 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import Exited, UserError, reason_of
-from alexnet_lit.terminal import hangup
+from alexnet_lit.terminal import WARNINGS, hangup
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1, signal.SIGUSR2)  # and SIGHUP: handed on to the ranks
+# On Windows there are none: the console sends Ctrl-C to the ranks itself.
+_OWN_GROUP = 0 if os.name == "posix" else None
+SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP: handed on to the ranks
 _START = timedelta(minutes=5)  # until all ranks should have started
 _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
@@ -263,7 +265,8 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
     command = [sys.executable, "-m", "alexnet_lit.app", name]
     with _received_signals() as received:
         processes = [
-            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=0) for rank in range(ranks)
+            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=_OWN_GROUP)
+            for rank in range(ranks)
         ]
         try:
             _supervise(processes, received, store)
@@ -278,7 +281,7 @@ def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], 
     """Hand each signal on once, until all ranks have ended or have had their time to."""
     handed_on, deadline, running = 0, float("inf"), True
     while running and time.monotonic() < deadline:
-        for number in received[handed_on:]:
+        for number in received[handed_on:] if _OWN_GROUP is not None else ():
             handed_on += 1
             for rank, process in enumerate(processes):  # one that is still starting has nothing to save
                 process.send_signal(number if store.check([f"here/{rank}"]) else signal.SIGTERM)

@@ -15,10 +15,10 @@ from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from alexnet_lit.terminal import hangup, ignore, say_from_handler
+from alexnet_lit.terminal import WARNINGS, hangup, ignore, say_from_handler
 
 _STOP = ".stop"
-_OF_A_RUN = (signal.SIGINT, signal.SIGTERM, *hangup(), signal.SIGUSR1, signal.SIGUSR2)  # that it has handlers of
+_OF_A_RUN = (signal.SIGINT, signal.SIGTERM, *hangup(), *WARNINGS)  # that it has handlers of
 
 
 def stop_requested(sweep: Path) -> bool:

@@ -5,8 +5,10 @@ import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
+import wandb
 from mlflow.entities import Run
 from mlflow.tracking import MlflowClient
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at import time
@@ -147,8 +149,8 @@ def test_a_missing_package_is_named_in_a_line(package: str, train: Train, monkey
 
 
 def test_without_an_account_the_way_out_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("WANDB_MODE", "WANDB_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    with pytest.raises(UserError, match=r"logger=wandb: .*WANDB_MODE=offline"):
+    """wandb reads WANDB_MODE once in a process, so the refusal is not its own here."""
+    refusal = wandb.errors.UsageError("No API key configured. Use `wandb login` to log in.")
+    monkeypatch.setattr(wandb, "init", Mock(side_effect=refusal))
+    with pytest.raises(UserError, match=r"logger=wandb: No API key configured.*WANDB_MODE=offline"):
         WandB(run_dir=str(tmp_path), project="p").log_metrics({"val/acc": 0.5}, 1)
