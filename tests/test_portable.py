@@ -10,15 +10,20 @@ import pytest
 
 from tests.conftest import REPOSITORY
 
-# The libraries first: on this system they need what is taken away. (Lightning needs SIGKILL as long as there is one.)
+# The libraries first: on this system they need what is taken away. Lightning's handlers as there.
 WITHOUT_POSIX = """
 import multiprocessing, os, runpy, signal, subprocess, sys
 import filelock, hydra, lightning, matplotlib.figure, tensorboard, torch, torchmetrics, torchvision
 import torch.utils.tensorboard, torch.distributed
 import lightning.pytorch.loggers
+from lightning.pytorch.trainer.connectors import signal_connector
+
+signal_connector._IS_WINDOWS = True
+theirs = {getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGABRT", "SIGFPE", "SIGILL", "SIGSEGV")}
+signal_connector._SignalConnector._valid_signals = staticmethod(theirs.copy)
 
 for module, names in {
-    signal: "SIGUSR1 SIGUSR2 SIGHUP SIGQUIT SIGALRM SIGCHLD pthread_sigmask setitimer sigwait siginterrupt",
+    signal: "SIGUSR1 SIGUSR2 SIGHUP SIGQUIT SIGKILL SIGALRM SIGCHLD pthread_sigmask setitimer sigwait siginterrupt",
     os: "getuid geteuid getgid getpgid setpgid setsid killpg fork sched_getaffinity statvfs mkfifo WIFSIGNALED",
 }.items():
     for name in names.split():
