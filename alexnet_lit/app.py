@@ -26,7 +26,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
-from alexnet_lit.config import PLAN, RESULT, explain, explain_override, quoted, run_of, typed_path, under_way
+from alexnet_lit.config import RESULT, explain, explain_override, quoted, run_of, under_way
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, reason_of, unwritten
 from alexnet_lit.sweep.jobs import named_sweep, read_job, worst
@@ -40,12 +40,6 @@ Result = dict[str, Any]
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 _SHOW = ("help", "hydra_help", "cfg", "resolve", "info", "shell_completion")  # Hydra's options that run nothing
 _INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
-# What a checkpoint has the state of, so that another value would have no effect or no meaning.
-_FIXED = {"model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"} | {
-    "objective",  # best.ckpt was chosen by it
-    "direction",
-}
-_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 
 
 @printing(ends=False)
@@ -122,7 +116,7 @@ def _answer(options: Namespace, flags: list[str], overrides: list[str], environm
         return 0
     if sweep:
         sys.argv += resume_sweep_arguments(sweep, arguments)
-    elif starts_sweep(arguments) and not _checkpoint(arguments):
+    elif starts_sweep(arguments) and not composition.typed_checkpoint(arguments):
         sys.argv += [*flags, *sweep_arguments(overrides)]
     else:
         sys.argv += resume_arguments(arguments)
@@ -144,31 +138,20 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     typed now are applied on top. Each continuation keeps a config of its own beside that of the start.
     Raises: UserError if it makes no sense.
     """
-    value = _checkpoint(arguments)
+    value = composition.typed_checkpoint(arguments)
     if not value:
         return list(arguments)
-    arguments = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
+    arguments = composition.quote_checkpoint(arguments)
     if starts_sweep(arguments):
         raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
-    folder = run_of(Path(value).expanduser())
+    folder = composition.continued_run(arguments)
     if folder is None:
-        if (Path(value).expanduser() / PLAN).is_file():
-            raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
         return arguments
-    for argument in arguments:
-        key, _, choice = argument.lstrip("+~").partition("=")
-        if key.split(".")[0] in _FIXED and key not in _PLACES:
-            hint = "leave it out, or start a new run"
-            raise UserError(f"{argument}: can't be changed in a run that is continued: {hint}")
-        if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
-            hint = f"set single keys of it, {key}.<key>=..."
-            raise UserError(f"{argument}: a run that is continued has its {key} already: {hint}")
-    number = 1 + len(list((folder / ".hydra").glob("resume_*")))
     return [
         *("--config-path", str(composition.last_record(folder)), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir={quoted(folder)}",
-        f"hydra.output_subdir=.hydra/resume_{number}",
+        f"hydra.output_subdir=.hydra/{composition.next_record(folder).name}",
         "hydra/job_logging=none",
         "hydra/hydra_logging=none",
     ]
@@ -176,7 +159,7 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
 
 def finished(arguments: Sequence[str]) -> Path | None:
     """The run that `ckpt=` names if it is complete and no override beside it makes it longer."""
-    value = _checkpoint(arguments)
+    value = composition.typed_checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
     groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
     if folder is None or under_way(folder) or groups & {"trainer", "callbacks"}:  # which decide when a run ends
@@ -184,12 +167,6 @@ def finished(arguments: Sequence[str]) -> Path | None:
     file = folder / RESULT
     completed = file.is_file() and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
     return folder if completed else None
-
-
-def _checkpoint(arguments: Sequence[str]) -> str:
-    """The value of `ckpt=`; empty where it is not typed or null."""
-    value = typed_path(arguments, "ckpt=")
-    return value if value and value != "null" else ""
 
 
 # ---- Hydra

@@ -34,6 +34,12 @@ CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "co
 RESULT = "result.json"
 PART = "result.json.part"  # beside the result of a run that goes on from it
 PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder: its config and overrides
+# What a checkpoint has the state of, or what best.ckpt was chosen by: another value would have no effect or no meaning.
+_FIXED = {
+    *("model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"),
+    *("objective", "direction"),
+}
+_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 _made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts
 _only_named = False
 _version_lock = threading.Lock()  # Hydra keeps its version_base in one global place
@@ -43,7 +49,8 @@ _version_lock = threading.Lock()  # Hydra keeps its version_base in one global p
 
 
 def compose(*overrides: str) -> DictConfig:
-    """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`.
+    """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`; with `ckpt=` and a run's folder,
+    that of the run, and what is given beside it.
 
     Changes nothing of Hydra's global state: it can be called within another Hydra application, and in any thread.
     Raises: UserError for an override that names no key or choice.
@@ -51,19 +58,21 @@ def compose(*overrides: str) -> DictConfig:
     if not all(isinstance(override, str) for override in overrides):
         raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')
     try:
-        return _compose([choose(override) for override in overrides])
+        folder = continued_run(overrides)
+        overrides = tuple(map(choose, quote_checkpoint(overrides)))
+        return _compose(overrides) if folder is None else _compose(overrides, last_record(folder), "config")
     except OverrideParseException as error:
         raise explain_override(error.override) from error
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
 
 
-def _compose(overrides: Sequence[str] = ()) -> DictConfig:
+def _compose(overrides: Sequence[str] = (), folder: Path = CONF, name: str = "train") -> DictConfig:
     # Not hydra.compose: GlobalHydra and `version_base` belong to the program around, which may be a Hydra application.
     with _version_lock, mock.patch.object(version.VersionBase.instance(), "version_base"):
         version.setbase("1.3")
-        loader = ConfigLoaderImpl(create_config_search_path(str(CONF)))
-        config = loader.load_configuration("train", list(overrides), run_mode=RunMode.RUN, from_shell=False)
+        loader = ConfigLoaderImpl(create_config_search_path(str(folder)))
+        config = loader.load_configuration(name, list(overrides), run_mode=RunMode.RUN, from_shell=False)
     with open_dict(config):
         del config["hydra"]
     return config
@@ -354,6 +363,45 @@ def last_record(folder: Path) -> Path:
     """Where Hydra keeps how the run in `folder` was last continued: .hydra/resume_<n>; if it never was, .hydra."""
     records = (folder / ".hydra").glob("resume_*")
     return max(records, key=lambda path: int(path.name.removeprefix("resume_")), default=folder / ".hydra")
+
+
+def next_record(folder: Path) -> Path:
+    """Where that of its next continuation will be."""
+    return folder / ".hydra" / f"resume_{1 + len(list((folder / '.hydra').glob('resume_*')))}"
+
+
+def typed_checkpoint(arguments: Sequence[str]) -> str:
+    """The value of `ckpt=`; empty where it is not typed or null."""
+    value = typed_path(arguments, "ckpt=")
+    return value if value and value != "null" else ""
+
+
+def quote_checkpoint(arguments: Sequence[str]) -> list[str]:
+    """The arguments with the path after `ckpt=`, whatever characters it has, as Hydra's grammar takes it."""
+    value = typed_checkpoint(arguments)
+    return [f"ckpt={quoted(value)}" if value and argument.startswith("ckpt=") else argument for argument in arguments]
+
+
+def continued_run(arguments: Sequence[str]) -> Path | None:
+    """The folder of the run that `ckpt=` names; None where it names none.
+
+    Raises: UserError for a sweep, and for a key beside it that can't be changed in a run that has begun.
+    """
+    if not (value := typed_checkpoint(arguments)):
+        return None
+    path = Path(value).expanduser()
+    folder = run_of(path)
+    if folder is None and (path / PLAN).is_file():
+        raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
+    for argument in arguments if folder is not None else ():
+        key, _, choice = argument.lstrip("+~").partition("=")
+        if key.split(".")[0] in _FIXED and key not in _PLACES:
+            hint = "leave it out, or start a new run"
+            raise UserError(f"{argument}: can't be changed in a run that is continued: {hint}")
+        if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
+            hint = f"set single keys of it, {key}.<key>=..."
+            raise UserError(f"{argument}: a run that is continued has its {key} already: {hint}")
+    return folder
 
 
 def continued_overrides(folder: Path) -> list[str]:

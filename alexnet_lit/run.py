@@ -25,10 +25,14 @@ from alexnet_lit.config import (
     PART,
     RESULT,
     continued_overrides,
+    discard_continuation,
     discard_folder,
     home,
+    last_record,
+    next_record,
     plain,
     run_folder,
+    run_of,
     typed_overrides,
     under_way,
 )
@@ -75,21 +79,38 @@ def run(config: DictConfig, folder: Path) -> Result:
 
 
 def fit(config: DictConfig) -> Result:
-    """Train and test as `python train.py` does, in a new run folder below config.paths.logs; returns as `run`, and the
-    run's `folder` beside it.
+    """Train and test as `python train.py` does, in a new run folder below config.paths.logs, or in that of the run that
+    `compose("ckpt=...")` named; returns as `run`, and the run's `folder` beside it.
 
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
-    if config.ckpt is not None:
-        raise UserError(f"ckpt={config.ckpt}: fit starts a new run: go on with that one by python train.py ckpt=...")
-    folder = Path(run_folder(f"{config.paths.logs}/runs", time.strftime("%Y-%m-%d_%H-%M-%S"), config.name))
-    (folder / ".hydra").mkdir()
-    OmegaConf.save(config, folder / ".hydra" / "config.yaml")  # which a continuation begins with
+    if config.ckpt is None:
+        folder = Path(run_folder(f"{config.paths.logs}/runs", time.strftime("%Y-%m-%d_%H-%M-%S"), config.name))
+        record = folder / ".hydra"
+    else:
+        folder = _unfinished(config)
+        record = next_record(folder)
+    record.mkdir()
+    OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
+    OmegaConf.save([] if config.ckpt is None else [f"ckpt={config.ckpt}"], record / "overrides.yaml")
     try:
         return {**run(config, folder), "folder": str(folder)}
     except UserError:
         discard_folder(folder)
+        discard_continuation(record)
         raise
+
+
+def _unfinished(config: DictConfig) -> Path:
+    """The folder of the run that config.ckpt names. Raises: UserError if it is none, or has nothing left to do."""
+    folder = run_of(Path(config.ckpt).expanduser())
+    if folder is None:
+        raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
+    before: Any = OmegaConf.load(last_record(folder) / "config.yaml")
+    same = all(plain(before)[key] == plain(config)[key] for key in ("trainer", "callbacks"))
+    if same and (_finished_result(folder) or {}).get("status") == "completed":
+        raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
+    return folder
 
 
 def run_as_rank() -> Result:

@@ -166,13 +166,22 @@ def test_fit_trains_as_the_command_does_also_in_a_notebook(train: Train, tmp_pat
 
     command = train(*typed, logs=tmp_path / "command")
 
+    folders = [Path(result.pop("folder")) for result in results]
     for result in results:
         assert result.keys() == command.result.keys()
         assert (result["status"], result["steps"]) == ("completed", 2)
         assert result["test/loss"] == command.result["test/loss"]
-    (folder,) = (tmp_path / "two" / "runs").iterdir()
+    folder = folders[1]
+    assert [*(tmp_path / "two" / "runs").iterdir()] == [folder]
     assert json.loads((folder / "result.json").read_text()) == results[1]
     assert train(f"ckpt={folder}", "trainer.max_epochs=2", logs=tmp_path / "two").result["steps"] == 4
+    longer = alexnet_lit.fit(alexnet_lit.compose(f"ckpt={folder}", "trainer.max_epochs=3"))
+    assert (longer["status"], longer["steps"], longer["folder"]) == ("completed", 6, str(folder))
+    assert alexnet_lit.compose(f"ckpt={folder}").trainer.max_epochs == 3
+    with pytest.raises(UserError, match=r"is complete: trainer\.max_epochs=\.\.\. beside ckpt= makes it longer"):
+        alexnet_lit.fit(alexnet_lit.compose(f"ckpt={folder}"))
+    with pytest.raises(UserError, match=r"model\.dropout=0: can't be changed in a run that is continued"):
+        alexnet_lit.compose(f"ckpt={folder}", "model.dropout=0")
     with pytest.raises(UserError, match=r"model\.dropout=2: should be less"):
         alexnet_lit.fit(alexnet_lit.compose(*TINY, "model.dropout=2", f"paths.logs={tmp_path / 'none'}"))
     assert not list((tmp_path / "none" / "runs").iterdir())
