@@ -141,10 +141,10 @@ def resume_arguments(arguments: Sequence[str]) -> list[str]:
     value = composition.typed_checkpoint(arguments)
     if not value:
         return list(arguments)
-    arguments = composition.quote_checkpoint(arguments)
     if starts_sweep(arguments):
         raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
     folder = composition.continued_run(arguments)
+    arguments = composition.quote_checkpoint(arguments)
     if folder is None:
         return arguments
     return [

@@ -41,7 +41,7 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
     parameters.source += f"\nSIZE, STEPS, LOGS = 65, 3, {str(tmp_path / 'logs')!r}"
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
     client.execute()
-    assert len(list((tmp_path / "logs" / "runs").iterdir())) == 5
+    assert len(list((tmp_path / "logs" / "runs").iterdir())) == 4
     assert "completed" in "".join(outputs(notebook, "text"))
     assert len(outputs(notebook, "image/png")) == 4
     shutil.rmtree(tmp_path / "logs")
