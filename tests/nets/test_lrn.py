@@ -48,6 +48,7 @@ def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> Non
 
 
 def test_the_mean_is_torchs_layer() -> None:
+    torch.manual_seed(0)
     x, upstream = (100 * torch.randn(2, 96, 5, 5) for _ in range(2))
     ours = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
     theirs = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)
