@@ -4,7 +4,6 @@ Imports no torch before there is something to train.
 """
 
 import errno
-import json
 import os
 import shutil
 import sys
@@ -26,7 +25,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
-from alexnet_lit.config import RESULT, explain, explain_override, quoted, run_of, under_way
+from alexnet_lit.config import RESULT, explain, explain_override, quoted, run_of
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, reason_of, unwritten
 from alexnet_lit.sweep.jobs import named_sweep, read_job, worst
@@ -162,11 +161,9 @@ def finished(arguments: Sequence[str]) -> Path | None:
     value = composition.typed_checkpoint(arguments)
     folder = run_of(Path(value).expanduser()) if value else None
     groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
-    if folder is None or under_way(folder) or groups & {"trainer", "callbacks"}:  # which decide when a run ends
+    if groups & {"trainer", "callbacks"}:  # which decide when a run ends
         return None
-    file = folder / RESULT
-    completed = file.is_file() and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
-    return folder if completed else None
+    return folder if folder is not None and composition.completed(folder) else None
 
 
 # ---- Hydra

@@ -5,6 +5,7 @@ Imports no torch.
 
 import difflib
 import functools
+import json
 import re
 import shutil
 import threading
@@ -420,6 +421,16 @@ def run_of(path: Path) -> Path | None:
 def under_way(folder: Path) -> bool:
     """Whether a run that had a result has gone on since: it still runs, or was killed."""
     return (folder / PART).exists()
+
+
+def completed(folder: Path) -> bool:
+    """Whether the run in `folder` has completed, and has not gone on since."""
+    file = folder / RESULT
+    return (
+        file.is_file()
+        and not under_way(folder)
+        and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
+    )
 
 
 def checkpoint_file(place: str | Path) -> Path:

@@ -24,6 +24,7 @@ from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import (
     PART,
     RESULT,
+    completed,
     continued_overrides,
     discard_continuation,
     discard_folder,
@@ -108,7 +109,7 @@ def _unfinished(config: DictConfig) -> Path:
         raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
     before: Any = OmegaConf.load(last_record(folder) / "config.yaml")
     same = all(plain(before)[key] == plain(config)[key] for key in ("trainer", "callbacks"))
-    if same and (_finished_result(folder) or {}).get("status") == "completed":
+    if same and completed(folder):
         raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
     return folder
 

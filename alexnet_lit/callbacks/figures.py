@@ -118,7 +118,7 @@ def draw_curves(points: Points, path: Path, title: str) -> None:
     Points may be missing or NaN. Raises: UserError where the disk refuses; an earlier picture stays then.
     """
     figure = blank(10, 4.2, dpi=160)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.06)  # type: ignore[union-attr, call-arg] # constrained
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.06)  # type: ignore[union-attr, call-arg] # `blank` has set the constrained one
     figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold", color=INK)
     for axes, (metric, name) in zip(figure.subplots(1, 2), (("loss", "Loss"), ("acc", "Accuracy")), strict=True):
         _panel(axes, points, metric, name)

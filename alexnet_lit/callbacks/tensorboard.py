@@ -1,4 +1,4 @@
-"""What TensorBoard is told of a run as a whole: its text and chart layout, and its row in the table HParams."""
+"""What TensorBoard shows of a run as a whole: its text and chart layout, and its row in the table HParams."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

@@ -103,8 +103,8 @@ class ImageData(LightningDataModule):
         plural = "s" if self.channels > 1 else ""
         for key, value, numbers, of in of_channels:
             if isinstance(numbers, list) and len(numbers) != self.channels:
-                way_out = f"use {self.channels} number{plural}{of}"
-                raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {way_out}")
+                hint = f"use {self.channels} number{plural}{of}"
+                raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {hint}")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
         self.batch_size = batch_size

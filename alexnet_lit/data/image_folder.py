@@ -185,8 +185,8 @@ class ImageFolder(ImageData):
             faults = several([f"{name} ({why})" for name, why in broken.items()])
             which = f"{len(broken):,} of {len(names):,} pictures in {part}/ can't be read: {faults}"
             if self.broken == "refuse" or len(broken) == len(names):
-                way_out = "replace or remove them, or leave them out with data.broken=skip"
-                raise UserError(f"data.dir={self.dir}: {which}: {way_out}")
+                hint = "replace or remove them, or leave them out with data.broken=skip"
+                raise UserError(f"data.dir={self.dir}: {which}: {hint}")
             logger.log(self._level, "left out (data.broken=skip): %s", which)
         return images, [name for name in names if name not in broken]
 
@@ -197,8 +197,8 @@ def look(dir: Path) -> tuple[Found, list[str]]:
     Raises: UserError for a folder that can't be trained on.
     """
     if not os.path.isdir(dir / "train"):  # False too for what can't be read, where Path.is_dir raises
-        way_out = "name the folder that has train/<class>/<picture>"
-        raise UserError(f"data.dir={dir}: there is no folder train/ in it: {way_out}")
+        hint = "name the folder that has train/<class>/<picture>"
+        raise UserError(f"data.dir={dir}: there is no folder train/ in it: {hint}")
     listings = [scan(dir / part) for part in PARTS]
     classes = listings[0][0]
     for name in classes:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
+from alexnet_lit.nets.kernels.native import is_traced
 
 
 class LocalResponseNorm(nn.Module):
@@ -51,8 +52,7 @@ class LocalResponseNorm(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Normalise across channels: (B, C, H, W) -> (B, C, H, W)."""
         alpha = self.alpha / self.size if self.reduction == "mean" else self.alpha
-        if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
-            # Compilers and exporters fuse and differentiate plain operations themselves.
+        if is_traced():
             return lrn_plain.forward(x, self.size, alpha, self.beta, self.k, self.relu)
         out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
         return out

@@ -72,20 +72,25 @@ def read_job(folder: Path) -> Job:
     return Job(int(number) if number.isdigit() else 0, folder, key_by_key(typed_overrides(folder)), result)
 
 
+def searches(sweep: Path) -> bool:
+    """Whether each of its trials is chosen by the outcomes before."""
+    return "n_trials" in OmegaConf.load(sweep / PLAN).hydra.sweeper
+
+
 def left_over(sweep: Path) -> list[Job]:
     """The jobs that have a folder and no outcome. In a search a failure is one, from which it has learned."""
-    searches = "n_trials" in OmegaConf.load(sweep / PLAN).hydra.sweeper
-    return [job for job in jobs_of(sweep) if not (job.ended or (searches and job.status == "failed"))]
+    search = searches(sweep)
+    return [job for job in jobs_of(sweep) if not (job.ended or (search and job.status == "failed"))]
 
 
-def set_aside(sweep: Path, *, searches: bool) -> None:
+def set_aside(sweep: Path) -> None:
     """Move what failed, or was stopped before it saved anything, to <sweep>/earlier/<now>: it starts anew.
 
     Of a search all that was stopped: its trial isn't asked for again.
     """
-    earlier = sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    search, earlier = searches(sweep), sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     for job in left_over(sweep):
-        if searches or not job.can_go_on:
+        if search or not job.can_go_on:
             earlier.mkdir(parents=True, exist_ok=True)
             job.folder.rename(earlier / job.folder.name)
 

@@ -79,7 +79,7 @@ class SweepCallback(Callback):
                 from alexnet_lit.sweep.submitit_launcher import check_queue
 
                 check_queue(folder)
-            set_aside(folder, searches="n_trials" in config.hydra.sweeper)
+            set_aside(folder)
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself

@@ -50,8 +50,13 @@ def bf16_units() -> str:
 def autocasts_to_amx(x: Tensor) -> bool:
     """Whether layers of `x` are computed in bfloat16 by AMX, under autocast and not for a compiler or exporter."""
     autocast = torch.is_autocast_enabled("cpu") and torch.get_autocast_dtype("cpu") == torch.bfloat16
-    traced = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
-    return autocast and x.device.type == "cpu" and not traced and bf16_units() == "AMX"
+    return autocast and x.device.type == "cpu" and not is_traced() and bf16_units() == "AMX"
+
+
+def is_traced() -> bool:
+    """Whether a compiler or an exporter runs this: they fuse and differentiate plain operations themselves."""
+    traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
+    return traced
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:

@@ -31,13 +31,13 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
 
     Raises: UserError for a missing folder, or if there is no run at all.
     """
-    way_out = "name a sweep's or a run's folder, as logs/sweeps/<sweep>"
+    hint = "name a sweep's or a run's folder, as logs/sweeps/<sweep>"
     for folder in folders:
         if not Path(folder).expanduser().is_dir():
-            raise UserError(f"{folder}: there is no such folder: {way_out}")
+            raise UserError(f"{folder}: there is no such folder: {hint}")
     found = dict.fromkeys(path.resolve() for folder in folders for path in _run_folders(Path(folder).expanduser()))
     if not found:
-        raise UserError(f"{', '.join(folders)}: no run in it: {way_out}")
+        raise UserError(f"{', '.join(folders)}: no run in it: {hint}")
     return pd.DataFrame([read_run(folder) for folder in found])
 
 
