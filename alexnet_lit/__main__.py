@@ -72,7 +72,7 @@ def summary(
     config = compose(*more, *overrides or ())
     from alexnet_lit.callbacks.summary import layers
     from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
-    from alexnet_lit.terminal import plain
+    from alexnet_lit.terminal import plain_text
 
     check_root(config)
     config = infer_model_dims(without_weights(config))
@@ -80,7 +80,7 @@ def summary(
     size = config.model.image_size if "image_size" in config.model else config.data.image_size
     channels = config.model.in_channels if "in_channels" in config.model else instantiate(config, "data").channels
     table = layers(net, (channels, size, size), costs=True)
-    print(plain(table))
+    print(plain_text(table))
 
 
 def _checkpoint(typed: Path) -> Path:

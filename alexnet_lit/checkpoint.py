@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.config import show
+from alexnet_lit.config import as_override
 from alexnet_lit.data.image_folder import changed_classes
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
@@ -34,7 +34,7 @@ def read_resumed(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     ckpt, tried_out = config.ckpt, config.trainer.fast_dev_run
     if tried_out:
         hint = f"tries out a new run, and ckpt={ckpt} continues one: leave one of them out"
-        raise UserError(f"trainer.fast_dev_run={show(tried_out)}: {hint}")
+        raise UserError(f"trainer.fast_dev_run={as_override(tried_out)}: {hint}")
     path = Path(ckpt).expanduser().absolute()
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
@@ -100,7 +100,7 @@ def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -
     saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
     # How weights were drawn and whether the net is compiled is no part of it.
     keys = sorted({*saved, *here} - {"weights", "init", "compile"})
-    other = [f"model.{key}={show(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]
+    other = [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]
     hint = "set these, or start a new run"
     if not other:
         states = (module.state_dict(), checkpoint["state_dict"])

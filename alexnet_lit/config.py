@@ -188,7 +188,7 @@ def explain_argument(error: ValidationError, path: str) -> UserError:
         return UserError(f"{key}: there is no such key: {suggest(key)}")
     if first["type"] == "missing_keyword_only_argument":
         return UserError(f"{key}: this key is missing")
-    return UserError(f"{key}={show(first['input'])}: {wanted(error)}")
+    return UserError(f"{key}={as_override(first['input'])}: {wanted(error)}")
 
 
 def _first(error: ValidationError) -> Any:
@@ -203,7 +203,7 @@ def wanted(error: ValidationError) -> str:
     return text.replace("a valid boolean", "true or false")
 
 
-def show(value: object) -> str:
+def as_override(value: object) -> str:
     """A value as it is typed on the command line."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]

@@ -16,7 +16,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from alexnet_lit.config import explain_argument, known, plain, show, suggest, wanted
+from alexnet_lit.config import as_override, explain_argument, known, plain, suggest, wanted
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier, Stage
@@ -38,14 +38,16 @@ def instantiate(
     node = OmegaConf.select(config, path)
     try:
         if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
-            raise UserError(f"{path}={show(node)}: has no _target_ that names a class: use one of the group's files")
+            raise UserError(
+                f"{path}={as_override(node)}: has no _target_ that names a class: use one of the group's files"
+            )
         target = target or hydra.utils.get_object(node["_target_"])
         if missing := OmegaConf.missing_keys(node):
             raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
         settings = {key: value for key, value in plain(node).items() if not key.startswith("_")}
         if taken := sorted(settings.keys() & more):
             hint = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
-            raise UserError(f"{path}.{taken[0]}={show(settings[taken[0]])}: the run sets it itself: {hint}")
+            raise UserError(f"{path}.{taken[0]}={as_override(settings[taken[0]])}: the run sets it itself: {hint}")
         check_arguments(target, settings, path, types or {})
         if "_target_" not in node:
             return target(**settings, **more)
@@ -88,7 +90,7 @@ def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Map
             adapter = TypeAdapter({**hints, **types}.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
             adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            raise UserError(f"{path}.{key}={show(value)}: {wanted(error)}") from error
+            raise UserError(f"{path}.{key}={as_override(value)}: {wanted(error)}") from error
         except (PydanticSchemaGenerationError, PydanticUserError):
             continue  # a type that says nothing about plain values
 
@@ -100,10 +102,12 @@ def check_root(config: DictConfig) -> None:
             if key not in OmegaConf.select(known(), path[:-1], default=known()):
                 raise UserError(f"{path}{key}: there is no such key: {suggest(f'{path}{key}')}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
-        raise UserError(f"seed={show(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
+        raise UserError(f"seed={as_override(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
     smoothing = config.get("label_smoothing", 0.0)
     if not isinstance(smoothing, float | int) or isinstance(smoothing, bool) or not 0 <= smoothing < 1:
-        raise UserError(f"label_smoothing={show(smoothing)}: should be a number from 0 to less than 1: 0.1 is usual")
+        raise UserError(
+            f"label_smoothing={as_override(smoothing)}: should be a number from 0 to less than 1: 0.1 is usual"
+        )
 
 
 def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictConfig:
@@ -150,12 +154,12 @@ def build_data(config: DictConfig) -> tuple[DictConfig, ImageData]:
     for key, value, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
         if key in config.model and config.model[key] != value:
             raise UserError(
-                f"model.{key}={show(config.model[key])}: the data has {value} {noun}: use model.{key}={value}"
+                f"model.{key}={as_override(config.model[key])}: the data has {value} {noun}: use model.{key}={value}"
             )
     size = config.data.image_size
     if "image_size" in config.model and config.model.image_size != size:
         raise UserError(
-            f"model.image_size={show(config.model.image_size)}: the data is enlarged to data.image_size={size}: "
+            f"model.image_size={as_override(config.model.image_size)}: the data is enlarged to data.image_size={size}: "
             "set data.image_size alone, which the net follows"
         )
     return config, data
@@ -192,7 +196,7 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
     plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
     if plateau != (monitor is not None):
         reason = "looks at a score: use val/loss or train/loss" if plateau else "looks at no score: use null"
-        raise UserError(f"scheduler.monitor={show(monitor)}: {type(scheduler).__name__} {reason}")
+        raise UserError(f"scheduler.monitor={as_override(monitor)}: {type(scheduler).__name__} {reason}")
     if plateau and module.schedule.interval == "step":
         raise UserError("scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch")
     return module
@@ -202,7 +206,7 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     settings = plain(config.scheduler)
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
-        raise UserError(f"scheduler.interval={show(interval)}: should be step or epoch")
+        raise UserError(f"scheduler.interval={as_override(interval)}: should be step or epoch")
     if monitor is not None:
         check_monitor(monitor, "scheduler.monitor", config, data)
     lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
@@ -217,7 +221,7 @@ def check_monitor(monitor: Any, path: str, config: DictConfig, data: ImageData) 
     stages = [data.validate, "train"] if validates else ["train"]
     measured = [f"{stage}/{name}" for stage in stages for name in ("loss", "acc")]
     if monitor not in measured:
-        raise UserError(f"{path}={show(monitor)}: the run does not measure it: use {' or '.join(measured)}")
+        raise UserError(f"{path}={as_override(monitor)}: the run does not measure it: use {' or '.join(measured)}")
 
 
 def limited_batches(images: int, batch_size: int, limit: float | int | None) -> int:

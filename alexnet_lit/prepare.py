@@ -25,7 +25,7 @@ from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
-from alexnet_lit.config import checkpoint_file, known, plain, show
+from alexnet_lit.config import as_override, checkpoint_file, known, plain
 from alexnet_lit.data import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
@@ -78,8 +78,8 @@ class RunObjects:
     data: ImageData
     trainer: Trainer
     checkpoints: Checkpoints
-    speed: Throughput
-    picture: CurvesPlot
+    throughput: Throughput
+    curves: CurvesPlot
     resume: Path | None
     device: str
     ranks: int
@@ -104,7 +104,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if saved is not None:
         config = keep_precision_and_split(config, saved)
     environment = rank_environment()
-    kind, ranks = settle_trainer(config, environment)
+    kind, ranks = resolve_trainer(config, environment)
     if kind == "cpu":
         keep_memory()
     seed_everything(config.seed, workers=True, verbose=False)
@@ -124,8 +124,8 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if saved is not None:
         check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
     check_batches(config, data, ranks)
-    speed, history = Throughput(), History()
-    picture = CurvesPlot(history, path=folder / "curves.png", title=folder.name)
+    throughput, history = Throughput(), History()
+    curves = CurvesPlot(history, path=folder / "curves.png", title=folder.name)
     checkpoints = instantiate(
         config,
         "checkpoint",
@@ -135,14 +135,15 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         direction=config.direction,
         say=log.info,
     )
-    own: list[Callback] = [Resume(), TerminateOnNaN(), speed, picture, TrainingCurve(config.trainer.log_every_n_steps)]
+    own: list[Callback] = [Resume(), TerminateOnNaN(), throughput, curves]
+    own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
     loggers = [history, *_loggers(config)]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     device = describe(kind, ranks, config.trainer.num_nodes)
     return RunObjects(
-        *(config, folder, module, data, trainer, checkpoints, speed, picture, resume, device, ranks, why_precision),
+        *(config, folder, module, data, trainer, checkpoints, throughput, curves, resume, device, ranks, why_precision),
         seconds=time.monotonic() - began,
     )
 
@@ -223,7 +224,7 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
     return objective
 
 
-def settle_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
+def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[str, int]:
     """Replace `auto`, null and short names in config.trainer by what they stand for; returns device kind and ranks.
 
     precision=auto is left to `cpu_precision` on a CPU, as that needs the net.
@@ -350,7 +351,7 @@ def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
         if path != "trainer" or not keys:
             raise
         key = max(keys, key=len)
-        raise UserError(f"trainer.{key}={show(config.trainer[key])}: {reason}") from error
+        raise UserError(f"trainer.{key}={as_override(config.trainer[key])}: {reason}") from error
 
 
 def _check_compiler(config: DictConfig, kind: str) -> None:
@@ -364,11 +365,11 @@ def _check_compiler(config: DictConfig, kind: str) -> None:
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):
         raise UserError(
-            f"model.compile={show(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
+            f"model.compile={as_override(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
             f"on this machine: install one, name another in {variable}, or use model.compile=false"
         )
     if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
         raise UserError(
-            f"trainer.accumulate_grad_batches={show(steps)}: model.compile={compile} can't add gradients up on a GPU: "
-            "use model.compile=true, or a larger data.batch_size"
+            f"trainer.accumulate_grad_batches={as_override(steps)}: model.compile={compile} can't add gradients up "
+            "on a GPU: use model.compile=true, or a larger data.batch_size"
         )

@@ -24,6 +24,7 @@ from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import (
     PART,
     RESULT,
+    as_override,
     completed,
     continued_overrides,
     discard_continuation,
@@ -37,7 +38,6 @@ from alexnet_lit.config import (
     typed_overrides,
     under_way,
 )
-from alexnet_lit.config import show as as_typed
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launch import Failure, join, launch
@@ -45,7 +45,7 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects, build_trainer, prepare
-from alexnet_lit.terminal import close_log, log, open_log, program, quiet_libraries, show
+from alexnet_lit.terminal import close_log, log, log_table, open_log, program, quiet_libraries
 
 Result = dict[str, Any]
 
@@ -150,7 +150,7 @@ def _log_and_report(folder: Path) -> Iterator[None]:
     except Exception as error:
         if rank_group is not None:
             failure = rank_group.fail(error)
-            if failure.killed and failure.teller == environment.rank:
+            if failure.killed and failure.reporter == environment.rank:
                 open_log(folder / "train.log", speak=True)
                 log.error("failed: %s", failure.reason)
                 if failure.rank == 0:
@@ -198,7 +198,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         if trainer.is_global_zero:
             try:
                 if _keep_result(result, folder):
-                    objects.picture.draw()
+                    objects.curves.draw()
                     log_hparams(trainer.loggers, plain(objects.config), result)
                 log_outcome(trainer.loggers, result)
             except UserError as error:  # the disk
@@ -258,7 +258,7 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     log.info("        %s steps of %s, %s", f"{steps:,}", speed, looks)
     limits = {"max_steps": steps, "max_epochs": -1, "val_check_interval": interval, "check_val_every_n_epoch": None}
     changes = {f"trainer.{key}": value for key, value in limits.items()}
-    typed = " ".join(f"{key}={as_typed(value)}" for key, value in changes.items())
+    typed = " ".join(f"{key}={as_override(value)}" for key, value in changes.items())
     log.info("        the very same again, without budget=: %s", typed)
     file = objects.folder / ".hydra" / "config.yaml"
     saved = OmegaConf.load(file) if trainer.is_global_zero else config  # the folder may be on another machine
@@ -305,7 +305,7 @@ def _reason(failure: Failure) -> Result:
 
 def _collect(status: str, objects: RunObjects) -> Result:
     """All keys of result.json; null where a run did not come to measure something."""
-    module, trainer, speed = objects.module, objects.trainer, objects.speed
+    module, trainer, throughput = objects.module, objects.trainer, objects.throughput
     names = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
     scores = {name: module.published.get(name, History.of(trainer).latest(name)) for name in names}
     return {
@@ -313,9 +313,9 @@ def _collect(status: str, objects: RunObjects) -> Result:
         **{name: value if value is None or math.isfinite(value) else None for name, value in scores.items()},
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
-        "images": speed.images,
-        "seconds": round(speed.seconds, 3),
-        "images_per_second": round(speed.images_per_second, 3),
+        "images": throughput.images,
+        "seconds": round(throughput.seconds, 3),
+        "images_per_second": round(throughput.images_per_second, 3),
         "params": sum(parameter.numel() for parameter in module.net.parameters()),
         "seed": module.seed,
         "device": objects.device,
@@ -411,7 +411,7 @@ def _log_start(objects: RunObjects) -> None:
         for override in continued_overrides(objects.folder):
             log.info("        with %s", override)
     size = config.data.image_size
-    show(layers(objects.module.net, (data.channels, size, size)))
+    log_table(layers(objects.module.net, (data.channels, size, size)))
 
 
 def _images(data: ImageData) -> str:
@@ -453,7 +453,7 @@ def _log_results(objects: RunObjects, result: Result) -> None:
         "run_dir": folder,
         "tensorboard": board if any(isinstance(each, TensorBoard) for each in objects.trainer.loggers) else None,
     }
-    show(closing({**result, **places}))
+    log_table(closing({**result, **places}))
     if result["status"] == "diverged" and last:
         log.info("last finite weights: %s", last)
     if result["status"] == "interrupted" and last:

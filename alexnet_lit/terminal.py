@@ -198,12 +198,12 @@ def close_log() -> None:
         handler.close()
 
 
-def show(renderable: RenderableType) -> None:
+def log_table(renderable: RenderableType) -> None:
     """Print a table (or anything that rich draws), and write it to train.log as plain text."""
-    log.info("%s", plain(renderable), extra={"renderable": renderable})
+    log.info("%s", plain_text(renderable), extra={"renderable": renderable})
 
 
-def plain(renderable: RenderableType) -> str:
+def plain_text(renderable: RenderableType) -> str:
     """Text without colours, as wide as it is: no line is folded."""
     page = Console(file=io.StringIO(), width=_WIDE, color_system=None, force_terminal=False, legacy_windows=False)
     with page.capture() as capture:

@@ -26,11 +26,11 @@ from alexnet_lit.terminal import (
     close_log,
     hangup,
     log,
+    log_table,
     on_terminal,
     open_log,
     printing,
     say_from_handler,
-    show,
 )
 from tests.callbacks.tiny import Terminal
 from tests.conftest import REPOSITORY, Train
@@ -281,7 +281,7 @@ def test_a_table_is_printed_and_logged_in_one_piece(tmp_path: Path, capsys: pyte
     table = Table("key", "value")
     table.add_row("checkpoint", path)
     open_log(tmp_path / "train.log", speak=True)
-    show(table)
+    log_table(table)
     printed, written = capsys.readouterr().out, (tmp_path / "train.log").read_text()
     assert path in printed
     assert written.splitlines()[1:] == printed.splitlines()

@@ -17,7 +17,7 @@ from torch import nn
 
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.summary import layers
-from alexnet_lit.terminal import plain
+from alexnet_lit.terminal import plain_text
 
 api: Any = api_pb2  # its names are made at import time
 
@@ -68,7 +68,7 @@ def log_run(
             facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
             logger.experiment.add_text("run/about", "\n\n".join(facts), 0)
             logger.experiment.add_text("run/config", f"```yaml\n{config}\n```", 0)
-            logger.experiment.add_text("run/net", f"```\n{plain(layers(net, input_shape))}\n```", 0)
+            logger.experiment.add_text("run/net", f"```\n{plain_text(layers(net, input_shape))}\n```", 0)
             logger.experiment.add_custom_scalars(_CHARTS)
             logger.save()
 

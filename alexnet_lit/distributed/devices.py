@@ -15,14 +15,14 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def devices_and_nodes(place: RankEnvironment, devices: int | str, nodes: int) -> tuple[int | str, int]:
+def devices_and_nodes(environment: RankEnvironment, devices: int | str, nodes: int) -> tuple[int | str, int]:
     """Devices of this machine and number of machines: the launcher's, if there is one.
 
     Raises: UserError for numbers that contradict the launcher, and for several machines without one.
     """
     if nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
-    started, here, there = place.launcher, place.local_ranks, place.nodes
+    started, here, there = environment.launcher, environment.local_ranks, environment.nodes
     if not started and nodes > 1:
         raise UserError(
             f"trainer.num_nodes={nodes}: a process can't start others on another machine: type on each of them "
@@ -46,13 +46,13 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
     kinds = {"auto": _best(), "gpu": _best(), "cuda": "cuda", "mps": "mps", "cpu": "cpu"}
     if accelerator not in kinds:
         raise UserError(f"trainer.accelerator={accelerator}: use one of {', '.join(kinds)}")
-    kind, place = kinds[accelerator], rank_environment()
+    kind, environment = kinds[accelerator], rank_environment()
     if kind == "cpu":
         most = 0 if accelerator == "gpu" else max(cores(), CPU_PROCESSES)
     else:
         most = torch.cuda.device_count() if kind == "cuda" else int(torch.backends.mps.is_available())
-    if kind == "cuda" and most == 1 and place.launcher == "srun":
-        most = place.local_ranks  # each task may see its own GPU only
+    if kind == "cuda" and most == 1 and environment.launcher == "srun":
+        most = environment.local_ranks  # each task may see its own GPU only
     if most == 0:
         raise UserError(f"trainer.accelerator={accelerator}: this machine has none: use trainer.accelerator=cpu")
     if devices in ("auto", -1, "-1"):

@@ -71,8 +71,8 @@ class RankEnvironment:
 
 def rank_environment() -> RankEnvironment:
     """This process's rank. An interactive shell of `srun --pty` is no rank."""
-    place = RankEnvironment.of(os.environ)
-    return RankEnvironment() if place.launcher == "srun" and any(map(os.isatty, range(3))) else place
+    environment = RankEnvironment.of(os.environ)
+    return RankEnvironment() if environment.launcher == "srun" and any(map(os.isatty, range(3))) else environment
 
 
 def _tasks_per_node(tasks: str) -> list[int]:

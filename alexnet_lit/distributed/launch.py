@@ -38,7 +38,7 @@ _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started shoul
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
 # Seconds.
 _POLL = 1.0  # between a rank's looks at whether another has failed
-_NEWS = 3.0  # that a rank which lost its connection waits to learn why
+_REPORT = 3.0  # that a rank which lost its connection waits to learn why
 _GRACE = 4.0  # for a rank to end by itself once another has failed
 _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
 
@@ -47,14 +47,14 @@ _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal h
 class Failure:
     """The rank that failed first, and why in one line.
 
-    mistake: a user's. killed: the rank was killed or lost. teller: the rank that reports it; None for the launcher.
+    mistake: a user's. killed: the rank was killed or lost. reporter: the rank that reports it; None for the launcher.
     """
 
     rank: int
     reason: str
     mistake: bool = False
     killed: bool = False
-    teller: int | None = None
+    reporter: int | None = None
 
     @property
     def status(self) -> int:
@@ -77,14 +77,16 @@ class RankGroup:
     gone, this rank ends too, whatever it waits for.
     """
 
-    def __init__(self, place: RankEnvironment) -> None:
-        self.place = place
+    def __init__(self, environment: RankEnvironment) -> None:
+        self.rank, self.ranks = environment.rank, environment.ranks
+        self._where = f"on {socket.gethostname()}: " if environment.nodes > 1 else ""
+        self._address = environment.address
         # Called before this rank exits because another failed.
         self.on_abort: Callable[[Failure], object] = lambda failure: None
-        store = _connect(place)
+        store = _connect(environment)
         self._store = _namespace(store)
-        self._store.set(f"here/{place.rank}", "")
-        self._sent = place.is_child
+        self._store.set(f"here/{environment.rank}", "")
+        self._sent = environment.is_child
         self._over = threading.Event()
         # Clones the store, as a connection serves one thread at a time.
         self._watcher = threading.Thread(target=self._watch, args=(_namespace(store.clone()),), daemon=True)
@@ -108,27 +110,25 @@ class RankGroup:
 
         Raises: UserError on rank 0, SystemExit on the others, if any of them is not.
         """
-        place = self.place
-        where = f"on {socket.gethostname()}: " if place.nodes > 1 else ""
-        self._store.set(f"ready/{place.rank}", f"{where}{mistake}" if mistake else "")
-        if place.rank == 0:
+        self._store.set(f"ready/{self.rank}", f"{self._where}{mistake}" if mistake else "")
+        if self.rank == 0:
             try:
-                self._store.wait([f"here/{rank}" for rank in range(place.ranks)], _START)
+                self._store.wait([f"here/{rank}" for rank in range(self.ranks)], _START)
             except dist.DistStoreError as error:
-                raise UserError(f"not all of {place.ranks} ranks came to {place.address}: start all of them") from error
-        keys = [f"ready/{rank}" for rank in range(place.ranks)]
+                raise UserError(f"not all of {self.ranks} ranks came to {self._address}: start all of them") from error
+        keys = [f"ready/{rank}" for rank in range(self.ranks)]
         self._wait(keys)
         mistakes = [text for key in keys if (text := self._store.get(key).decode())]
-        if mistakes and place.rank == 0:
+        if mistakes and self.rank == 0:
             raise UserError(mistakes[0])
         if mistakes:
             self._end(2)
 
     def fail(self, error: BaseException) -> Failure:
         """Make all ranks end. Returns what failed first, of which `error` may be a consequence. Can be called again."""
-        rank, mistake = self.place.rank, isinstance(error, UserError)
+        rank, mistake = self.rank, isinstance(error, UserError)
         prefix = "" if mistake else f"rank {rank} " if isinstance(error, Exited) else f"rank {rank}: "
-        mine = Failure(rank, prefix + reason_of(error), mistake=mistake, teller=rank)
+        mine = Failure(rank, prefix + reason_of(error), mistake=mistake, reporter=rank)
         signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun sends it to all ranks once one has ended
         try:
             if isinstance(error, dist.DistError) or "gloo" in str(error):
@@ -146,15 +146,15 @@ class RankGroup:
         if not failed and dist.is_initialized():
             dist.destroy_process_group()
         try:
-            if self.place.rank == 0:
+            if self.rank == 0:
                 if not self._sent:
                     self.broadcast({"status": status})
                 self._store.set("over", "")
             elif not failed:
                 self._store.wait(["over"], timedelta(seconds=60))
-            self._store.set(f"left/{self.place.rank}", "")
-            if self.place.rank == 0 and not _launcher_holds_store():
-                ranks = [f"left/{rank}" for rank in range(self.place.ranks)]
+            self._store.set(f"left/{self.rank}", "")
+            if self.rank == 0 and not _launcher_holds_store():
+                ranks = [f"left/{rank}" for rank in range(self.ranks)]
                 self._store.wait(ranks, timedelta(seconds=_GRACE + 2 * _POLL))
         except dist.DistError:
             pass  # the other ranks, or the store's owner, have gone already
@@ -178,26 +178,26 @@ class RankGroup:
 
     def _lost(self, rank: int) -> Failure:
         reason = f"rank {rank} was lost: killed, or ended without a word"
-        return Failure(rank, reason, killed=True, teller=self.place.rank)
+        return Failure(rank, reason, killed=True, reporter=self.rank)
 
     def _find_lost_rank(self) -> Failure | None:
-        """The failure that another rank or the launcher reports within `_NEWS`; else a rank that no longer polls."""
-        before, deadline = self._polls(), time.monotonic() + _NEWS
+        """The failure that another rank or the launcher reports within `_REPORT`; else a rank that no longer polls."""
+        before, deadline = self._polls(), time.monotonic() + _REPORT
         while time.monotonic() < deadline:
             if failure := _first_failure(self._store):
                 return failure
             time.sleep(0.1)
-        lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.place.rank]
+        lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.rank]
         return self._lost(lost[0]) if lost else None
 
     def _polls(self) -> list[int]:
-        return [self._store.add(f"polls/{rank}", 0) for rank in range(self.place.ranks)]
+        return [self._store.add(f"polls/{rank}", 0) for rank in range(self.ranks)]
 
     def _watch(self, store: Store) -> None:
         failure, grace = None, _GRACE
         while not failure and not self._over.wait(_POLL):
             try:
-                store.add(f"polls/{self.place.rank}", 1)
+                store.add(f"polls/{self.rank}", 1)
                 failure = _first_failure(store)
             except dist.DistError:
                 failure, grace = self._store_owner_lost(), 0.0
@@ -212,26 +212,27 @@ class RankGroup:
 @functools.cache
 def join() -> RankGroup | None:
     """This process's rank group; None for a process without other ranks. Raises: UserError if they can't be found."""
-    place = rank_environment()
-    if place.ranks == 1:
+    environment = rank_environment()
+    if environment.ranks == 1:
         return None
     if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK") or max(1, cores() // place.local_ranks)))
-    return RankGroup(place)
+        torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK") or max(1, cores() // environment.local_ranks)))
+    return RankGroup(environment)
 
 
-def _connect(place: RankEnvironment) -> TCPStore:
+def _connect(environment: RankEnvironment) -> TCPStore:
     """The store of this run, which rank 0 opens unless the launcher has. Raises: UserError."""
-    opens = place.rank == 0 and not _launcher_holds_store()
+    opens = environment.rank == 0 and not _launcher_holds_store()
     try:
         # Multi-tenant: torch.distributed opens a store at the same endpoint when training starts.
         options = {"is_master": opens, "multi_tenant": opens, "wait_for_workers": False}
-        store = TCPStore(place.address, place.port, timeout=_START_CHILD if place.is_child else _START, **options)
+        timeout = _START_CHILD if environment.is_child else _START
+        store = TCPStore(environment.address, environment.port, timeout=timeout, **options)
     except dist.DistError as error:
         reason = "rank 0 is not there: start all ranks where they can reach each other"
         if opens:
             reason = "can't be opened: set MASTER_PORT to another one for all processes"
-        where = f"MASTER_ADDR={place.address} MASTER_PORT={place.port}"
+        where = f"MASTER_ADDR={environment.address} MASTER_PORT={environment.port}"
         raise UserError(f"{where}: {reason} ({str(error).splitlines()[0]})") from error
     store.set_timeout(_LONG)
     return store
@@ -299,12 +300,12 @@ def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
     """A rank's environment variables: torchrun's, its share of the cores, and a path to this package."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
-    place = {key: str(value) for key, value in numbers.items()}
-    place |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
+    variables = {key: str(value) for key, value in numbers.items()}
+    variables |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
     threads = str(max(1, cores() // ranks))
     package = Path(__file__).resolve().parents[2]
     paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
-    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths, **place}
+    return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths, **variables}
 
 
 @contextmanager

@@ -36,21 +36,21 @@ class RankClusterEnvironment(LightningEnvironment):
 
     creates_processes_externally = True
 
-    def __init__(self, place: RankEnvironment) -> None:
+    def __init__(self, environment: RankEnvironment) -> None:
         super().__init__()
-        self.place = place
-        self.set_world_size(place.ranks)
-        self.set_global_rank(place.rank)
+        self.environment = environment
+        self.set_world_size(environment.ranks)
+        self.set_global_rank(environment.rank)
 
     @property
     def main_address(self) -> str:
         """The machine of rank 0."""
-        return self.place.address
+        return self.environment.address
 
     @property
     def main_port(self) -> int:
         """The port that rank 0 listens at."""
-        return self.place.port
+        return self.environment.port
 
     def local_rank(self) -> int:
         """An index into this process's devices: it has one."""
@@ -58,24 +58,24 @@ class RankClusterEnvironment(LightningEnvironment):
 
     def node_rank(self) -> int:
         """A machine a process."""
-        return self.place.rank
+        return self.environment.rank
 
     def teardown(self) -> None:
         """Keep WORLD_SIZE, which the next run in this process needs."""
 
 
-def arguments(place: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
+def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
     strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
     if strategy in SPLITS:
         strategies[strategy] = partial(_split_strategy(), way=strategy)
     if strategy not in strategies:
         raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *SPLITS])}")
-    own = place.local_rank if torch.cuda.device_count() > 1 else 0
+    own = environment.local_rank if torch.cuda.device_count() > 1 else 0
     return {
         "devices": [own] if kind == "cuda" else 1,
-        "num_nodes": place.ranks,
-        "strategy": strategies[strategy]() if place.ranks > 1 else "auto",
+        "num_nodes": environment.ranks,
+        "strategy": strategies[strategy]() if environment.ranks > 1 else "auto",
     }
 
 

@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from alexnet_lit.sweep.jobs import Job, jobs_of, left_over
-from alexnet_lit.terminal import close_log, log, open_log, program, show
+from alexnet_lit.terminal import close_log, log, log_table, open_log, program
 
 SCORES = ("test/acc", "val/acc_best")
 _FIGURES = (*SCORES, "seconds")
@@ -45,7 +45,7 @@ def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
         table.add_row(*_cells(job, keys))
     open_log(None, speak=True)
     try:
-        show(table)
+        log_table(table)
         for job in jobs:
             if job.status != "completed":
                 log.info("%-11s %s%s", job.status, job.folder, f": {job.reason}" if job.reason else "")

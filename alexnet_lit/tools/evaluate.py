@@ -24,7 +24,7 @@ from alexnet_lit.data import Batch
 from alexnet_lit.distributed.devices import describe, pick
 from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, whole
 from alexnet_lit.prepare import restore
-from alexnet_lit.terminal import close_log, open_log, plain, quiet_libraries
+from alexnet_lit.terminal import close_log, open_log, plain_text, quiet_libraries
 
 _BINS = 15  # of confidence, as is usual for the calibration error (Guo et al. 2017, section 2)
 _SPLITS = {"test": "test", "val": "validation"}
@@ -195,4 +195,4 @@ def _tables(found: Mapping[str, Any]) -> str:
         "calibration error": f"{found['calibration_error']:.4f}, expected, of {_BINS} bins",
         "confusion matrix": found["picture"],
     }
-    return "\n".join([*(f"{name:19}{value}" for name, value in lines.items()), plain(table)])
+    return "\n".join([*(f"{name:19}{value}" for name, value in lines.items()), plain_text(table)])

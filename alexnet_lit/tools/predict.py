@@ -25,7 +25,7 @@ from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, d
 from alexnet_lit.distributed.devices import cores, pick
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
-from alexnet_lit.terminal import plain
+from alexnet_lit.terminal import plain_text
 
 _DIGITS = 6  # of a probability, for programs
 _TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
@@ -212,7 +212,7 @@ def _print_table(predictions: Sequence[Prediction]) -> None:
         for file, classes, picture in predictions:
             cells = [f"{name} {100 * probability:.1f}%" for name, probability in classes]
             table.add_row(*map(Text, (file, *cells, picture)))
-        print(plain(table))
+        print(plain_text(table))
 
 
 def _print_csv(predictions: Sequence[Prediction]) -> None:

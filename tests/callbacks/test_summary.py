@@ -8,7 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from alexnet_lit import build_net, compose
 from alexnet_lit.__main__ import main
 from alexnet_lit.callbacks.summary import closing, layers
-from alexnet_lit.terminal import plain
+from alexnet_lit.terminal import plain_text
 
 
 def rows(text: str) -> list[list[str]]:
@@ -30,7 +30,7 @@ class Block(nn.Module):
 
 
 def test_every_layer_in_the_order_of_the_forward_pass() -> None:
-    assert rows(plain(layers(Block(), (1, 8, 8)))) == [
+    assert rows(plain_text(layers(Block(), (1, 8, 8)))) == [
         ["layer", "type", "output", "parameters"],
         ["input", "1", "x", "1", "x", "8", "x", "8"],
         ["features.0", "Conv2d", "1", "x", "4", "x", "6", "x", "6", "40"],
@@ -53,7 +53,7 @@ def test_what_each_layer_costs() -> None:
         nn.Dropout(0.5),
         nn.Linear(20_000, 50),
     )
-    assert plain(layers(net, (4, 102, 102), costs=True)).splitlines()[1:] == [
+    assert plain_text(layers(net, (4, 102, 102), costs=True)).splitlines()[1:] == [
         " layer   type        output              parameters       %   multiply-adds      %   activations, MB      %",
         " ──────────────────────────────────────────────────────────────────────────────────────────────────────────",
         " input               1 x 4 x 102 x 102",
@@ -71,7 +71,7 @@ def test_what_each_layer_costs() -> None:
 
 def test_a_layer_that_is_used_twice_multiplies_twice() -> None:
     shared = nn.Linear(4, 4, bias=False)
-    table = rows(plain(layers(nn.Sequential(shared, nn.Tanh(), shared), (4,), costs=True)))
+    table = rows(plain_text(layers(nn.Sequential(shared, nn.Tanh(), shared), (4,), costs=True)))
     assert table[2] == ["0", "Linear", "1", "x", "4", "16", "100.0", "16", "50.0", "0.000", "33.3"]
     assert table[4] == ["0", "Linear", "1", "x", "4", "16", "50.0", "0.000", "33.3"]
     assert table[5] == ["total", "16", "32", "0.000"]
@@ -82,7 +82,7 @@ def test_multiply_adds_are_half_of_the_operations_that_torch_counts() -> None:
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         net(torch.zeros(1, 1, 96, 96))
-    total = rows(plain(layers(net, (1, 96, 96), costs=True)))[-1]
+    total = rows(plain_text(layers(net, (1, 96, 96), costs=True)))[-1]
     assert total[2] == f"{counter.get_total_flops() // 2:,}"
 
 
@@ -109,7 +109,7 @@ def test_a_compiled_net_is_not_compiled_for_its_summary() -> None:
         return graph.forward
 
     net.compile(backend=backend)
-    assert rows(plain(layers(net, (1, 8, 8))))[-1] == ["total", "418"]
+    assert rows(plain_text(layers(net, (1, 8, 8))))[-1] == ["total", "418"]
     assert compiled == []
 
 
@@ -126,7 +126,7 @@ def test_the_end_of_a_run_in_a_few_lines() -> None:
         "tensorboard": "tensorboard --logdir /logs",
         "seed": 0,
     }
-    assert plain(closing(result)).splitlines() == [
+    assert plain_text(closing(result)).splitlines() == [
         "status                    completed",
         "test accuracy             0.8831",
         "best validation accuracy  0.9000",
