@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.config import as_override
-from alexnet_lit.data.image_folder import changed_classes
+from alexnet_lit.data import changed_classes
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+_NAMED = 3  # of many things in one line
+
 
 class UserError(ValueError):
     """Wrong input. Its text is one line that names the key or file, the value, and the way out.
@@ -29,6 +31,13 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
     """Raises: UserError if `value` is none of the choices."""
     if value not in choices:
         raise UserError(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
+
+
+def several(names: Sequence[str]) -> str:
+    """Name a few of many: "a, b, c and 7 more"."""
+    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    # A file may be called anything: what would break the line is written as Python writes it.
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
 
 
 def reason_of(error: BaseException) -> str:

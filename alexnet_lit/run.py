@@ -17,9 +17,8 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.callbacks.loggers import History, TensorBoard, log_config, log_outcome
+from alexnet_lit.callbacks.loggers import History, TensorBoard, log_outcome
 from alexnet_lit.callbacks.summary import closing, layers
-from alexnet_lit.callbacks.tensorboard import log_hparams, log_run
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import (
     PART,
@@ -45,7 +44,7 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects, build_trainer, prepare
-from alexnet_lit.terminal import close_log, log, log_table, open_log, program, quiet_libraries
+from alexnet_lit.terminal import close_log, log, log_table, open_log, plain_text, program, quiet_libraries
 
 Result = dict[str, Any]
 
@@ -197,10 +196,10 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         result = _collect(status, objects) | reason
         if trainer.is_global_zero:
             try:
-                if _keep_result(result, folder):
+                kept = _keep_result(result, folder)
+                if kept is result:
                     objects.curves.draw()
-                    log_hparams(trainer.loggers, plain(objects.config), result)
-                log_outcome(trainer.loggers, result)
+                log_outcome(trainer.loggers, plain(objects.config), kept)
             except UserError as error:  # the disk
                 if not reason:
                     raise
@@ -359,16 +358,16 @@ def _expect_result(folder: Path) -> Iterator[None]:
             (folder / PART).unlink()
 
 
-def _keep_result(result: Result, folder: Path) -> bool:
-    """Write result.json; returns whether it did. A failure never replaces the result of a run that completed, nor does
-    a stop before anything was saved.
+def _keep_result(result: Result, folder: Path) -> Result:
+    """Write result.json, and return what is in it then: a failure never replaces the result of a run that completed,
+    nor does a stop before anything was saved.
     """
     if under_way(folder) and result["status"] != "completed":
-        complete = json.loads((folder / RESULT).read_text(encoding="utf-8"))["status"] == "completed"
-        if complete and (result["status"] == "failed" or not _has_saved(folder)):
-            return False
+        before: Result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+        if before["status"] == "completed" and (result["status"] == "failed" or not _has_saved(folder)):
+            return before
     write_result(result, folder)
-    return True
+    return result
 
 
 def write_result(result: Result, folder: Path) -> None:
@@ -420,8 +419,9 @@ def _images(data: ImageData) -> str:
 
 
 def _log_run(objects: RunObjects) -> None:
-    """The config for all loggers; the run's command, data, config and net for TensorBoard, unless it is resumed."""
-    log_config(objects.trainer.loggers, plain(objects.config))
+    """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
+    for logger in objects.trainer.loggers:
+        logger.log_hyperparams(plain(objects.config))
     if objects.resume is not None:
         return
     config, origin, size = objects.config, _origin(objects.folder), objects.config.data.image_size
@@ -432,13 +432,10 @@ def _log_run(objects: RunObjects) -> None:
         "commit": origin["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in origin["versions"].items()),
     }
-    log_run(
-        objects.trainer.loggers,
-        about=about,
-        config=OmegaConf.to_yaml(config, resolve=True),
-        net=objects.module.net,
-        input_shape=(objects.data.channels, size, size),
-    )
+    net = plain_text(layers(objects.module.net, (objects.data.channels, size, size)))
+    for logger in objects.trainer.loggers:
+        if isinstance(logger, TensorBoard):
+            logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
 def _log_results(objects: RunObjects, result: Result) -> None:

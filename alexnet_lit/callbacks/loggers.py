@@ -14,6 +14,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
 from torch.utils.tensorboard import SummaryWriter
 
+from alexnet_lit.callbacks.tensorboard import write_hparams, write_start
 from alexnet_lit.errors import writing
 from alexnet_lit.terminal import Lasting, warn_unwritten
 
@@ -62,18 +63,11 @@ class History(_ScalarLogger):
         return next(reversed(self._curves.get(tag, {}).values()), None)
 
 
-def log_config(loggers: Iterable[Logger], config: Mapping[str, Any]) -> None:
-    """Log a run's config, in plain values, but not to TensorBoard, which has it as text and in HParams."""
-    for logger in loggers:
-        if not isinstance(logger, TensorBoard):
-            logger.log_hyperparams(dict(config))
-
-
-def log_outcome(loggers: Iterable[Logger], result: Mapping[str, Any]) -> None:
-    """End the run at those loggers that have an `end`. result: of result.json."""
+def log_outcome(loggers: Iterable[Logger], config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    """End the run at those loggers that have an `end`. config: in plain values. result: of result.json."""
     for logger in loggers:
         if (end := getattr(logger, "end", None)) is not None:
-            end(result)
+            end(config, result)
 
 
 class CSV(_ScalarLogger):
@@ -144,6 +138,25 @@ class TensorBoard(TensorBoardLogger):
         """
         restart = Event(session_log=SessionLog(status=SessionLog.START))
         self.experiment._get_file_writer().add_event(restart, step=step)
+
+    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
+        """Ignored: `begin` and `end` write them."""
+
+    @rank_zero_only
+    def begin(self, **start: Any) -> None:
+        """Write what a run begins with, see `write_start`."""
+        write_start(self.experiment, **start)
+        self.save()
+
+    @rank_zero_only
+    def end(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Write the run's row of HParams, unless it was interrupted: it may go on, and TensorBoard keeps the first row
+        that it reads of a run.
+        """
+        if result["status"] != "interrupted":
+            self.log_metrics({"seconds": result["seconds"]}, step=result["steps"])
+            write_hparams(self.experiment, config, result, Path(self.log_dir).name)
+            self.save()
 
     @rank_zero_only
     def save(self) -> None:

@@ -1,11 +1,8 @@
 """What TensorBoard shows of a run as a whole: its text and chart layout, and its row in the table HParams."""
 
-from collections.abc import Iterable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
-from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # made at import time
 from tensorboard.plugins.hparams import api_pb2, metadata
 from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[attr-defined] # as above
@@ -13,11 +10,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import (  # type: ignore[attr-d
     SessionEndInfo,
     SessionStartInfo,
 )
-from torch import nn
-
-from alexnet_lit.callbacks.loggers import TensorBoard
-from alexnet_lit.callbacks.summary import layers
-from alexnet_lit.terminal import plain_text
+from torch.utils.tensorboard import SummaryWriter
 
 api: Any = api_pb2  # its names are made at import time
 
@@ -56,40 +49,24 @@ _TYPES = {bool: api.DATA_TYPE_BOOL, float: api.DATA_TYPE_FLOAT64, str: api.DATA_
 _FIELDS = {bool: "bool_value", float: "number_value", str: "string_value"}
 
 
-@rank_zero_only
-def log_run(
-    loggers: Iterable[Logger], *, about: Mapping[str, Any], config: str, net: nn.Module, input_shape: tuple[int, ...]
-) -> None:
-    """Write what a run begins with to TensorBoard, if that is among the loggers: facts about it, its config as YAML,
-    the net layer by layer for images of `input_shape` (channels, height, width), the layout of charts.
-    """
-    for logger in loggers:
-        if isinstance(logger, TensorBoard):
-            facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
-            logger.experiment.add_text("run/about", "\n\n".join(facts), 0)
-            logger.experiment.add_text("run/config", f"```yaml\n{config}\n```", 0)
-            logger.experiment.add_text("run/net", f"```\n{plain_text(layers(net, input_shape))}\n```", 0)
-            logger.experiment.add_custom_scalars(_CHARTS)
-            logger.save()
+def write_start(writer: SummaryWriter, *, about: Mapping[str, Any], config: str, net: str) -> None:
+    """Write what a run begins with: facts about it, its config as YAML, its net's table, the layout of charts."""
+    facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
+    writer.add_text("run/about", "\n\n".join(facts), 0)
+    writer.add_text("run/config", f"```yaml\n{config}\n```", 0)
+    writer.add_text("run/net", f"```\n{net}\n```", 0)
+    writer.add_custom_scalars(_CHARTS)
 
 
-def log_hparams(loggers: Iterable[Logger], config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """Write the row of a run to TensorBoard, if that is among the loggers, unless it was interrupted: it may go on, and
-    TensorBoard keeps the first row that it reads of a run. config: the run's, in plain values. result: of result.json.
+def write_hparams(writer: SummaryWriter, config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> None:
+    """Write the row of the run in `folder`. config: the run's, in plain values. result: of result.json.
 
     SummaryWriter.add_hparams would make a run beside the run, and leave out columns without a value.
     """
-    if result["status"] == "interrupted":
-        return
-    for logger in loggers:
-        if isinstance(logger, TensorBoard):
-            logger.log_metrics({"seconds": result["seconds"]}, step=result["steps"])
-            writer = logger.experiment._get_file_writer()
-            for tag, content in _row(config, result, Path(logger.log_dir).name).items():
-                about = metadata.create_summary_metadata(HParamsPluginData(**content))
-                value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
-                writer.add_summary(Summary(value=[value]), result["steps"])
-            logger.save()
+    for tag, content in _row(config, result, folder).items():
+        about = metadata.create_summary_metadata(HParamsPluginData(**content))
+        value = Summary.Value(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
+        writer._get_file_writer().add_summary(Summary(value=[value]), result["steps"])
 
 
 def _row(config: Mapping[str, Any], result: Mapping[str, Any], folder: str) -> dict[str, dict[str, Any]]:

@@ -48,7 +48,7 @@ class WandB(WandbLogger):
             raise UserError(f"logger=wandb: {str(error).splitlines()[0]}: {hint}") from error
 
     @rank_zero_only
-    def end(self, result: Result) -> None:
+    def end(self, config: Mapping[str, Any], result: Result) -> None:
         """Write the scores and status into the summary, and finish: the next run of this process has its own."""
         if self._experiment is None:
             return
@@ -98,7 +98,7 @@ class MLflow(MLFlowLogger):
         """Nothing: Lightning calls this after the fit, and the test is still to come."""
 
     @rank_zero_only
-    def end(self, result: Result) -> None:
+    def end(self, config: Mapping[str, Any], result: Result) -> None:
         """Write the scores that it has not, and the status: FINISHED, KILLED where interrupted, or FAILED."""
         if not self._initialized:
             return

@@ -1,11 +1,15 @@
 """Where images come from, and how a batch of them becomes what the net sees."""
 
+from typing import TYPE_CHECKING, Any
+
 from alexnet_lit.data.augment import Augment, TestTimeAugmentation
-from alexnet_lit.data.datamodule import ImageData
+from alexnet_lit.data.datamodule import ImageData, changed_classes
 from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
-from alexnet_lit.data.image_folder import ImageFolder, changed_classes
 from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, MappedImages, rank_and_world_size
 from alexnet_lit.data.transforms import Preprocess
+
+if TYPE_CHECKING:
+    from alexnet_lit.data.image_folder import ImageFolder
 
 __all__ = [
     "CLASSES",
@@ -24,3 +28,12 @@ __all__ = [
     "fetch",
     "rank_and_world_size",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """ImageFolder when it is first asked for: most runs need neither it nor torchvision's data sets."""
+    if name != "ImageFolder":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from alexnet_lit.data.image_folder import ImageFolder
+
+    return ImageFolder

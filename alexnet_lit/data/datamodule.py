@@ -1,7 +1,7 @@
 """A set of small images as a LightningDataModule: split, batches, and what a batch becomes on the device."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -23,7 +23,7 @@ from alexnet_lit.data.loader import (
     rank_and_world_size,
 )
 from alexnet_lit.data.transforms import Preprocess, Std
-from alexnet_lit.errors import UserError
+from alexnet_lit.errors import UserError, several
 
 Pair = tuple[Images, Tensor]  # images and labels
 Split = Literal["train", "val", "test"]
@@ -229,6 +229,13 @@ def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[ra
     if fold >= folds:
         raise UserError(f"data.fold={fold}: data.folds={folds} are counted from 0: use at most {folds - 1}")
     return range(total * fold // folds, total * (fold + 1) // folds), f"data.folds={folds}"
+
+
+def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
+    """What has become of the classes, in words: "without a and with b"; empty if they are the same."""
+    gone, new = ([each for each in one if each not in other] for one, other in ((before, now), (now, before)))
+    words = " and ".join(f"{word} {several(names)}" for word, names in (("without", gone), ("with", new)) if names)
+    return words or ("in another order" if list(before) != list(now) else "")
 
 
 @contextmanager

@@ -19,13 +19,11 @@ from alexnet_lit.data.loader import MappedImages, interleave_classes
 from alexnet_lit.data.picture import KINDS, SUFFIXES
 from alexnet_lit.data.picture_cache import decoded
 from alexnet_lit.data.transforms import Std
-from alexnet_lit.errors import UserError
+from alexnet_lit.errors import UserError, several
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
 PARTS: tuple[Split, ...] = ("train", "val", "test")
-
-_NAMED = 3  # of many things in one line
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -265,20 +263,6 @@ def scan(root: Path) -> tuple[list[str], list[str]]:
 def class_of(name: str) -> str:
     """The class of a picture by its name below train/."""
     return name.partition("/")[0]
-
-
-def several(names: Sequence[str]) -> str:
-    """Name a few of many: "a, b, c and 7 more"."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
-    # A file may be called anything: what would break the line is written as Python writes it.
-    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
-
-
-def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
-    """What has become of the classes, in words: "without a and with b"; empty if they are the same."""
-    gone, new = ([each for each in one if each not in other] for one, other in ((before, now), (now, before)))
-    words = " and ".join(f"{word} {several(names)}" for word, names in (("without", gone), ("with", new)) if names)
-    return words or ("in another order" if list(before) != list(now) else "")
 
 
 def _digest(names: Sequence[str]) -> str:

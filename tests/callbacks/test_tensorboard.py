@@ -20,7 +20,6 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 
 import alexnet_lit
 from alexnet_lit.callbacks.loggers import TensorBoard
-from alexnet_lit.callbacks.tensorboard import log_hparams
 from alexnet_lit.config import plain
 from tests.conftest import Train
 from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
@@ -72,7 +71,7 @@ def write_row(folder: Path, *typed: str, status: str = "completed") -> None:
     """The row of a run of these overrides."""
     logger = TensorBoard(run_dir=str(folder))
     config = plain(alexnet_lit.compose("model=lenet", "data=sample", *typed, f"paths.run={folder}"))
-    log_hparams([logger], config, {"status": status, "seconds": 1.5, "steps": 2, "overrides": list(typed)})
+    logger.end(config, {"status": status, "seconds": 1.5, "steps": 2, "overrides": list(typed)})
     logger.experiment.close()
 
 

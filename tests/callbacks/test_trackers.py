@@ -119,9 +119,9 @@ def test_what_did_not_complete_is_said(status: str, mlflow: str, exit_code: int,
         MLflow(run_dir=str(run), experiment_name="alexnet_lit", tracking_uri=store),
     )
     for logger in loggers:
-        logger.end({"status": status})  # nothing was begun: nothing begins
+        logger.end({}, {"status": status})  # nothing was begun: nothing begins
         logger.log_metrics({"val/acc": 0.5}, 1)
-        logger.end({"status": status, "val/acc_best": 0.5, "test/acc": None, "steps": 1})
+        logger.end({}, {"status": status, "val/acc_best": 0.5, "test/acc": None, "steps": 1})
     (ours,) = wandb_runs(run)
     assert (ours["exit"], ours["summary"]["status"]) == (exit_code, status)
     (theirs,) = mlflow_runs(store)
