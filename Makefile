@@ -14,7 +14,7 @@ BOARD_NOISE := -e '^TensorFlow installation not found' -e '^NOTE: Using' -e '--l
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
-.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format browser clean distclean
+.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format docs browser clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -61,11 +61,15 @@ format: ready  ## Sort imports, apply ruff's safe fixes, format
 	@$(PY) -m ruff check --fix-only --quiet .
 	@$(PY) -m ruff format .
 
+docs: ready  ## docs/ as a site, in site/; config.md is written anew from conf/
+	@$(PY) docs/hooks.py
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
 browser:  ## Chromium for the tests marked `browser` (Debian, as root; they are skipped without it)
 	@$(SETUP) browser
 
 clean:  ## Remove caches and build leftovers; never logs, data, checkpoints or .venv
-	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find alexnet_lit tests conf train.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@rm -rf __pycache__
 

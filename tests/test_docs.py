@@ -1,15 +1,19 @@
 """README and docs/: links lead somewhere, every page can be reached, and what is typed there composes."""
 
 import re
+import runpy
 import shlex
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+import typer
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import alexnet_lit
+from alexnet_lit.__main__ import app
 from tests.conftest import REPOSITORY
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
@@ -18,9 +22,25 @@ NO_CONFIG = ("-", "ckpt=", "resume_sweep=", "paths.", "hydra/", "hydra.")  # of 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_lead_somewhere(page: Path) -> None:
+    """On GitHub; where they lead within a page, the site's test says."""
     for link in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
         if not link.startswith("http"):
             assert (page.parent / link).exists(), link
+
+
+def test_site_builds_without_warnings(tmp_path: Path) -> None:
+    """Links and anchors of every page, the README's too; all pages in the navigation."""
+    pytest.importorskip("mkdocs", reason="needs alexnet-lit[docs]")
+    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    done = subprocess.run(build, cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "index.html").is_file()
+    assert "data:image/png;base64" in (tmp_path / "alexnet.html").read_text(encoding="utf-8")
+
+
+def test_page_of_keys_is_what_the_comments_say() -> None:
+    written = runpy.run_path(str(REPOSITORY / "docs" / "hooks.py"))["config_page"]()
+    assert (REPOSITORY / "docs" / "config.md").read_text(encoding="utf-8") == written, "`make docs` writes it anew"
 
 
 def test_readme_leads_to_every_page() -> None:
@@ -28,25 +48,40 @@ def test_readme_leads_to_every_page() -> None:
     assert [page.name for page in PAGES if page.parent.name == "docs" and f"docs/{page.name}" not in text] == []
 
 
-def test_readme_is_short() -> None:
-    assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
+def test_messages_are_what_the_program_says() -> None:
+    """Those in the left column of the page, apart from `...`, which stands for names and values."""
+    files = [REPOSITORY / "train.py", *REPOSITORY.glob("alexnet_lit/**/*.py")]
+    source = re.sub(r'"\s*\n\s*f?"', "", "".join(file.read_text(encoding="utf-8") for file in files))  # joined texts
+    page = (REPOSITORY / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"`([^`]+)`", " ".join(re.findall(r"(?m)^\| (`.*?) \| ", page)))
+    parts = [part.strip(" :") for text in quoted if "CUDA" not in text for part in text.split("...")]
+    assert len(parts) > 30
+    assert [part for part in parts if part not in source] == []
 
 
-def commands() -> Iterator[tuple[str, str]]:
-    """Each `python train.py ...` in a block of code, with its page."""
+def commands(pattern: str, *, inline: bool = False) -> dict[str, str]:
+    """What is typed behind a pattern in blocks of code, or within lines of text too, and the page that says so."""
+    found = {}
     for page in PAGES:
-        for block in re.findall(r"(?ms)^```\n(.*?)^```", page.read_text(encoding="utf-8")):
-            for line in block.splitlines():
-                if found := re.search(r"^[^#]*\bpython train\.py (.*?)(?:\s+#.*)?$", line):
-                    yield page.name, found[1]
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"(?ms)^```\n(.*?)^```", text) for line in block.splitlines()]
+        if inline and page.name not in ("RESULTS.md", "CHANGELOG.md"):  # which keep what was typed in its time
+            lines += re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text))
+        for line in lines:
+            typed = re.search(rf"{pattern}(.*)", re.split(r"(?:^|\s+)[#>]\s", line)[0])
+            if typed and "..." not in line:
+                found[typed[1]] = page.name
+    return found
 
 
-# Of a file that the page tells the reader to write.
-WRITTEN = ("optimizer=rmsprop",)
-TYPED = {text: page for page, text in commands() if not any(name in text for name in (*WRITTEN, "..."))}
+def named(found: dict[str, str]) -> list[str]:
+    return [f"{page}: {text}" for text, page in found.items()]
 
 
-@pytest.mark.parametrize("text", TYPED, ids=[f"{page}: {text}" for text, page in TYPED.items()])
+TYPED = commands(r"\bpython train\.py ")
+
+
+@pytest.mark.parametrize("text", TYPED, ids=named(TYPED))
 def test_commands_compose(text: str) -> None:
     typed = [argument for argument in shlex.split(text) if not argument.startswith(NO_CONFIG)]
     overrides = OverridesParser.create().parse_overrides(typed)
@@ -57,3 +92,31 @@ def test_commands_compose(text: str) -> None:
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
     for job in (jobs[0], jobs[-1]):
         assert alexnet_lit.compose(*job).seed is not None
+
+
+# `make bench ARGS="step"` is `alexnet-lit bench step`; those of `train` are tested by test_own.py.
+VERBS = commands(r"\balexnet[-_]lit (?!train|\[)(?=[a-z])", inline=True)
+VERBS |= {f"bench {text}": page for text, page in commands(r'^make bench ARGS="(?=.*")').items()}
+
+
+@pytest.mark.parametrize("text", VERBS, ids=named(VERBS))
+def test_verbs_take_what_is_typed(text: str) -> None:
+    group = typer.main.get_command(app)
+    assert isinstance(group, typer.core.TyperGroup)
+    verb, *arguments = shlex.split(text.rstrip('"'))
+    command = group.commands[verb]
+    values, left, _ = command.make_parser(typer.Context(command)).parse_args(arguments)
+    assert left == []
+    for parameter in command.params:
+        value = values.get(str(parameter.name))
+        assert value or not parameter.required or not arguments, f"{parameter.name} is missing"
+        choices = re.findall(r"[a-z_]+", str(getattr(parameter, "metavar", None) or ""))
+        typed = value if isinstance(value, list | tuple) else [value] * (value is not None)
+        assert set(typed) <= set(choices) or not choices, parameter.name
+
+
+def test_make_has_what_is_typed() -> None:
+    targets = re.findall(r"(?m)^([a-z-]+):", (REPOSITORY / "Makefile").read_text(encoding="utf-8"))
+    typed = {text.split()[0]: page for text, page in commands(r"^make ", inline=True).items()}
+    assert len(typed) > 10
+    assert {target: page for target, page in typed.items() if target not in targets} == {}

@@ -29,7 +29,8 @@ MODULES = {module(file): file for file in FILES}
 
 # What lies beside each other in a checkout; names that begin with a dot are tools' own.
 TOP = {
-    *("alexnet_lit", "conf", "docs", "tests", "train.py", "Makefile", "pyproject.toml", "constraints.txt"),
+    *("alexnet_lit", "conf", "docs", "tests", "train.py"),
+    *("Makefile", "pyproject.toml", "constraints.txt", "mkdocs.yml"),
     *("README.md", "RESULTS.md", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff", "LICENSE"),
 }
 

@@ -1,4 +1,4 @@
-"""The script for Slurm in docs/devices.md, on a real one, as it is but for its numbers."""
+"""The script for Slurm in docs/slurm.md, on a real one, as it is but for its numbers."""
 
 import re
 import sys
@@ -19,7 +19,7 @@ RUN = (*TINY, "model.dropout=0.5", "data.train_size=32")
 def script(logs: Path, *more: str) -> str:
     """The page's, for two tasks on this machine, and a run of four steps."""
     text: str
-    (text,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (REPOSITORY / "docs" / "devices.md").read_text(), re.S)
+    (text,) = re.findall(r"```bash\n(#!/bin/bash\n.*?)```", (REPOSITORY / "docs" / "slurm.md").read_text(), re.S)
     for there, here in (
         ("--nodes=2 --ntasks-per-node=4 --gpus-per-node=4", "--nodes=1 --ntasks-per-node=2"),
         ("python train.py", f"{sys.executable} {REPOSITORY}/train.py"),
