@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -30,6 +31,14 @@ def test_readme_leads_to_every_page() -> None:
 
 def test_readme_is_short() -> None:
     assert len((REPOSITORY / "README.md").read_text(encoding="utf-8").splitlines()) <= 180
+
+
+def test_the_version_is_one() -> None:
+    texts = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CITATION.cff")}
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert alexnet_lit.__version__ == version
+    assert re.findall(r"(?m)^version: (.*)", texts["CITATION.cff"]) == [version]
+    assert re.findall(r"(?m)^## (\d\S+)", texts["CHANGELOG.md"])[0] == version
 
 
 def commands() -> Iterator[tuple[str, str]]:
