@@ -14,7 +14,7 @@ BOARD_NOISE := -e '^TensorFlow installation not found' -e '^NOTE: Using' -e '--l
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
-.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format docs browser clean distclean
+.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format docs dist browser clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -64,6 +64,10 @@ format: ready  ## Sort imports, apply ruff's safe fixes, format
 docs: ready  ## docs/ as a site, in site/; config.md is written anew from conf/
 	@$(PY) docs/hooks.py
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+dist: ready  ## The sdist and the wheel that are released, into dist/
+	@rm -rf dist
+	@$(PY) -m build --no-isolation
 
 browser:  ## Chromium for the tests marked `browser` (Debian, as root; they are skipped without it)
 	@$(SETUP) browser

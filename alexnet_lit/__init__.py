@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from alexnet_lit.prepare import load
     from alexnet_lit.run import fit
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ["build", "build_net", "compose", "fit", "load"]
 
 _MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "prepare", "fit": "run"}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -66,9 +67,9 @@ def summary(
 
     Needs no data, but of data=image_folder the folder, for how many classes there are.
     """
-    from alexnet_lit.config import compose
+    from alexnet_lit.config import compose, quoted
 
-    more = [f"hydra.searchpath=['file://{config_dir.resolve()}']"] if config_dir else []
+    more = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     config = compose(*more, *overrides or ())
     from alexnet_lit.callbacks.summary import layers
     from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
@@ -226,6 +227,8 @@ def bench(
 @printing(ends=True)
 def main() -> None:
     """Run a command. A UserError prints one line and exits with status 2."""
+    if os.getcwd() not in sys.path:  # modules of one's own are found where one stands, as by `python -m`
+        sys.path.append(os.getcwd())
     try:
         app()
     except UserError as error:

@@ -241,7 +241,7 @@ class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno == logging.WARNING else ""
         try:
-            if hasattr(record, "renderable") and self.screen.is_terminal:
+            if hasattr(record, "renderable") and self.screen.is_terminal and self.screen.file.isatty():
                 self.screen.print(record.renderable)
             else:
                 self.screen.print(Text(self.format(record), style=style), soft_wrap=True)

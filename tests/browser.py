@@ -42,19 +42,18 @@ def browser() -> Iterator[Page]:
 @contextmanager
 def tensorboard(logs: Path, scratch: Path) -> Iterator[str]:
     """TensorBoard's address while it serves `logs`, at a port that it finds itself."""
-    with served(
-        "-m", "tensorboard.main", f"--logdir={logs}", "--host=127.0.0.1", "--port=0", scratch=scratch
-    ) as address:
+    command = (sys.executable, "-m", "tensorboard.main", f"--logdir={logs}", "--host=127.0.0.1", "--port=0")
+    with served(*command, scratch=scratch) as address:
         yield address
 
 
 @contextmanager
-def served(*arguments: str, scratch: Path) -> Iterator[str]:
-    """The address that `python ARGUMENTS...` prints, while it serves. It and its helpers end with us."""
+def served(*command: str, scratch: Path) -> Iterator[str]:
+    """The address that a command prints, while it serves. It and its helpers end with us."""
     output = scratch / "served.log"
     with output.open("w") as file:
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             stdout=file,
             stderr=file,
             env={**os.environ, "TMPDIR": str(scratch)},

@@ -25,6 +25,18 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if hasattr(signal, "SIGHUP"):  # which nohup ignores
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Marks of tests that need what a system may lack: POSIX's signals, links, pipes and words for errors; /proc, /dev/full.
+HERE = {"posix": os.name == "posix", "linux": sys.platform == "linux"}
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip them where it is so."""
+    for item in items:
+        for mark, here in HERE.items():
+            if not here and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=f"needs {mark}"))
+
+
 # The real net on real images, made small: at 96 px a step is eight times cheaper than at 224 px.
 SMALL = ("data=sample", "data.image_size=96", "data.batch_size=32", "data.val_size=64", "data.train_size=128")
 

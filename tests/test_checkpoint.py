@@ -1,7 +1,6 @@
 """A run that is stopped and resumed is the run that was never stopped; a checkpoint alone is enough to load its net."""
 
 import json
-import os
 import shutil
 import signal
 from collections.abc import Sequence
@@ -52,7 +51,7 @@ def stop_at(step: int, patch: pytest.MonkeyPatch, number: signal.Signals = signa
     def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
         begin(module, *arguments)
         if module.global_step == step - 1:
-            os.kill(os.getpid(), number)
+            signal.raise_signal(number)
 
     begin = Classifier.on_train_batch_start
     patch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
@@ -138,6 +137,7 @@ def test_a_resumed_run_is_the_run_that_was_never_stopped(
     assert_same_result(folder, whole)
 
 
+@pytest.mark.posix
 def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, tmp_path: Path) -> None:
     arguments = [*LENET, "trainer.max_epochs=3", "logger=tensorboard"]
     whole = train(*arguments, logs=tmp_path / "whole")

@@ -5,6 +5,7 @@ import runpy
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -57,6 +58,14 @@ def test_messages_are_what_the_program_says() -> None:
     parts = [part.strip(" :") for text in quoted if "CUDA" not in text for part in text.split("...")]
     assert len(parts) > 30
     assert [part for part in parts if part not in source] == []
+
+
+def test_the_version_is_one() -> None:
+    texts = {name: (REPOSITORY / name).read_text(encoding="utf-8") for name in ("CHANGELOG.md", "CITATION.cff")}
+    version = tomllib.loads((REPOSITORY / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    assert alexnet_lit.__version__ == version
+    assert re.findall(r"(?m)^version: (.*)", texts["CITATION.cff"]) == [version]
+    assert re.findall(r"(?m)^## (\d\S+)", texts["CHANGELOG.md"])[0] == version
 
 
 def commands(pattern: str, *, inline: bool = False) -> dict[str, str]:

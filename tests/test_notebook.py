@@ -11,6 +11,16 @@ from nbclient import NotebookClient
 from tests.conftest import REPOSITORY
 
 NOTEBOOK = REPOSITORY / "docs" / "alexnet.ipynb"
+# A process of Python's for each device, beside a kernel which has no file that they could run again.
+TWO_DEVICES = """
+import psutil
+result = alexnet_lit.fit(alexnet_lit.compose(
+    "data=sample", "model=lenet", "data.image_size=28", "trainer.accelerator=cpu", "trainer.devices=2",
+    "trainer.fast_dev_run=true", f"paths.logs={LOGS}",
+))
+ranks = [child for child in psutil.Process().children() if "alexnet_lit.app" in child.cmdline()]
+print(result["world_size"], [result["status"]], ranks)
+"""
 
 
 def read() -> Any:
@@ -39,9 +49,14 @@ def test_it_runs_from_top_to_bottom(tmp_path: Path) -> None:
     notebook = read()
     (parameters,) = [cell for cell in notebook.cells if "parameters" in cell.metadata.get("tags", [])]
     parameters.source += f"\nSIZE, STEPS, LOGS = 65, 3, {str(tmp_path / 'logs')!r}"
+    notebook.cells.append(nbformat.v4.new_code_cell(TWO_DEVICES))  # type: ignore[no-untyped-call]
     client = NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}})
     client.execute()
-    assert len(list((tmp_path / "logs" / "runs").iterdir())) == 4
-    assert "completed" in "".join(outputs(notebook, "text"))
+    assert len(list((tmp_path / "logs" / "runs").iterdir())) == 5
+    texts = [*outputs(notebook, "text"), *outputs(notebook, "text/plain")]
+    assert "completed" in "".join(texts)
+    assert "2 ['completed'] []\n" in texts
+    assert "\x1b[" not in "".join(texts), "colours and folded tables are for terminals"
+    assert "left" not in "".join(outputs(notebook, "text/plain")), "the bar is shown in place, and gone at the end"
     assert len(outputs(notebook, "image/png")) == 4
     shutil.rmtree(tmp_path / "logs")

@@ -1,6 +1,7 @@
 """Hydra's own options, which show something and run nothing, and its completion in a shell."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,8 +24,8 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
-        (["--cfg", "hydra", "--resolve"], "dir: {logs}/runs/"),
-        (["--cfg", "all", "--resolve"], "dir: {logs}/sweeps/"),
+        (["--cfg", "hydra", "--resolve"], "dir: {logs}{sep}runs{sep}"),
+        (["--cfg", "all", "--resolve"], "dir: {logs}{sep}sweeps{sep}"),
         (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),
         (["--info", "config"], "Config search path"),
         (["--help"], "python train.py experiment=quick"),
@@ -44,7 +45,7 @@ def test_an_option_shows_what_hydra_shows_and_leaves_nothing(
 
     out, err = capfd.readouterr()
     assert (status, err) == (0, "")
-    assert shown.format(logs=logs) in out
+    assert shown.format(logs=logs, sep=os.sep) in out
     assert not logs.exists()
 
 

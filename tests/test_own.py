@@ -1,17 +1,23 @@
 """docs/your-own.md: a net, data set, callback and optimizer of one's own, outside the package, with every command."""
 
 import json
+import os
 import re
+import shutil
+import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
+from alexnet_lit.config import checkpoint_file
 from alexnet_lit.tools.demo import explain
 from alexnet_lit.tools.predict import Predictor
-from tests.conftest import REPOSITORY, Train
+from tests.browser import served
+from tests.conftest import REPOSITORY, Outcome, Train
 from tests.pictures import picture
 
 OWN = REPOSITORY / "tests" / "own"
@@ -43,10 +49,24 @@ class Bare(nn.Module):
 
 @pytest.fixture(autouse=True)
 def modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The modules of tests/own can be imported, as where one stands in their folder."""
-    monkeypatch.syspath_prepend(OWN)
+    """Modules of one's own are imported anew."""
     for name in ("mynet", "myoptimizer", "mydata", "mycallback"):
         monkeypatch.delitem(sys.modules, name, raising=False)
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> Path:
+    """A copy of tests/own, with random images for its data set."""
+    folder = tmp_path / "it's own"
+    shutil.copytree(OWN, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    random = np.random.default_rng(0)
+    arrays = {
+        f"{split}_{what}": random.integers(most, size=shape, dtype=np.uint8)
+        for split, count in (("train", 60), ("test", 20))
+        for what, most, shape in (("images", 256, (count, 28, 28)), ("labels", 10, count))
+    }
+    np.savez(folder / "digits.npz", **arrays)  # type: ignore[arg-type] # arrays by name
+    return folder
 
 
 def test_the_page_shows_these_files() -> None:
@@ -57,22 +77,56 @@ def test_the_page_shows_these_files() -> None:
     assert max(len(text.splitlines()) for text in shown.values()) <= 40
 
 
-def test_a_net_an_optimizer_and_a_callback_of_ones_own(train: Train, verb: Train, tmp_path: Path) -> None:
-    own = ("--config-dir", str(OWN / "conf"), "model=tiny", "optimizer=sign", "callbacks=weight_norm", "data=sample")
-    trained = train(*own, *SHORT, "callbacks.weight_norm.every=1")
+@pytest.mark.slow
+def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where one stands in their folder. `.ci/run` names the `alexnet-lit` of an installed wheel in ALEXNET_LIT."""
+    installed = os.environ.get("ALEXNET_LIT")
+    if installed:
+        monkeypatch.delenv("PYTHONPATH", raising=False)
+    monkeypatch.chdir(own)
 
-    assert (trained.status, trained.err) == (0, "")
-    events = EventAccumulator(str(trained.folder), {IMAGES: 0}).Reload()
+    def call(*arguments: str) -> str:
+        if installed is None:
+            outcome = verb(*arguments)
+        else:
+            done = subprocess.run([installed, *arguments], capture_output=True, encoding="utf-8", check=False)
+            outcome = Outcome(done.returncode, done.stdout, done.stderr, own)
+        assert outcome.status == 0, outcome.err
+        return outcome.out
+
+    chosen = ("--config-dir", "conf", "model=tiny", "optimizer=sign", "callbacks=weight_norm", "data=digits")
+    typed = (*chosen, *SHORT, "callbacks.weight_norm.every=1", "paths.logs=logs")
+    assert "54 training, 6 validation, 20 test images" in call("train", *typed)
+    (run,) = (own / "logs" / "runs").iterdir()
+    call("train", f"ckpt={run}", "trainer.max_epochs=2")
+    result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+    assert (result["status"], result["epochs"], result["images"]) == ("completed", 2, 48)
+    events = EventAccumulator(str(run), {IMAGES: 0}).Reload()
     assert {"net/kernels", "net/activations"} <= set(events.Tags()["images"])
-    assert [event.step for event in events.Scalars("weight_norm")] == [1, 2, 3]
-    _every_command_takes(trained.folder, verb, tmp_path)
-    summary = verb("summary", *own[:3], "data=sample", "data.image_size=28")
-    assert "head     Linear" in summary.out, summary.err
-    assert verb("report", str(trained.logs), "--out=report").status == 0
-    longer = train(f"ckpt={trained.folder}", "trainer.max_epochs=2")
-    assert (longer.status, longer.result["epochs"]) == (0, 2), longer.err
-    wrong = train(*own, "optimizer.lr=fast")
+    assert [event.step for event in events.Scalars("weight_norm")] == [1, 2, 3, 4, 5, 6]
+    call("train", "-m", *typed, "optimizer.lr=1e-3,1e-2")
+    (sweep,) = (own / "logs" / "sweeps").iterdir()
+    assert (sweep / "summary.csv").read_text(encoding="utf-8").count("completed") == 2
+    call("report", str(sweep))
+    assert "optimizer.lr" in (sweep / "report.html").read_text(encoding="utf-8")
+    (found,) = json.loads(call("predict", str(run), str(_picture(tmp_path)), "--json"))
+    assert {each["class"] for each in found["classes"]} <= set("0123456789")
+    call("export", str(run))
+    assert (run / "checkpoints" / "best.onnx").is_file()
+    command = [installed] if installed else [sys.executable, "-m", "alexnet_lit"]
+    with served(*command, "demo", str(run), scratch=tmp_path) as address, urlopen(address, timeout=60) as page:
+        assert "Tiny of `" in page.read().decode()
+
+
+def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(own)
+    conf = ("--config-dir", str(own / "conf"))
+    wrong = train(*conf, "optimizer=sign", "optimizer.lr=fast", "data=sample")
     assert (wrong.status, wrong.err) == (2, "error: optimizer.lr=fast: should be a valid number\n")
+    missing = train(*conf, "data=digits", "data.file=/nowhere.npz", "model=lenet")
+    assert (missing.status, len(missing.err.splitlines())) == (2, 1), missing.err
+    summary = verb("summary", *conf, "model=tiny", "data=sample", "data.image_size=28")
+    assert "head     Linear" in summary.out, summary.err
 
 
 def test_a_net_without_convolutions_and_linear_layers(train: Train, verb: Train, tmp_path: Path) -> None:
@@ -85,38 +139,13 @@ def test_a_net_without_convolutions_and_linear_layers(train: Train, verb: Train,
         assert (trained.status, trained.err) == (0, "")
         events = EventAccumulator(str(trained.folder), {IMAGES: 0}).Reload()
         assert "net/kernels" not in events.Tags()["images"]
-        _every_command_takes(trained.folder, verb, tmp_path, convolves=False)
+        (found,) = json.loads(verb("predict", str(trained.folder), str(_picture(tmp_path)), "--json").out)
+        assert len(found["classes"]) == 3
+        assert json.loads(verb("evaluate", str(trained.folder), "--json").out)["images"] == 500
+        seen = explain(Predictor(checkpoint_file(trained.folder), device="cpu"), str(_picture(tmp_path)))
+        assert (seen.seen.size, len(seen.probabilities), seen.maps) == ((28, 28), 10, None)
 
 
-def _every_command_takes(run: Path, verb: Train, folder: Path, *, convolves: bool = True) -> None:
-    source = folder / "bag.png"
-    picture("bag", 0).save(source)
-    (found,) = json.loads(verb("predict", str(run), str(source), "--json").out)
-    assert len(found["classes"]) == 3
-    assert json.loads(verb("evaluate", str(run), "--json").out)["images"] == 500
-    if convolves:
-        exported = verb("export", str(run))
-        assert exported.status == 0, exported.err
-    predictor = Predictor(run / "checkpoints" / "best.ckpt", device="cpu")
-    seen = explain(predictor, str(source))
-    assert (seen.seen.size, len(seen.probabilities)) == ((28, 28), 10)
-    assert (seen.maps is not None) == convolves
-
-
-def test_a_data_set_of_ones_own(train: Train, verb: Train, tmp_path: Path) -> None:
-    random = np.random.default_rng(0)
-    arrays = {
-        f"{split}_{what}": random.integers(most, size=shape, dtype=np.uint8)
-        for split, count in (("train", 60), ("test", 20))
-        for what, most, shape in (("images", 256, (count, 28, 28)), ("labels", 10, count))
-    }
-    np.savez(tmp_path / "digits.npz", **arrays)  # type: ignore[arg-type] # arrays by name
-    typed = ("--config-dir", str(OWN / "conf"), "data=digits", f"data.file={tmp_path}/digits.npz", "model=lenet")
-    trained = train(*typed, *SHORT)
-    assert (trained.status, trained.err) == (0, "")
-    assert "54 training, 6 validation, 20 test images" in trained.out
-    longer = train(f"ckpt={trained.folder}", "trainer.max_epochs=2")
-    assert (longer.status, longer.result["images"]) == (0, 48), longer.err
-    assert json.loads(verb("evaluate", str(trained.folder), "--json").out)["images"] == 20
-    missing = train(*typed[:3], "data.file=/nowhere.npz", "model=lenet")
-    assert (missing.status, len(missing.err.splitlines())) == (2, 1), missing.err
+def _picture(folder: Path) -> Path:
+    picture("bag", 0).save(folder / "bag.png")
+    return folder / "bag.png"

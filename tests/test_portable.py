@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from alexnet_lit import compose
+from alexnet_lit.config import quoted
+from alexnet_lit.data import image_folder
 from tests.conftest import REPOSITORY
 
 # The libraries first: on this system they need what is taken away. Lightning's handlers as there.
@@ -46,7 +49,8 @@ LENET = (
 def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
     def call(*arguments: str) -> None:
         command = [sys.executable, "-c", WITHOUT_POSIX, str(REPOSITORY / "train.py"), *arguments]
-        environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}  # as a console there
+        # As a console there, and files that are opened without an encoding know ASCII alone.
+        environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C"}
         done = subprocess.run(
             [*command, f"paths.logs={tmp_path}"],
             cwd=tmp_path,
@@ -57,6 +61,7 @@ def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, ""), done.stderr
+        assert "test accuracy" in done.stdout
 
     call("-m", *LENET, "seed=0,1")
     (sweep,) = (tmp_path / "sweeps").iterdir()
@@ -64,3 +69,19 @@ def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
     call(f"ckpt={jobs[0]}", "trainer.max_epochs=2")
     results = [json.loads((job / "result.json").read_text(encoding="utf-8")) for job in jobs]
     assert [(result["status"], result["epochs"]) for result in results] == [("completed", 2), ("completed", 1)]
+
+
+@pytest.mark.parametrize("path", [r"C:\Users\O'Neil\new logs\table", r"\\server\share\$x", "C:\\temp\\"])
+def test_paths_with_backslashes_stay_as_they_are(path: str) -> None:
+    assert compose(f"paths.logs={quoted(path)}", f"ckpt={path}").paths.logs == path
+    assert compose(f"ckpt={path}").ckpt == path
+    assert compose(r"data.dir=C:\Users\me\new folder").data.dir == r"C:\Users\me\new folder"
+
+
+def test_pictures_have_the_same_names_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "bag" / "old").mkdir(parents=True)
+    (tmp_path / "bag" / "old" / "1.png").touch()
+    relative = os.path.relpath
+    monkeypatch.setattr(os.path, "relpath", lambda *paths: relative(*paths).replace("/", "\\"))
+    monkeypatch.setattr(os, "sep", "\\")
+    assert image_folder.scan(tmp_path)[1] == ["bag/old/1.png"]

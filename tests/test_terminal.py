@@ -62,6 +62,7 @@ def into(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> 
         yield call
 
 
+@pytest.mark.posix
 def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
     """Within it Python refuses: "reentrant call inside BufferedWriter"."""
     written: list[bytes] = []
@@ -92,6 +93,7 @@ def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
     assert b"".join(written) == b"a line\nSIGUSR1\n"
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("what", "lose_reader"), [("interrupt", "pipe"), ("hangup", "terminal")], indirect=["lose_reader"]
 )
@@ -111,6 +113,7 @@ def test_a_signal_saves_though_nobody_reads(
     assert "continue with: " in (outcome.folder / "train.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.posix
 def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = tmp_path / "ahead"
     ahead.touch()
@@ -126,6 +129,7 @@ def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, m
     assert (outcome.status, outcome.result["status"], ahead.exists()) == (0, "completed", False)
 
 
+@pytest.mark.posix
 @pytest.mark.parametrize(
     ("lose_reader", "typed"), [("pipe", []), ("terminal", ["-m", "seed=0"])], indirect=["lose_reader"]
 )
@@ -150,6 +154,7 @@ def boot(tmp_path: Path) -> str:
     return name
 
 
+@pytest.mark.linux  # macOS keeps no names that are no text
 def test_a_command_ends_with_its_reader(lenet: Path, boot: str, verb: Train, lose_reader: Callable[[], None]) -> None:
     lose_reader()
     outcome = verb("predict", str(lenet), boot, "--csv")
@@ -157,6 +162,7 @@ def test_a_command_ends_with_its_reader(lenet: Path, boot: str, verb: Train, los
 
 
 @pytest.mark.slow
+@pytest.mark.posix
 def test_help_ends_quietly_as_a_process_too() -> None:
     """The interpreter writes what is left as it ends, and would say that it can't."""
     reader, writer = os.pipe()
@@ -174,6 +180,7 @@ def test_help_ends_quietly_as_a_process_too() -> None:
     assert (done.returncode, done.stderr) == (141, "")
 
 
+@pytest.mark.linux
 def test_a_full_disk_behind_stdout_ends_a_verb_in_one_line(verb: Train, into: Into, lenet: Path, boot: str) -> None:
     into(Path("/dev/full"), "utf-8")
     outcome = verb("predict", str(lenet), boot, "--csv")
@@ -190,6 +197,7 @@ def test_a_run_is_printed_in_any_encoding(train: Train, into: Into, tmp_path: Pa
     assert "─" in (jobs_of(sweep_of(outcome))[0] / "train.log").read_text(encoding="utf-8")
 
 
+@pytest.mark.linux
 def test_commands_answer_in_any_encoding(lenet: Path, boot: str, verb: Train, into: Into, tmp_path: Path) -> None:
     texts = []
     for option in ([], ["--csv"], ["--json"]):
@@ -203,6 +211,7 @@ def test_commands_answer_in_any_encoding(lenet: Path, boot: str, verb: Train, in
     assert json.loads(answer)[0]["file"] == boot
 
 
+@pytest.mark.linux
 def test_a_stream_reports_its_end_once() -> None:
     errors: list[OSError] = []
     with open("/dev/full", "w", encoding="utf-8") as full:
@@ -224,6 +233,7 @@ def test_who_listens_in_python_keeps_the_stream(monkeypatch: pytest.MonkeyPatch)
         assert sys.stdout is before
 
 
+@pytest.mark.linux
 def test_a_full_disk_is_said_in_a_line_and_the_last_checkpoint_stays(train: Train) -> None:
     """train.log takes no more either, and what is on its way to the disk lands nowhere."""
     outcome = train(*QUIET)
@@ -302,14 +312,19 @@ def test_warnings_of_libraries_reach_screen_and_file(tmp_path: Path, capsys: pyt
 
 
 def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"missing/train\.log can't be written \(No such file.*paths\.logs="):
+    with pytest.raises(UserError, match=r"missing.train\.log can't be written \(No such file.*paths\.logs="):
         open_log(tmp_path / "missing" / "train.log", speak=True)
 
 
-def test_colours_in_a_ci_do_not_make_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_colours_in_a_ci_do_not_make_a_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not on_terminal()
+    open_log(None, speak=True)
+    log_table(Table("x" * 200))
+    assert "x" * 200 in capsys.readouterr().out, "no line is folded"
     monkeypatch.setattr(sys, "stdout", Terminal())
     assert on_terminal()
     monkeypatch.setenv("TERM", "dumb")

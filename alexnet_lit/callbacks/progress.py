@@ -28,7 +28,7 @@ _TASK = TaskID(0)
 
 
 class Progress(ProgressBar):
-    """One bar for a whole fit, or one for a test; off a terminal a plain line every `line_seconds` and after each
+    """One bar for a whole fit, or one for a test; in a file a plain line every `line_seconds` and after each
     validation. Those lines are in train.log in any case. A fit that will take longer than `long_run_minutes` says so.
 
     The bar is drawn from the trainer's hooks: no thread competes with training, no value is fetched from the device.
@@ -107,14 +107,14 @@ class Progress(ProgressBar):
             return
         self._close()
         texts = map(_Field, ("percent", "facts", "left"))
-        self._bar = Bar(
+        self._bar = (_NotebookBar if console.is_jupyter else Bar)(
             *(_Field("where"), BarColumn(20, table_column=Column(no_wrap=True)), *texts),
             console=console,
             auto_refresh=False,
             speed_estimate_period=_SPEED_SECONDS,
             transient=True,  # a plain line takes the place of the finished bar
             get_time=lambda: time.monotonic(),
-            disable=not on_terminal(),
+            disable=not (console.is_jupyter or on_terminal()),
         )
         self._bar.add_task("", total=work, completed=done, texts={})  # type: ignore[arg-type] # rich counts floats too
         self._drawn, self._logged = 0.0, time.monotonic()
@@ -167,6 +167,28 @@ def _texts(trainer: Trainer, where: str, task: Task) -> dict[str, str]:
         "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
         "left": "" if left is None else f"{clock(left)} left",
     }
+
+
+class _NotebookBar(Bar):
+    """The bar as an output of a cell that is replaced; rich's own way wants ipywidgets."""
+
+    _output: Any = None
+
+    def start(self) -> None:
+        """Nothing: it is shown when it is first drawn."""
+
+    def refresh(self) -> None:
+        """Draw."""
+        from IPython.display import display
+
+        if self._output is None:
+            self._output = display(self, display_id=True)
+        else:
+            self._output.update(self)
+
+    def stop(self) -> None:
+        """Leave nothing."""
+        self._output.update({}, raw=True)
 
 
 class _Field(ProgressColumn):

@@ -257,7 +257,7 @@ def scan(root: Path) -> tuple[list[str], list[str]]:
 
     numbers = {name: number for number, name in enumerate(classes)}
     found = make_dataset(root, numbers, is_valid_file=is_picture, allow_empty=True) if classes else []
-    return classes, [os.path.relpath(path, root) for path, _ in found]
+    return classes, [os.path.relpath(path, root).replace(os.sep, "/") for path, _ in found]
 
 
 def class_of(name: str) -> str:

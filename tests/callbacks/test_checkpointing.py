@@ -1,7 +1,6 @@
 """Checkpoints that cannot be written, those of a step of several batches, and those that are of another net."""
 
 import errno
-import os
 import shutil
 import signal
 from pathlib import Path
@@ -37,7 +36,7 @@ def test_a_run_on_a_disk_that_fills_up_says_so(train: Train, monkeypatch: pytest
     assert outcome.status == 2
     (line,) = outcome.err.splitlines()
     assert line.startswith(
-        f"error: {outcome.folder}/checkpoints/last.ckpt: cannot be written (No space left on device)"
+        f"error: {outcome.folder / 'checkpoints' / 'last.ckpt'}: cannot be written (No space left on device)"
     )
     assert outcome.result["status"] == "failed"
     assert torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 1
@@ -55,7 +54,7 @@ def test_a_step_of_several_batches_is_finished_before_a_stop(
     def on_train_batch_start(module: Classifier, batch: Any, batch_idx: int) -> None:
         begin(module, batch, batch_idx)
         if batch_idx == 3:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     begin = Classifier.on_train_batch_start
     with monkeypatch.context() as patch:

@@ -1,7 +1,6 @@
 """callbacks=ema: what is scored, kept and tested is the average of the weights, and a resumed run goes on with both."""
 
 import json
-import os
 import signal
 from pathlib import Path
 from types import SimpleNamespace
@@ -104,7 +103,7 @@ def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
     def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
         begin(module, *arguments)
         if module.global_step == step - 1:
-            os.kill(os.getpid(), signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
 
     begin = Classifier.on_train_batch_start
     monkeypatch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)

@@ -1,7 +1,6 @@
 """What the loggers leave in memory and on the disk, resumed runs and full disks included."""
 
 import gc
-import resource
 import threading
 from pathlib import Path
 
@@ -94,8 +93,11 @@ def test_a_sweep_of_many_runs_leaves_no_threads(tmp_path: Path) -> None:
     assert curves(tmp_path / "2") == {"loss": [(1, 1.0)]}
 
 
+@pytest.mark.posix
 def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No thread dies of it with a traceback, and what is there can be read."""
+    import resource
+
     logger = TensorBoard(run_dir=str(tmp_path))
     logger.log_metrics({"loss": 1.0}, 1)
     logger.save()

@@ -58,7 +58,8 @@ def test_files_in_dir(tmp_path: Path, below: str, raw: bool) -> None:
 
 
 def test_dir_goes_before_search_and_search_runs_in_order(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("HOME", "USERPROFILE"):  # the latter on Windows
+        monkeypatch.setenv(name, str(tmp_path))
     own = put(tmp_path / "own", TRAIN_IMAGES)
     first = put(tmp_path / "first", TRAIN_IMAGES, TRAIN_LABELS)
     second = put(tmp_path / "second" / "FashionMNIST" / "raw", raw=True)
@@ -158,6 +159,7 @@ def left(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()} - {".lock"}
 
 
+@pytest.mark.posix
 def test_what_is_missing_is_downloaded_from_the_first_mirror_that_has_it_right(
     tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -189,6 +191,7 @@ def test_a_mirror_that_does_not_answer_is_left(
     assert left(tmp_path / "own") == set()
 
 
+@pytest.mark.posix
 def test_a_folder_that_can_not_be_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     line = f"data.dir={tmp_path}/file/data can't be written (Not a directory)"

@@ -53,7 +53,7 @@ def test_each_picture_is_decoded_once(
     with caplog.at_level(logging.INFO, "alexnet_lit"):
         check(fill(tmp_path))
     assert caplog.messages == [
-        f"decoding train/ once, into {tmp_path}/cache: takes 0.0 MB at most",
+        f"decoding train/ once, into {tmp_path / 'cache'}: takes 0.0 MB at most",
         *(f"decoded {count} of 12 pictures in train/" for count in (6, 12)),
     ]
     files = {path: path.stat() for path in (tmp_path / "cache").iterdir()}
@@ -126,6 +126,7 @@ def test_of_two_at_once_one_decodes_and_one_waits(tmp_path: Path, decodings: lis
     assert torch.equal(*both)
 
 
+@pytest.mark.posix
 def test_a_broken_picture_is_remembered_until_it_changes(tmp_path: Path, decodings: list[str]) -> None:
     train = fill(tmp_path, train=2) / "train"
     (train / "bag" / "000.png").write_bytes(b"")
@@ -143,7 +144,7 @@ def test_a_broken_picture_is_remembered_until_it_changes(tmp_path: Path, decodin
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(tmp_path, train=1)
     (tmp_path / "cache").write_text("a file", encoding="utf-8")
-    line = r"data\.cache=.*/cache can't be written .*: make room, or name another folder"
+    line = r"data\.cache=.*cache can't be written .*: make room, or name another folder"
     with pytest.raises(UserError, match=line):
         images(tmp_path)
     (tmp_path / "cache").unlink()

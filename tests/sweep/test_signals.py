@@ -12,11 +12,10 @@ import torch
 
 from alexnet_lit.sweep import summary
 from alexnet_lit.sweep.signals import process_restored, stop_requested, stopping_jobs_first
+from alexnet_lit.terminal import hangup
 from tests.conftest import Train
 from tests.distributed.failing import failing
 from tests.sweep.tiny import QUIET, TINY, jobs_of, result_of, rows_of, sweep_of
-
-linux = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc says what a process holds")
 
 
 def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +53,7 @@ def memory() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, *hangup()])
 def test_ctrl_c_and_a_terminal_that_closes_start_no_other_job(number: signal.Signals, tmp_path: Path) -> None:
     handler = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt), stopping_jobs_first(tmp_path):  # noqa: PT012 - the block is what is tested
@@ -67,7 +66,7 @@ def test_ctrl_c_and_a_terminal_that_closes_start_no_other_job(number: signal.Sig
 
 
 @pytest.mark.slow
-@linux
+@pytest.mark.linux
 def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     held, update = [], summary.update_summary
 
@@ -90,7 +89,7 @@ def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: 
 
 
 @pytest.mark.slow
-@linux
+@pytest.mark.linux
 def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Train) -> None:
     """One of two is killed: the job names it, and the next job runs."""
     assert train(*QUIET).status == 0  # what is opened once and for all is open now

@@ -91,7 +91,8 @@ def test_a_missing_gradio_is_named(lenet: Path, verb: Train, monkeypatch: pytest
 def test_pictures_are_dropped_and_drawn(lenet: Path, tmp_path: Path) -> None:
     BOOT.point(lambda value: 255 - value).save(tmp_path / "boot.png")
     (tmp_path / "broken.png").write_text("no picture")
-    with served("-m", "alexnet_lit", "demo", str(lenet), scratch=tmp_path) as address, browser() as page:
+    command = (sys.executable, "-m", "alexnet_lit", "demo", str(lenet))
+    with served(*command, scratch=tmp_path) as address, browser() as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)

@@ -1,7 +1,6 @@
 """What torch leaves to do on a machine."""
 
 import platform
-import resource
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,8 @@ from alexnet_lit.prepare import prepare
 
 def pages() -> int:
     """How many the system clears and hands out while 64 MB are written."""
+    import resource  # which Windows lacks
+
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
     torch.empty(2**24).fill_(1.0)
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before

@@ -18,6 +18,7 @@ def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
     return {tag: [*curve.items()] for tag, curve in read_curves(folder).items()}
 
 
+@pytest.mark.posix
 def test_all_runs_below_in_the_order_of_their_numbers_each_once(tmp_path: Path) -> None:
     for name in ("sweeps/a/0_x", "sweeps/a/10_x", "sweeps/a/2_x", "runs/b", "sweeps/a/earlier/2_x", "sweeps/a/.x/3_x"):
         run(tmp_path / name)
