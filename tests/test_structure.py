@@ -125,7 +125,7 @@ def sizes(logs: Path) -> list[Size]:
         Size("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 11),
         Size("modules that a run imports", len(run), 55),
         Size("their lines", _lines(run), 8_150),
-        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 11_150),
+        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 11_170),
         Size("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
         Size("floors", len(floors()), 8),
     ]
