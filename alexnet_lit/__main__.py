@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -227,8 +226,8 @@ def bench(
 @printing(ends=True)
 def main() -> None:
     """Run a command. A UserError prints one line and exits with status 2."""
-    if os.getcwd() not in sys.path:  # modules of one's own are found where one stands, as by `python -m`
-        sys.path.append(os.getcwd())
+    if "" not in sys.path:  # modules of one's own are found where one stands, as by `python -m`
+        sys.path.append("")
     try:
         app()
     except UserError as error:

@@ -25,12 +25,11 @@ SHORT = (
     *("data.image_size=28", "data.batch_size=8", "trainer.max_epochs=1"),
     *(f"trainer.limit_{stage}_batches=3" for stage in ("train", "val", "test")),
 )
-BARE = '''
+BARE = """
 import torch
 from torch import nn
 
 class Pair(nn.Module):
-    """Its output is no tensor."""
     def __init__(self, classes):
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(28 * 28, classes))
@@ -38,25 +37,19 @@ class Pair(nn.Module):
         return images.flatten(1) @ self.weight, images
 
 class Bare(nn.Module):
-    """Neither convolutions nor linear layers."""
     def __init__(self, *, num_classes):
         super().__init__()
         self.pair = Pair(num_classes)
     def forward(self, images):
         return self.pair(images)[0]
-'''
-
-
-@pytest.fixture(autouse=True)
-def modules(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Modules of one's own are imported anew."""
-    for name in ("mynet", "myoptimizer", "mydata", "mycallback"):
-        monkeypatch.delitem(sys.modules, name, raising=False)
+"""
 
 
 @pytest.fixture
-def own(tmp_path: Path) -> Path:
-    """A copy of tests/own, with random images for its data set."""
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of tests/own, with random images for its data set, and a picture. Its modules are imported anew."""
+    for name in ("mynet", "myoptimizer", "mydata", "mycallback"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     folder = tmp_path / "it's own"
     shutil.copytree(OWN, folder, ignore=shutil.ignore_patterns("__pycache__"))
     random = np.random.default_rng(0)
@@ -66,6 +59,7 @@ def own(tmp_path: Path) -> Path:
         for what, most, shape in (("images", 256, (count, 28, 28)), ("labels", 10, count))
     }
     np.savez(folder / "digits.npz", **arrays)  # type: ignore[arg-type] # arrays by name
+    picture("bag", 0).save(folder / "bag.png")
     return folder
 
 
@@ -109,7 +103,7 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
     assert (sweep / "summary.csv").read_text(encoding="utf-8").count("completed") == 2
     call("report", str(sweep))
     assert "optimizer.lr" in (sweep / "report.html").read_text(encoding="utf-8")
-    (found,) = json.loads(call("predict", str(run), str(_picture(tmp_path)), "--json"))
+    (found,) = json.loads(call("predict", str(run), "bag.png", "--json"))
     assert {each["class"] for each in found["classes"]} <= set("0123456789")
     call("export", str(run))
     assert (run / "checkpoints" / "best.onnx").is_file()
@@ -129,23 +123,18 @@ def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monk
     assert "head     Linear" in summary.out, summary.err
 
 
-def test_a_net_without_convolutions_and_linear_layers(train: Train, verb: Train, tmp_path: Path) -> None:
-    (tmp_path / "my_bare_net.py").write_text(BARE)
-    (tmp_path / "conf" / "model").mkdir(parents=True)
-    (tmp_path / "conf" / "model" / "own.yaml").write_text("_target_: my_bare_net.Bare\nnum_classes: 10\n")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(tmp_path)
-        trained = train("--config-dir", str(tmp_path / "conf"), "model=own", "data=sample", *SHORT)
-        assert (trained.status, trained.err) == (0, "")
-        events = EventAccumulator(str(trained.folder), {IMAGES: 0}).Reload()
-        assert "net/kernels" not in events.Tags()["images"]
-        (found,) = json.loads(verb("predict", str(trained.folder), str(_picture(tmp_path)), "--json").out)
-        assert len(found["classes"]) == 3
-        assert json.loads(verb("evaluate", str(trained.folder), "--json").out)["images"] == 500
-        seen = explain(Predictor(checkpoint_file(trained.folder), device="cpu"), str(_picture(tmp_path)))
-        assert (seen.seen.size, len(seen.probabilities), seen.maps) == ((28, 28), 10, None)
-
-
-def _picture(folder: Path) -> Path:
-    picture("bag", 0).save(folder / "bag.png")
-    return folder / "bag.png"
+def test_a_net_without_convolutions_and_linear_layers(
+    own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(own)
+    (own / "my_bare_net.py").write_text(BARE)
+    (own / "conf" / "model" / "bare.yaml").write_text("_target_: my_bare_net.Bare\nnum_classes: 10\n")
+    trained = train("--config-dir", str(own / "conf"), "model=bare", "data=sample", *SHORT)
+    assert (trained.status, trained.err) == (0, "")
+    events = EventAccumulator(str(trained.folder), {IMAGES: 0}).Reload()
+    assert "net/kernels" not in events.Tags()["images"]
+    (found,) = json.loads(verb("predict", str(trained.folder), str(own / "bag.png"), "--json").out)
+    assert len(found["classes"]) == 3
+    assert json.loads(verb("evaluate", str(trained.folder), "--json").out)["images"] == 500
+    seen = explain(Predictor(checkpoint_file(trained.folder), device="cpu"), str(own / "bag.png"))
+    assert (seen.seen.size, len(seen.probabilities), seen.maps) == ((28, 28), 10, None)

@@ -1,12 +1,9 @@
 """The wheel holds what a run needs from any folder, and nothing else."""
 
-import subprocess
 import zipfile
-from importlib.util import find_spec
 
 import pytest
 from build import ProjectBuilder
-from build.env import DefaultIsolatedEnv
 
 from tests.conftest import REPOSITORY
 
@@ -17,23 +14,8 @@ SAMPLE = [f"{split}-{what}-ubyte.gz" for split in ("train", "t10k") for what in 
 
 @pytest.fixture(scope="module")
 def names(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """The files of a wheel built as `python -m build --wheel` does it.
-
-    With this environment's hatchling, or, where it has none, with one that pip brings into a passing environment.
-    """
-    folder = tmp_path_factory.mktemp("wheel")
-    if find_spec("hatchling"):
-        wheel = ProjectBuilder(REPOSITORY).build("wheel", folder)
-    else:
-        with DefaultIsolatedEnv() as environment, pytest.MonkeyPatch.context() as patch:
-            patch.setenv("PIP_RETRIES", "1")  # without a network the answer should not take minutes
-            patch.setenv("PIP_DEFAULT_TIMEOUT", "30")
-            builder = ProjectBuilder.from_isolated_env(environment, REPOSITORY)
-            try:
-                environment.install(builder.build_system_requires)
-            except subprocess.CalledProcessError:
-                pytest.skip("pip finds no hatchling, neither here nor at an index")
-            wheel = builder.build("wheel", folder)
+    """The files of a wheel built as `make dist` does it, with this environment's hatchling."""
+    wheel = ProjectBuilder(REPOSITORY).build("wheel", tmp_path_factory.mktemp("wheel"))
     with zipfile.ZipFile(wheel) as archive:
         return archive.namelist()
 

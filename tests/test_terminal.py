@@ -316,9 +316,8 @@ def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
         open_log(tmp_path / "missing" / "train.log", speak=True)
 
 
-def test_colours_in_a_ci_do_not_make_a_terminal(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_colours_make_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """As in a CI, and in a process that a notebook has started."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert not on_terminal()

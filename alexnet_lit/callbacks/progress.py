@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from functools import partial
 from typing import Annotated, Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -107,7 +108,7 @@ class Progress(ProgressBar):
             return
         self._close()
         texts = map(_Field, ("percent", "facts", "left"))
-        self._bar = (_NotebookBar if console.is_jupyter else Bar)(
+        self._bar = Bar(
             *(_Field("where"), BarColumn(20, table_column=Column(no_wrap=True)), *texts),
             console=console,
             auto_refresh=False,
@@ -118,7 +119,14 @@ class Progress(ProgressBar):
         )
         self._bar.add_task("", total=work, completed=done, texts={})  # type: ignore[arg-type] # rich counts floats too
         self._drawn, self._logged = 0.0, time.monotonic()
-        self._bar.start()
+        if console.is_jupyter:  # an output of the cell that is replaced each time; rich's own way wants ipywidgets
+            from IPython.display import display
+
+            output: Any = display(self._bar, display_id=True)
+            self._bar.refresh = partial(output.update, self._bar)  # type: ignore[method-assign] # of this bar alone
+            self._bar.stop = partial(output.update, {}, raw=True)  # type: ignore[method-assign]
+        else:
+            self._bar.start()
         self._advance(trainer, 0, where)
 
     def _close(self) -> Bar | None:
@@ -167,28 +175,6 @@ def _texts(trainer: Trainer, where: str, task: Task) -> dict[str, str]:
         "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
         "left": "" if left is None else f"{clock(left)} left",
     }
-
-
-class _NotebookBar(Bar):
-    """The bar as an output of a cell that is replaced; rich's own way wants ipywidgets."""
-
-    _output: Any = None
-
-    def start(self) -> None:
-        """Nothing: it is shown when it is first drawn."""
-
-    def refresh(self) -> None:
-        """Draw."""
-        from IPython.display import display
-
-        if self._output is None:
-            self._output = display(self, display_id=True)
-        else:
-            self._output.update(self)
-
-    def stop(self) -> None:
-        """Leave nothing."""
-        self._output.update({}, raw=True)
 
 
 class _Field(ProgressColumn):
