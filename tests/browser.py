@@ -5,25 +5,20 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import pytest
 from playwright.sync_api import Page, expect, sync_playwright
+
+from tests.conftest import REPOSITORY
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 # No sandbox, as in a container the tests run as root; nothing that would call home.
 SWITCHES = [
     *("--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-]
-MARKS = [
-    pytest.mark.slow,
-    pytest.mark.browser,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine"),
 ]
 
 
@@ -40,27 +35,26 @@ def browser() -> Iterator[Page]:
 
 
 @contextmanager
-def tensorboard(logs: Path, scratch: Path) -> Iterator[str]:
-    """TensorBoard's address while it serves `logs`, at a port that it finds itself."""
-    command = (sys.executable, "-m", "tensorboard.main", f"--logdir={logs}", "--host=127.0.0.1", "--port=0")
-    with served(*command, scratch=scratch) as address:
-        yield address
-
-
-@contextmanager
-def served(*command: str, scratch: Path) -> Iterator[str]:
-    """The address that a command prints, while it serves. It and its helpers end with us."""
+def served(*command: str, scratch: Path) -> Iterator[tuple["subprocess.Popen[bytes]", str]]:
+    """A command, and the address that it prints into served.log. It and its helpers end with us."""
     output = scratch / "served.log"
     with output.open("w") as file:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
         process = subprocess.Popen(
             command,
             stdout=file,
             stderr=file,
-            env={**os.environ, "TMPDIR": str(scratch)},
+            env={**environment, "TMPDIR": str(scratch), "PYTHONPATH": str(REPOSITORY)},
+            cwd=scratch,
             start_new_session=True,
         )
     try:
-        yield _address(process, output)
+        deadline = time.monotonic() + 60
+        while not (found := re.search(r"http://(127\.0\.0\.1|localhost):\d+/?", output.read_text())):
+            assert process.poll() is None, output.read_text()
+            assert time.monotonic() < deadline, output.read_text()
+            time.sleep(0.1)
+        yield process, found[0]
     finally:
         process.terminate()
         with suppress(subprocess.TimeoutExpired):
@@ -68,12 +62,3 @@ def served(*command: str, scratch: Path) -> Iterator[str]:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.wait()
-
-
-def _address(process: "subprocess.Popen[bytes]", output: Path) -> str:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and process.poll() is None:
-        if found := re.search(r"http://(127\.0\.0\.1|localhost):\d+/?", output.read_text()):
-            return found[0]
-        time.sleep(0.1)
-    raise RuntimeError(f"it does not answer: {output.read_text()}")

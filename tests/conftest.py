@@ -3,9 +3,8 @@
 import json
 import os
 import signal
-import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 SMALL = ("data=sample", "data.image_size=96", "data.batch_size=32", "data.val_size=64", "data.train_size=128")
 
 
-@dataclass(frozen=True)
-class Outcome:
-    """How a command ended, what it printed, and where its runs are."""
+class Logs:
+    """The runs in a folder."""
 
-    status: int
-    out: str
-    err: str
     logs: Path
 
     @property
@@ -60,6 +55,22 @@ class Outcome:
         """The run's result.json."""
         content: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
         return content
+
+
+@dataclass(frozen=True)
+class Outcome(Logs):
+    """How a command ended, what it printed, and where its runs are."""
+
+    status: int
+    out: str
+    err: str
+    logs: Path
+
+    @property
+    def refusal(self) -> str:
+        """The one line that a mistake costs, without `error: `."""
+        assert (self.status, self.out, self.err.count("\n"), self.err[:7]) == (2, "", 1, "error: "), self.err
+        return self.err[7:-1]
 
 
 Train = Callable[..., Outcome]
@@ -76,27 +87,6 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
         status = main()
         out, err = capfd.readouterr()
         return Outcome(status, out, err, logs)
-
-    return call
-
-
-@pytest.fixture
-def command(tmp_path: Path) -> Train:
-    """`python train.py ...` as a process of its own, started in an empty folder."""
-
-    def call(*arguments: str, logs: Path = tmp_path / "logs", timeout: float = 300) -> Outcome:
-        cwd = tmp_path / "elsewhere"
-        cwd.mkdir(exist_ok=True)
-        done = subprocess.run(
-            [sys.executable, str(REPOSITORY / "train.py"), *arguments, f"paths.logs={logs}"],
-            cwd=cwd,
-            capture_output=True,
-            text=True,
-            timeout=timeout,
-            check=False,
-        )
-        assert not list(cwd.iterdir()), "a run writes nothing into the folder that it is started in"
-        return Outcome(done.returncode, done.stdout, done.stderr, logs)
 
     return call
 
@@ -128,14 +118,34 @@ def rgb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def small_run(logs: Path, *arguments: str) -> Path:
-    """The folder of a run that completed, for fixtures of more than one test."""
+    """The folder of a run or sweep that completed, without a logger unless one is named, for more than one test."""
     from alexnet_lit.app import main
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["train.py", *arguments, "logger=none", f"paths.logs={logs}"])
+        patch.setattr(sys, "argv", ["train.py", "logger=none", *arguments, f"paths.logs={logs}"])
         assert main() == 0
-    (folder,) = (logs / "runs").iterdir()
+    (folder,) = logs.glob("*/*")
     return folder
+
+
+def shrink() -> None:
+    """AlexNet with few kernels and hidden units: more of them would cost most of the time, and show nothing more."""
+    from alexnet_lit.nets.alexnet import DESIGNS
+
+    for name, design in DESIGNS.items():
+        convolutions = tuple(each._replace(channels=each.channels // 8) for each in design.convolutions)
+        DESIGNS[name] = design._replace(convolutions=convolutions, hidden=(64, 48))
+
+
+@pytest.fixture
+def small_nets() -> Iterator[None]:
+    """The same for a test."""
+    from alexnet_lit.nets.alexnet import DESIGNS
+
+    before = dict(DESIGNS)
+    shrink()
+    yield
+    DESIGNS.update(before)
 
 
 @pytest.fixture

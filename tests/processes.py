@@ -1,6 +1,5 @@
 """`python train.py ...` in processes of its own, several at a time as ranks, none of which imports everything anew."""
 
-import json
 import multiprocessing
 import os
 import socket
@@ -9,12 +8,11 @@ import time
 from collections.abc import Callable, Mapping
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from alexnet_lit import app
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, Logs
 
 Environment = Callable[[int, int, int], Mapping[str, str]]  # of rank, number of ranks, free port
 
@@ -24,11 +22,6 @@ LENET = (
     *("data.train_size=635", "data.val_size=64", "trainer.accelerator=cpu", "trainer.max_epochs=3"),
     *("trainer.log_every_n_steps=1", "trainer.limit_test_batches=1", "checkpoint.every_steps=2"),
 )
-
-
-def alone(rank: int, ranks: int, port: int) -> Mapping[str, str]:
-    """A process that stands alone."""
-    return {}
 
 
 def rank_group(rank: int, ranks: int, port: int) -> Mapping[str, str]:
@@ -44,11 +37,7 @@ def free_port() -> int:
         return port
 
 
-def nothing() -> None:
-    """Leave the process as it is."""
-
-
-def enter(arguments: list[str], output: str, environment: Mapping[str, str], before: Callable[[], None]) -> None:
+def enter(arguments: list[str], output: str, environment: Mapping[str, str], before: Callable[[], object]) -> None:
     """`python train.py <arguments>`, its text into the file `output`, once `before` has been called."""
     with Path(output).open("a") as file:
         os.dup2(file.fileno(), 1)
@@ -60,19 +49,19 @@ def enter(arguments: list[str], output: str, environment: Mapping[str, str], bef
     sys.exit(app.main())
 
 
-class Runs:
+class Runs(Logs):
     """Starts runs from a process that has imported everything already."""
 
     def __init__(self, logs: Path, *, ranks: int = 1, environment: Environment | None = None) -> None:
         self.logs = logs
         self.ranks = ranks
-        self.environment = environment or (rank_group if ranks > 1 else alone)
+        self.environment = environment or (rank_group if ranks > 1 else lambda *_: {})
         self.output = logs.with_suffix(".txt")
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # as `main` does before torch is imported
         self.context = multiprocessing.get_context("forkserver")
         self.context.set_forkserver_preload(["tests.processes", "alexnet_lit.run"])
 
-    def start(self, *arguments: str, before: Callable[[], None] = nothing) -> list[ForkServerProcess]:
+    def start(self, *arguments: str, before: Callable[[], object] = int) -> list[ForkServerProcess]:
         """A process a rank."""
         port = free_port()
         typed = [*arguments, f"paths.logs={self.logs}"]
@@ -86,7 +75,7 @@ class Runs:
             process.start()
         return processes
 
-    def start_until(self, text: str, *arguments: str, before: Callable[[], None] = nothing) -> list[ForkServerProcess]:
+    def start_until(self, text: str, *arguments: str, before: Callable[[], object] = int) -> list[ForkServerProcess]:
         """Start, and wait until they have printed `text`."""
         processes = self.start(*arguments, before=before)
         deadline = time.monotonic() + 100
@@ -106,7 +95,7 @@ class Runs:
         assert None not in statuses, self.text
         return [status for status in statuses if status is not None]
 
-    def __call__(self, *arguments: str, before: Callable[[], None] = nothing) -> list[int]:
+    def __call__(self, *arguments: str, before: Callable[[], object] = int) -> list[int]:
         """Start, and wait."""
         return self.wait(self.start(*arguments, before=before))
 
@@ -114,15 +103,3 @@ class Runs:
     def text(self) -> str:
         """What all of them have printed."""
         return self.output.read_text() if self.output.exists() else ""
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """The run's result.json."""
-        content: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
-        return content
-
-    @property
-    def folder(self) -> Path:
-        """The one run folder that there is."""
-        (folder,) = (self.logs / "runs").iterdir()
-        return folder

@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed is the run that was never stopped; a checkpoint alone is enough to load its net."""
+"""A run that is stopped and resumed is the run that was never stopped; checkpoints are whole, and of the right net."""
 
 import json
 import shutil
@@ -11,9 +11,10 @@ import pytest
 import torch
 
 from alexnet_lit.callbacks.metrics import CurvesPlot
-from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
-from tests.test_run import scalars
+from tests.runs import contents, equal, saved, scalars, stop_at, weights
+from tests.sweep.tiny import TINY
+from tests.trouble import trouble
 
 # Six epochs of four steps.
 LENET = (
@@ -40,37 +41,18 @@ def two_epochs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def stalled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that early stopping has ended after three epochs, not to be changed."""
-    folder = small_run(tmp_path_factory.mktemp("stalled"), *LENET, *STALLED)
-    assert json.loads((folder / "result.json").read_text())["epochs"] == 3
-    return folder
-
-
-def stop_at(step: int, patch: pytest.MonkeyPatch, number: signal.Signals = signal.SIGINT) -> None:
-    """A signal during that step, counted from 1."""
-
-    def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
-        begin(module, *arguments)
-        if module.global_step == step - 1:
-            signal.raise_signal(number)
-
-    begin = Classifier.on_train_batch_start
-    patch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
+    return small_run(tmp_path_factory.mktemp("stalled"), *LENET, *STALLED)
 
 
 def last(folder: Path) -> dict[str, Any]:
     """What last.ckpt holds, without what differs between any two runs: times, and the folder."""
-    content: dict[str, Any] = torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)
+    content = saved(folder)
     del content["callbacks"]["Throughput"]["seconds"], content["callbacks"]["Throughput"]["training_seconds"]
     points = content["callbacks"]["CurvesPlot"]["points"]
     for tag in [tag for tag in points if "second" in tag]:
         del points[tag]
     del content["hyper_parameters"]
     return content
-
-
-def rates(folder: Path) -> list[float]:
-    """The learning rate of each step."""
-    return [rate for _, rate in last(folder)["callbacks"]["CurvesPlot"]["points"]["lr"]]
 
 
 def assert_same(mine: Any, other: Any, place: str = "") -> None:
@@ -100,8 +82,7 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
     """The folder of a run that was interrupted in each of these steps, and each time resumed."""
     arguments = list(typed)
     for step in steps:
-        with pytest.MonkeyPatch.context() as patch:
-            stop_at(step, patch)
+        with stop_at(step):
             stopped = train(*arguments, logs=logs)
         assert stopped.status == 130, stopped.err
         arguments = [f"ckpt={stopped.folder}"]
@@ -112,7 +93,7 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
 
 MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
     (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
-    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24"]),
+    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24", "optimizer=muon"]),
     (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
     (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
     (4, [*STALLED, "callbacks.early_stopping.patience=8", "trainer.val_check_interval=0.5", "trainer.max_steps=40"]),
@@ -123,13 +104,14 @@ MATRIX = [  # steps of an epoch, and what is typed. All but the first two are fo
     ("epoch", "typed"),
     [pytest.param(*row, marks=[pytest.mark.slow] * (n > 1), id=" ".join(row[1])) for n, row in enumerate(MATRIX)],
 )
-def test_a_resumed_run_is_the_run_that_was_never_stopped(
-    epoch: int, typed: list[str], train: Train, tmp_path: Path
-) -> None:
+def test_a_resumed_run_is_one_that_never_stopped(epoch: int, typed: list[str], train: Train, tmp_path: Path) -> None:
     """Stopped in mid-epoch, and at an epoch's end."""
     arguments = (*LENET, *typed)
     whole = train(*arguments, logs=tmp_path / "whole")
     assert (whole.status, whole.err) == (0, "")
+    if "trainer.check_val_every_n_epoch=2" in typed:  # there is no score before, and none is looked at twice
+        rates = [rate for _, rate in last(whole.folder)["callbacks"]["CurvesPlot"]["points"]["lr"]]
+        assert rates[::4] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
 
     folder = stopped_and_resumed(train, tmp_path / "stopped", arguments, 2 * epoch - 1, 3 * epoch)
 
@@ -142,8 +124,7 @@ def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, t
     arguments = [*LENET, "trainer.max_epochs=3", "logger=tensorboard"]
     whole = train(*arguments, logs=tmp_path / "whole")
     for step, number in ((3, signal.SIGTERM), (7, signal.SIGUSR1)):
-        with pytest.MonkeyPatch.context() as patch:
-            stop_at(step, patch, number)
+        with stop_at(step, number):
             stopped = train(*arguments, logs=tmp_path / "stopped")
         assert (stopped.status, stopped.err) == (130, "")
         assert (stopped.result["status"], stopped.result["reason"]) == ("interrupted", number.name)
@@ -159,17 +140,15 @@ def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, t
     assert_same_result(resumed.folder, whole)
 
 
-def test_a_resumed_run_keeps_its_precision_on_a_machine_without_units(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_resumed_run_keeps_its_precision(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """It warns that it is slow there, and ends with the weights of a run that was never stopped."""
     arguments = (*LENET, "trainer.max_epochs=2")
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
         elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
         whole = train(*arguments, logs=tmp_path / "whole")
-        stop_at(6, elsewhere)
-        stopped = train(*arguments, logs=tmp_path / "stopped")
+        with stop_at(6):
+            stopped = train(*arguments, logs=tmp_path / "stopped")
     assert "bf16-mixed\n        3.0 times as fast as float32 on this CPU (AMX); trainer.precision=32-true" in whole.out
     assert whole.result["precision"] == stopped.result["precision"] == "bf16-mixed"
     for module in ("alexnet_lit.nets.kernels.bf16", "alexnet_lit.run"):
@@ -180,13 +159,6 @@ def test_a_resumed_run_keeps_its_precision_on_a_machine_without_units(
     assert (resumed.status, resumed.result["precision"]) == (0, "bf16-mixed"), resumed.err
     assert "warning: precision bf16-mixed: this CPU has no units for it: it takes many times as long" in resumed.out
     assert_same(last(resumed.folder), last(whole.folder))
-
-
-def test_a_plateau_schedule_waits_for_a_new_score(train: Train) -> None:
-    """Of every second epoch: there is none at the end of the first, and that of the second is not looked at twice."""
-    outcome = train(*LENET, *PLATEAU, "scheduler.patience=0", "trainer.check_val_every_n_epoch=2")
-    assert (outcome.status, outcome.err) == (0, "")
-    assert rates(outcome.folder)[::4] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
 
 
 def test_a_run_that_was_killed_before_its_test_trains_no_further(stalled: Path, train: Train, tmp_path: Path) -> None:
@@ -211,6 +183,10 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
 
     longer = train(f"ckpt={outcome.folder}", "trainer.max_steps=9")
 
+    assert "        with trainer.max_steps=9\n" in longer.out
+    sizes = [path.stat().st_size for path in (longer.folder / "checkpoints").iterdir()]
+    assert f"{sum(sizes) / 1e6:,.1f} MB in 2 files" in longer.out
+
     whole = train(*LENET, "scheduler=constant", "trainer.max_steps=9", logs=tmp_path / "whole")
     assert_same(last(longer.folder), last(whole.folder))
     assert longer.result["epochs"] == whole.result["epochs"] == 3
@@ -224,7 +200,7 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
         (("~callbacks.early_stopping",), 6),
     ],
 )
-def test_more_is_trained_where_what_is_typed_asks_for_it(
+def test_a_run_that_was_ended_early_can_go_on(
     typed: tuple[str, ...], epochs: int, stalled: Path, train: Train, tmp_path: Path
 ) -> None:
     """Early stopping has ended the run after three epochs. It counts on from there, as a whole run would."""
@@ -237,11 +213,13 @@ def test_more_is_trained_where_what_is_typed_asks_for_it(
 
 
 def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
-    outcome = train(*LENET, "trainer.max_epochs=1", "checkpoint.keep=0")
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(7, patch)
-        assert train(f"ckpt={outcome.folder}", "trainer.max_epochs=3").status == 130
-    resumed = train(f"ckpt={outcome.folder}")
+    """And finishes an epoch that it has begun."""
+    folder = train(*LENET, "trainer.max_epochs=1", "checkpoint.keep=0").folder
+    with stop_at(7):
+        assert train(f"ckpt={folder}", "trainer.max_epochs=3").status == 130
+    line = f"trainer.max_epochs=1: ckpt={folder} has already begun epoch 2: use trainer.max_epochs=2 or more"
+    assert train(f"ckpt={folder}", "trainer.max_epochs=1").refusal == line
+    resumed = train(f"ckpt={folder}")
     assert (resumed.status, resumed.result["epochs"]) == (0, 3)
 
 
@@ -256,32 +234,14 @@ def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
             "callbacks=ema",
             "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=...",
         ),
+        ("budget=8s", "is for a new run, and {key} continues one: use trainer.max_steps=..."),
     ],
 )
-def test_what_a_run_can_not_go_on_with_costs_a_line_and_leaves_it_as_it_was(
-    typed: str, line: str, two_epochs: Path, train: Train
-) -> None:
-    def content() -> dict[str, bytes]:
-        files = (path for path in two_epochs.rglob("*") if path.is_file() and path.name != "train.log")
-        return {str(path): path.read_bytes() for path in files}
-
-    before = content()
-
-    outcome = train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed)
-
-    line = line.format(key=f"ckpt={two_epochs}")
-    assert (outcome.status, outcome.err) == (2, f"error: {typed.removeprefix('+')}: {line}\n")
-    assert content() == before
-
-
-def test_an_epoch_that_has_begun_is_finished(train: Train) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(6, patch)
-        folder = train(*LENET).folder
-    outcome = train(f"ckpt={folder}", "trainer.max_epochs=1")
-    line = f"ckpt={folder} has already begun epoch 2: use trainer.max_epochs=2 or more"
-    assert (outcome.status, outcome.err) == (2, f"error: trainer.max_epochs=1: {line}\n")
-    assert train(f"ckpt={folder}", "trainer.max_epochs=2").result["epochs"] == 2
+def test_what_a_run_can_not_go_on_with(typed: str, line: str, two_epochs: Path, train: Train) -> None:
+    before = contents(two_epochs, but="train.log")
+    line = f"{typed.removeprefix('+')}: {line.format(key=f'ckpt={two_epochs}')}"
+    assert train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed).refusal == line
+    assert contents(two_epochs, but="train.log") == before
 
 
 def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, tmp_path: Path) -> None:
@@ -296,27 +256,22 @@ def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, t
         typed = (objective, f"direction={direction}", "trainer.max_epochs=3", f"ckpt={file}")
         outcome = train(*LENET, *typed, logs=tmp_path / direction)
         assert outcome.status == 0, outcome.err
-        best = torch.load(outcome.folder / "checkpoints" / "best.ckpt", weights_only=True)
-        assert best["global_step"] == 12
+        assert saved(outcome.folder, "best")["global_step"] == 12
 
 
 def test_bests_of_a_repeated_epoch_are_kept_once(train: Train) -> None:
-    """The run was killed after it had saved the best, before it saved the epoch."""
-    with pytest.MonkeyPatch.context() as patch:
-        stop_at(9, patch)
+    """The run was killed after it had saved the best, before it saved the epoch. Of equal scores the later is best."""
+    with stop_at(9):
         folder = train(*LENET, "optimizer.lr=0.0", "checkpoint.keep=2", "trainer.max_epochs=3").folder
-    earlier = (folder / "checkpoints" / "last.ckpt").read_bytes()
+    last = folder / "checkpoints" / "last.ckpt"
+    earlier = last.read_bytes()
     assert train(f"ckpt={folder}").status == 0
-    (folder / "checkpoints" / "last.ckpt").write_bytes(earlier)
+    last.write_bytes(earlier)
     (folder / "result.json").unlink()
 
     assert train(f"ckpt={folder}").status == 0
 
-    files = {name: folder / "checkpoints" / f"{name}.ckpt" for name in ("best", "best_2")}
-    assert {name: torch.load(file, weights_only=True)["global_step"] for name, file in files.items()} == {
-        "best": 12,
-        "best_2": 8,
-    }
+    assert [saved(folder, name)["global_step"] for name in ("best", "best_2")] == [12, 8]
 
 
 def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, verb: Train) -> None:
@@ -339,3 +294,49 @@ def test_a_sanity_pass_is_no_score(train: Train) -> None:
         **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
     }
     assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
+
+
+def test_a_run_that_fails_on_a_full_disk_keeps_its_last_checkpoint(train: Train) -> None:
+    """tests/test_terminal.py has a disk that is full."""
+    outcome = train(*TINY, "callbacks=none", "objective=null", "checkpoint.every_steps=1", trouble("full"))
+    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
+    assert outcome.err.startswith("error: last.ckpt: cannot be written (No space left on device)")
+    assert (outcome.result["status"], saved(outcome.folder)["global_step"]) == ("failed", 1)
+
+
+@pytest.mark.slow
+def test_a_step_of_several_batches_is_finished_before_a_stop(train: Train, tmp_path: Path) -> None:
+    """Its gradients so far are in no checkpoint. A validation comes in the middle of it."""
+    arguments = (*TINY, "data.train_size=80", "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=5")
+    straight = train(*arguments, logs=tmp_path / "straight")
+
+    with stop_at(2):
+        stopped = train(*arguments, logs=tmp_path / "stopped")
+    assert (stopped.status, stopped.result["steps"], stopped.result["images"]) == (130, 2, 6 * 8), stopped.err
+    resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
+
+    assert (resumed.status, resumed.result["steps"]) == (0, 4), resumed.err
+    assert equal(weights(resumed.folder), weights(straight.folder))
+
+
+@pytest.mark.slow
+def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) -> None:
+    file = tmp_path / "last.ckpt"
+    shutil.copy(train(*TINY).folder / "checkpoints" / "last.ckpt", file)
+    lenet = f"ckpt={file}: is of another net, with "
+    for typed, line in (
+        (["model.lrn=true", "model.dropout=0.25"], "model.dropout=0.0, model.lrn=false: set these, or start a new run"),
+        (["model.activation=relu"], "model.activation=sigmoid: set these, or start a new run"),
+    ):
+        assert train(*TINY, *typed, f"ckpt={file}").refusal == f"{lenet}{line}"
+
+    outcome = train(*TINY, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
+    assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err
+
+    checkpoint = torch.load(file, weights_only=True)
+    name = next(iter(checkpoint["state_dict"]))
+    checkpoint["state_dict"][name] = torch.zeros(7, 3)
+    torch.save(checkpoint, file)
+    outcome = train(*TINY, f"ckpt={file}")
+    assert outcome.refusal == f"{lenet}{name} (7, 3): use a checkpoint of this net"
+    assert not [path for path in (outcome.logs / "runs").iterdir() if not (path / "result.json").exists()]

@@ -12,6 +12,7 @@ from lightning.pytorch.plugins.precision import Precision
 import alexnet_lit
 from tests.conftest import SMALL, Train
 
+pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true", "mixup=0.4", "cutmix=1")
 
 
@@ -21,8 +22,6 @@ def waiting_is_an_error() -> Iterator[None]:
     torch.cuda.set_sync_debug_mode("default")
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("switches", [(), SWITCHES], ids=["mirror", "all"])
 @pytest.mark.parametrize("home", ["cuda", "cpu"])
 def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_is_an_error: None) -> None:
@@ -59,8 +58,6 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
     assert module.take_point()["grad_norm"] > 0
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_run_in_cuda_graphs_learns_what_it_learns_without(train: Train, tmp_path: Path) -> None:
     """With last batches that are smaller, several epochs, a clipped norm, and gradients that are drawn."""
     recipe = ("optimizer=adamw", "model.dropout=0", "trainer.max_epochs=3", "data.batch_size=48")

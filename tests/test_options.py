@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from alexnet_lit.app import main
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import REPOSITORY
 
 
 @pytest.fixture(autouse=True)
@@ -47,21 +47,6 @@ def test_an_option_shows_what_hydra_shows_and_leaves_nothing(
     assert (status, err) == (0, "")
     assert shown.format(logs=logs, sep=os.sep) in out
     assert not logs.exists()
-
-
-@pytest.mark.parametrize(
-    ("typed", "line"),
-    [
-        (["--resolve"], "error: The --resolve flag can only be used in conjunction with --cfg or --help\n"),
-        (["--cfg", "job", "--info", "plugins"], "error: Only one of --run, --multirun, --cfg, --info and"),
-        (["--shell-completion"], "error: Expecting one subcommand from ['install', 'uninstall', 'query']"),
-    ],
-)
-def test_options_that_make_no_sense_are_refused_in_one_line(typed: list[str], line: str, train: Train) -> None:
-    outcome = train(*typed)
-    assert outcome.err.startswith(line)
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-    assert not outcome.logs.exists()
 
 
 @pytest.mark.parametrize(

@@ -47,13 +47,10 @@ def test_an_odd_value_is_taken_or_refused_in_a_line(key: str, config: DictConfig
     torch.use_deterministic_algorithms(False)
 
 
-@pytest.mark.parametrize(("typed", "runs"), [(64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true")])
-def test_a_short_name_of_a_precision_becomes_what_runs(typed: Any, runs: str, config: DictConfig) -> None:
-    objects = prepared(config, "precision", typed)
-    assert objects.config.trainer.precision == objects.trainer.precision == runs
-
-
-def test_null_and_what_is_deleted_mean_what_they_mean_to_lightning(config: DictConfig) -> None:
+def test_short_names_null_and_what_is_deleted_mean_what_they_mean_to_lightning(config: DictConfig) -> None:
+    for typed, runs in ((64, "64-true"), ("bf16", "bf16-mixed"), (None, "32-true")):
+        objects = prepared(config, "precision", typed)
+        assert objects.config.trainer.precision == objects.trainer.precision == runs
     assert prepared(config, "max_epochs", None).config.trainer.max_epochs == 1000
     assert prepared(config, "log_every_n_steps", None).config.trainer.log_every_n_steps == 50
     assert prepared(config, "limit_val_batches", None).trainer.limit_val_batches == 1.0

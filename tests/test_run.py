@@ -1,17 +1,17 @@
 """A run from the command line: what it does, leaves behind, and how it starts again."""
 
-import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import alexnet_lit
 from tests.conftest import REPOSITORY, SMALL, Outcome, Train
-from tests.distributed.failing import failing
+from tests.runs import contents, equal, scalars, weights
+from tests.sweep.tiny import jobs_of, result_of, sweep_of
+from tests.trouble import trouble
 
 pytestmark = pytest.mark.slow
 
@@ -26,22 +26,6 @@ LENET = (
     *("model=lenet", "model.activation=relu", *SMALL, "data.image_size=28", "trainer.accelerator=cpu"),
     *("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.limit_test_batches=4"),
 )
-
-
-def scalars(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    events = EventAccumulator(str(folder))
-    events.Reload()
-    return {tag: [(event.step, event.value) for event in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
-
-
-def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    content = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    state: dict[str, torch.Tensor] = content["state_dict"]
-    return state
-
-
-def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
-    return one.keys() == other.keys() and all(torch.equal(value, other[name]) for name, value in one.items())
 
 
 @pytest.fixture(scope="module")
@@ -66,30 +50,31 @@ def test_a_run_leaves_what_the_readme_lists(finished: Outcome) -> None:
     assert [path.name for path in finished.logs.iterdir()] == ["runs"]
 
 
-def test_result_json(finished: Outcome) -> None:
+def test_result_json_and_every_curve_against_the_global_step(finished: Outcome) -> None:
     result = finished.result
     assert result.keys() == KEYS
     assert (result["status"], result["epochs"], result["steps"], result["images"]) == ("completed", 2, 8, 256)
-    assert result["params"] == 61_706
-    assert result["overrides"][:2] == ["model=lenet", "model.activation=relu"]
+    assert (result["params"], result["overrides"][:2]) == (61_706, ["model=lenet", "model.activation=relu"])
     assert 0 < result["test/acc"] < 1
     assert result["val/acc_best"] >= result["val/acc"]
     assert all(result[name] > 0 for name in ("seconds", "images_per_second", "test/loss", "val/loss", "train/loss"))
 
-
-def test_tensorboard_has_every_curve_against_the_global_step(finished: Outcome) -> None:
     curves = scalars(finished.folder)
     assert curves.keys() == SCALARS
     steps = {tag: [step for step, _ in points] for tag, points in curves.items()}
     assert steps["train/loss"] == steps["lr"] == steps["grad_norm"] == [2, 4, 6, 8]
     assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
     assert steps["test/acc"] == steps["seconds"] == [8]
-    assert curves["test/acc"][0][1] == pytest.approx(finished.result["test/acc"])
+    assert curves["test/acc"][0][1] == pytest.approx(result["test/acc"])
     assert 0 < curves["lr"][-1][1] < 0.02
+    best = alexnet_lit.load(finished.folder)  # which the test is of: tests/tools/test_evaluate.py has its score
+    assert equal(best.state_dict(), weights(finished.folder, "best"))
 
 
 def test_the_console_says_what_there_is_to_know(finished: Outcome) -> None:
     for text in (
+        *(f"\ntest accuracy             {finished.result['test/acc']:.4f}", "\nbest validation accuracy  0."),
+        *(f"\nrun folder                {finished.folder}", f"\ncheckpoint                {finished.folder}/c"),
         *("cpu", "32-true", "128 training, 64 validation, 500 test images", "28 px -> 28 px", "61,706"),
         *("epoch 2/2", "test accuracy", "best.ckpt", "tensorboard --logdir"),
     ):
@@ -97,21 +82,6 @@ def test_the_console_says_what_there_is_to_know(finished: Outcome) -> None:
     for chatter in ("Tip", "GPU available", "litlogger", "deprecated", "warning", "\x1b"):
         assert chatter not in finished.out
     assert "test accuracy" in (finished.folder / "train.log").read_text()
-
-
-def test_a_checkpoint_alone_is_enough_and_the_test_score_is_that_of_the_best(finished: Outcome, tmp_path: Path) -> None:
-    file = tmp_path / "moved.ckpt"
-    file.write_bytes((finished.folder / "checkpoints" / "best.ckpt").read_bytes())
-    _, data = alexnet_lit.build(alexnet_lit.compose(*LENET))
-    data.setup("test")
-    images, labels = (part[: 4 * 32] for part in data.images["test"])
-
-    module = alexnet_lit.load(file)
-
-    assert not module.training
-    assert equal(module.state_dict(), weights(finished.folder, "best"))
-    accuracy = (module.predict(images).argmax(1) == labels).float().mean().item()
-    assert accuracy == pytest.approx(finished.result["test/acc"])
 
 
 def test_the_same_command_gives_the_same_weights(finished: Outcome, train: Train) -> None:
@@ -132,6 +102,7 @@ def test_evaluating_on_test_images_as_the_course_does(train: Train) -> None:
     assert outcome.result["val/acc"] is None
     assert outcome.result["test/acc"] == pytest.approx(curves["test/acc"][-1][1])
     assert not (outcome.folder / "checkpoints" / "best.ckpt").exists()
+    assert equal(alexnet_lit.load(outcome.folder).state_dict(), weights(outcome.folder)), "the last where none is best"
 
 
 def test_all_images_for_training_and_csv_instead_of_tensorboard(train: Train) -> None:
@@ -143,53 +114,22 @@ def test_all_images_for_training_and_csv_instead_of_tensorboard(train: Train) ->
     assert not list(outcome.folder.glob("events.out.*"))
 
 
-def test_a_run_that_diverges_says_so(train: Train) -> None:
-    outcome = train(*LENET, "optimizer.lr=1e30", "scheduler=constant", "trainer.log_every_n_steps=1", "logger=none")
-
-    assert outcome.status == 1
-    assert outcome.result["status"] == "diverged"
-    assert "the training loss is" in outcome.out
-    assert "lower optimizer.lr" in outcome.out
-    json.loads((outcome.folder / "result.json").read_text())  # NaN is no JSON
-
-
 def test_what_ends_the_process_ends_the_run_alone(train: Train) -> None:
     """`sys.exit(3)` in a callback or a net: the next job of a sweep runs all the same."""
-    outcome = train("-m", *LENET, "logger=none", *failing("exit", rank=0), "seed=0,1")
+    outcome = train("-m", *LENET, "logger=none", trouble("exit"), "seed=0,1")
     assert outcome.status == 1
-    (sweep,) = (outcome.logs / "sweeps").iterdir()
-    results = [json.loads(path.read_text()) for path in sweep.glob("*/result.json")]
+    results = [result_of(job) for job in jobs_of(sweep_of(outcome))]
     assert [(result["status"], result["reason"]) for result in results] == [("failed", "exited with status 3")] * 2
     assert outcome.err.count("sys.exit(3)") == outcome.err.count("Traceback") == 2
 
 
 def test_a_finished_run_is_left_alone_unless_more_is_asked_for(finished: Outcome, train: Train) -> None:
-    before = {path: path.stat().st_mtime_ns for path in finished.folder.rglob("*") if path.name != "train.log"}
-
-    again = train(f"ckpt={finished.folder}", logs=finished.logs)
-
-    assert again.status == 0
-    assert "is complete" in again.out
+    before = contents(finished.folder, but="train.log")
+    again = train(f"ckpt={finished.folder}")
+    assert (again.status, "is complete" in again.out) == (0, True)
     for typed in ("optimizer=adamw", "model.lrn=true", "-m"):  # what a checkpoint holds the state of stays
-        outcome = train(f"ckpt={finished.folder}", "trainer.max_epochs=9", typed, logs=finished.logs)
-        assert (outcome.status, len(outcome.err.splitlines())) == (2, 1)
-        assert typed in outcome.err
-    assert {path: path.stat().st_mtime_ns for path in before} == before
-
-
-def test_a_run_that_ended_within_an_epoch_can_be_made_longer(train: Train) -> None:
-    short = train(*LENET, "trainer.max_steps=3")
-    assert (short.status, short.result["steps"]) == (0, 3)
-    assert torch.load(short.folder / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
-    assert [step for step, _ in scalars(short.folder)["train/loss"]] == [2, 3]
-
-    longer = train(f"ckpt={short.folder}", "trainer.max_steps=-1", "trainer.max_epochs=3")
-
-    assert (longer.status, longer.result["steps"]) == (0, 12), longer.err
-    assert "        with trainer.max_steps=-1\n        with trainer.max_epochs=3\n" in longer.out
-    sizes = [path.stat().st_size for path in (longer.folder / "checkpoints").iterdir()]
-    assert f"{sum(sizes) / 1e6:,.1f} MB in 2 files" in longer.out
-    assert [step for step, _ in scalars(longer.folder)["val/loss"]] == [4, 8, 12]
+        assert typed in train(f"ckpt={finished.folder}", "trainer.max_epochs=9", typed).refusal
+    assert contents(finished.folder, but="train.log") == before
 
 
 def test_gradients_are_clipped_for_fused_optimizers_under_bf16(train: Train) -> None:

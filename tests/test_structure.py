@@ -87,10 +87,6 @@ def floors() -> list[list[str]]:
     return [sorted(here for here in height if height[here] == floor) for floor in range(max(height.values()) + 1)]
 
 
-def test_files_import_in_one_direction() -> None:
-    graphlib.TopologicalSorter(GRAPH).prepare()  # raises CycleError, which shows the circle
-
-
 @dataclass(frozen=True)
 class Size:
     """A size of the project beside the most that it may be."""
@@ -111,8 +107,8 @@ def imported_by_a_run(logs: Path) -> list[Path]:
         "names = [name for name in sys.modules if name.partition('.')[0] == 'alexnet_lit']\n"
         "print(*(sys.modules[name].__file__ for name in names), sep='\\n', file=sys.stderr); sys.exit(status)"
     )
-    arguments = ("data=sample", "trainer.fast_dev_run=true", "trainer.accelerator=cpu", f"paths.logs={logs}")
-    done = _python("-c", code, *arguments)
+    arguments = ("data=sample", "data.batch_size=2", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    done = _python("-c", code, *arguments, f"paths.logs={logs}")
     assert done.returncode == 0, done.stderr
     return [Path(line) for line in done.stderr.splitlines() if line.endswith(".py")]
 
@@ -126,21 +122,17 @@ def sizes(logs: Path) -> list[Size]:
         Size("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 11),
         Size("modules that a run imports", len(run), 52),
         Size("their lines", _lines(run), 7_700),
-        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 11_150),
+        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 9_500),
         Size("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
         Size("floors", len(floors()), 8),
     ]
 
 
-def test_sizes(tmp_path: Path) -> None:
+def test_sizes_and_floors(tmp_path: Path) -> None:
+    users = {room(name) for name, found in GRAPH.items() if "tools" in map(room, found)}
+    assert users <= {"tools", "__main__"}, "nothing but the commands imports the tools"
+    graphlib.TopologicalSorter(GRAPH).prepare()  # raises CycleError, which shows the circle
     assert [size for size in sizes(tmp_path) if size.value > size.most] == []
-
-
-def test_nothing_but_the_commands_imports_the_tools() -> None:
-    assert {room(name) for name, found in GRAPH.items() if any(room(each) == "tools" for each in found)} <= {
-        "tools",
-        "__main__",
-    }
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(REPOSITORY)))
@@ -167,9 +159,7 @@ CHOICES = sorted(f"{file.parent.relative_to(CONF)}={file.stem}" for file in CONF
 
 
 @pytest.mark.parametrize("choice", CHOICES)
-def test_every_choice_composes_and_builds(
-    choice: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> None:
+def test_every_choice_composes_and_builds(choice: str, small_nets: None, tmp_path: Path) -> None:
     from alexnet_lit.prepare import prepare
     from tests.pictures import fill
 
@@ -177,24 +167,20 @@ def test_every_choice_composes_and_builds(
         pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     data = [] if choice.startswith("data=") else ["data=sample"]
     if choice == "data=image_folder":
-        data = [f"data.dir={fill(tmp_path_factory.mktemp('pictures'), train=1)}"]
+        data = [f"data.dir={fill(tmp_path / 'pictures', train=1)}"]
     # On a CPU, as two devices are everywhere there.
     config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
-    parts = prepare(config, tmp_path)
+    run = tmp_path / "run"
+    parts = prepare(config, run)
     group = re.split("[/=]", choice)[0]
     assert group in ("experiment", "idea", "sweep", "hydra") or group in config
     assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
-    assert not list(tmp_path.iterdir()), "building writes nothing"
-
-
-def test_every_group_has_a_choice() -> None:
-    groups = {re.split("[/=]", choice)[0] for choice in CHOICES}
-    assert groups == {folder.name for folder in CONF.iterdir() if folder.is_dir()}
+    assert not run.exists(), "building writes nothing"
 
 
 QUICK = {
-    "import alexnet_lit": ["-c", "import alexnet_lit"],
     "--help": ["train.py", "--help"],
+    "import alexnet_lit": ["-c", "import alexnet_lit"],
     "predict --help": ["-m", "alexnet_lit", "predict", "--help"],
     "--cfg job": ["train.py", "--cfg", "job"],
     "summary --help": ["-m", "alexnet_lit", "summary", "--help"],
@@ -208,38 +194,33 @@ def _python(*arguments: str) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("arguments", QUICK.values(), ids=QUICK)
-def test_an_answer_needs_no_torch(arguments: list[str]) -> None:
-    done = _python("-X", "importtime", *arguments)
+@pytest.mark.parametrize("name", QUICK)
+def test_an_answer_needs_no_torch_and_comes_without_noise(name: str) -> None:
+    done = _python("-X", "importtime", *QUICK[name])
     times = [line for line in done.stderr.splitlines() if line.startswith("import time:")]
     imported = {line.split("|")[-1].strip().split(".")[0] for line in times}
     assert "site" in imported
     assert imported & {"torch", "lightning", "matplotlib"} == set()
+    mistake = name == "a mistake"
+    assert (done.returncode, len(done.stderr.splitlines()) - len(times)) == ((2, 1) if mistake else (0, 0))
+    if name == "--help":
+        check_help(done.stdout)
 
 
-@pytest.mark.parametrize("arguments", list(QUICK.values())[:4], ids=list(QUICK)[:4])
-def test_an_answer_comes_without_noise(arguments: list[str]) -> None:
-    done = _python(*arguments)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-def test_help_names_each_group_and_its_choices() -> None:
-    lines = _python("train.py", "--help").stdout.splitlines()
+def check_help(text: str) -> None:
+    """It names each group and its choices, and keys that there are."""
+    lines = text.splitlines()
+    assert len(lines) <= 45, "a screen"
     for group in {choice.partition("=")[0] for choice in CHOICES} - {"hydra", "hydra/sweeper"}:
         choices = sorted(choice.partition("=")[2] for choice in CHOICES if choice.startswith(f"{group}="))
         assert f"{group}: {', '.join(choices)}" in lines
-
-
-def test_help_names_keys_that_there_are() -> None:
-    text = _python("train.py", "--help").stdout
-    lines = text.partition("== Keys")[2].partition("\n\n")[0].splitlines()[1:]
     keys = []
-    for first, *others in (line.partition("  ")[0].split(", ") for line in lines):
+    for line in text.partition("== Keys")[2].partition("\n\n")[0].splitlines()[1:]:
+        first, *others = line.partition("  ")[0].split(", ")
         group = first.rpartition(".")[0]
         keys += [first, *(f"{group}{other}" if other.startswith(".") else other for other in others)]
     assert len(keys) > 10
     alexnet_lit.compose(*(f"{key}=1" for key in keys))  # which refuses what isn't there
-    assert len(text.splitlines()) <= 45, "a screen"
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """What a program prints to goes away, knows few characters, or is on a full disk: no run is lost by it."""
 
-import errno
 import io
 import json
 import logging
@@ -22,7 +21,6 @@ from rich.table import Table
 
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import (
-    Lasting,
     close_log,
     hangup,
     log,
@@ -34,7 +32,8 @@ from alexnet_lit.terminal import (
 )
 from tests.callbacks.tiny import Terminal
 from tests.conftest import REPOSITORY, Train
-from tests.sweep.tiny import QUIET, jobs_of, sweep_of, trouble
+from tests.sweep.tiny import QUIET, jobs_of, sweep_of
+from tests.trouble import trouble
 
 Into = Callable[[Path, str], None]
 LINE = "stdout: can't be written to any more"
@@ -97,14 +96,10 @@ def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
 @pytest.mark.parametrize(
     ("what", "lose_reader"), [("interrupt", "pipe"), ("hangup", "terminal")], indirect=["lose_reader"]
 )
-def test_a_signal_saves_though_nobody_reads(
-    what: str, train: Train, tmp_path: Path, lose_reader: Callable[[], None]
-) -> None:
+def test_a_signal_saves(what: str, train: Train, tmp_path: Path, lose_reader: Callable[[], None]) -> None:
     """Ctrl-C ends `| tee log` too, and a terminal that closes is gone when SIGHUP arrives, twice where a shell is."""
-    ahead = tmp_path / "ahead"
-    ahead.touch()
     lose_reader()
-    outcome = train(*QUIET, trouble(what, ahead))
+    outcome = train(*QUIET, trouble(what, tmp_path / "ahead"))
 
     assert (outcome.status, outcome.result["status"]) == (130, "interrupted")
     assert outcome.result["reason"] == {"interrupt": "SIGINT", "hangup": "SIGHUP"}[what]
@@ -116,7 +111,6 @@ def test_a_signal_saves_though_nobody_reads(
 @pytest.mark.posix
 def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ahead = tmp_path / "ahead"
-    ahead.touch()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         outcome = train(*QUIET, trouble("hangup", ahead))
@@ -133,9 +127,7 @@ def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, m
 @pytest.mark.parametrize(
     ("lose_reader", "typed"), [("pipe", []), ("terminal", ["-m", "seed=0"])], indirect=["lose_reader"]
 )
-def test_a_run_and_a_sweep_go_on_without_their_reader(
-    typed: list[str], train: Train, lose_reader: Callable[[], None]
-) -> None:
+def test_runs_go_on_without_their_reader(typed: list[str], train: Train, lose_reader: Callable[[], None]) -> None:
     lose_reader()
     outcome = train(*QUIET, *typed)
 
@@ -211,19 +203,6 @@ def test_commands_answer_in_any_encoding(lenet: Path, boot: str, verb: Train, in
     assert json.loads(answer)[0]["file"] == boot
 
 
-@pytest.mark.linux
-def test_a_stream_reports_its_end_once() -> None:
-    errors: list[OSError] = []
-    with open("/dev/full", "w", encoding="utf-8") as full:
-        stream = Lasting(full, errors.append)
-        assert [stream.write(text) for text in ("a", "bc")] == [1, 2]
-        stream.flush()
-        assert stream.write("d") == 1
-        stream.flush()
-        stream.close()
-    assert [error.errno for error in errors] == [errno.ENOSPC]
-
-
 def test_who_listens_in_python_keeps_the_stream(monkeypatch: pytest.MonkeyPatch) -> None:
     """A notebook's stdout is its own, and a caller's StringIO gets all."""
     for before in (sys.stdout, io.StringIO(), None):
@@ -263,38 +242,24 @@ def silence_afterwards() -> Iterator[None]:
     close_log()
 
 
-def test_messages_go_to_the_screen_as_they_are_and_to_the_file_with_the_time(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    open_log(tmp_path / "train.log", speak=True)
-    log.info("device: [cpu] :smile: 100%")
-    log.warning("few images")
-    log.debug("for the file alone")
-    assert capsys.readouterr().out == "device: [cpu] :smile: 100%\nwarning: few images\n"
-    lines = (tmp_path / "train.log").read_text().splitlines()
-    assert [line[21:] for line in lines] == ["device: [cpu] :smile: 100%", "warning: few images", "for the file alone"]
-    assert all(line[:3] == "202" and line[13] == ":" for line in lines)
-
-
-def test_each_run_of_a_process_has_a_log_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    for run in ("first", "second"):
-        open_log(tmp_path / run, speak=True)
-        log.info(run)
-    open_log(tmp_path / "first", speak=False)
-    log.info("resumed")
-    assert capsys.readouterr().out == "first\nsecond\n"
-    assert [line[21:] for line in (tmp_path / "first").read_text().splitlines()] == ["first", "resumed"]
-
-
-def test_a_table_is_printed_and_logged_in_one_piece(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = "/runs/" + "x" * 150
+def test_each_run_has_a_log_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = Table("key", "value")
-    table.add_row("checkpoint", path)
-    open_log(tmp_path / "train.log", speak=True)
-    log_table(table)
-    printed, written = capsys.readouterr().out, (tmp_path / "train.log").read_text()
-    assert path in printed
-    assert written.splitlines()[1:] == printed.splitlines()
+    table.add_row("checkpoint", path := "/runs/" + "x" * 150)
+    for run, speak in (("first", True), ("second", True), ("first", False)):
+        open_log(tmp_path / run, speak=speak)
+        log.info("device: [cpu] :smile: 100%")
+        log.warning("few images")
+        log.debug("for the file alone")
+        log_table(table)
+    said, drawn = ["device: [cpu] :smile: 100%", "warning: few images"], 2
+    printed = capsys.readouterr().out.splitlines()
+    assert (printed[:drawn], printed[len(printed) // 2 :]) == (said, printed[: len(printed) // 2]), "of two runs"
+    assert any(path in line for line in printed), "a table is in one piece"
+    lines = (tmp_path / "second").read_text().splitlines()
+    assert [line[21:] for line in lines[:3]] == [*said, "for the file alone"]
+    assert all(line[:3] == "202" and line[13] == ":" for line in lines[:3])
+    assert lines[4:] == printed[len(printed) // 2 + drawn :]
+    assert (tmp_path / "first").read_text().count("few images") == 2, "of a resumed run too"
 
 
 def test_warnings_of_libraries_reach_screen_and_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -304,14 +269,10 @@ def test_warnings_of_libraries_reach_screen_and_file(tmp_path: Path, capsys: pyt
         warnings.simplefilter("always")
         warnings.warn("the library is worried", stacklevel=1)
     printed = capsys.readouterr()
-    assert "UserWarning: the library is worried" in printed.out
-    assert printed.err == ""
+    assert ("UserWarning: the library is worried" in printed.out, printed.err) == (True, "")
     assert "the library is worried" in (tmp_path / "train.log").read_text().partition("warning: ")[2]
     close_log()
     assert warnings.showwarning is before, "without a log they stay where Python puts them"
-
-
-def test_a_folder_that_takes_no_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"missing.train\.log can't be written \(No such file.*paths\.logs="):
         open_log(tmp_path / "missing" / "train.log", speak=True)
 

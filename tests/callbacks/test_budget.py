@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from omegaconf import OmegaConf
 
-import alexnet_lit
+from alexnet_lit.callbacks import budget
 from alexnet_lit.callbacks.budget import Durations, choose_steps, parse_seconds
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import UserError
-from alexnet_lit.prepare import prepare
 from tests.conftest import Train
+from tests.processes import Runs
+from tests.runs import equal, weights
 
 TINY = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "optimizer=adamw")
 TOOK = Durations(batch=0.4, image=0.01, save=0.5, measured=3.0)
@@ -26,6 +26,9 @@ def test_a_time_is_read_as_people_write_it() -> None:
     for typed in ("5", "m", "5 m", "5min", "-5m", "0s", "", 5, True):
         with pytest.raises(UserError, match=r"budget=.*: should be a time such as 90s, 5m or 1h30m"):
             parse_seconds(typed)
+    line = r"budget=5s: beginning, validation \(400 images\) and test \(500\) take 1\d s alone: give it more"
+    with pytest.raises(UserError, match=line):
+        choose_steps("5s", 4.0, TOOK, **SIZES)
 
 
 @pytest.mark.parametrize("left", [100.0, 1e5])
@@ -44,15 +47,9 @@ def test_all_that_a_run_does_fits_into_the_time_and_fills_it(left: float, change
     assert evaluating < max(0.11 * left, sizes["validation"] * 0.01 + 1.1)
 
 
-def test_a_time_that_is_too_short_is_refused_with_what_it_would_take() -> None:
-    line = r"budget=5s: beginning, validation \(400 images\) and test \(500\) take 1\d s alone: give it more"
-    with pytest.raises(UserError, match=line):
-        choose_steps("5s", 4.0, TOOK, **SIZES)
-
-
 @pytest.mark.slow
 def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alexnet_lit.callbacks.budget.RESERVE", 0.001)  # of which it measures so long
+    monkeypatch.setattr(budget, "RESERVE", 0.001)
     typed = (*TINY, "callbacks=ema", "logger=none")
     first = train(*typed, "budget=10m", "trainer.max_steps=9", logs=tmp_path / "first")
     assert (first.status, first.err) == (0, "")
@@ -66,38 +63,21 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monke
     assert not list(first.folder.glob("budget*"))
 
     second = train(*typed, *again[1].split())
-    weights = [
-        torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)["state_dict"]
-        for outcome in (first, second)
-    ]
-    assert all(torch.equal(value, weights[1][key]) for key, value in weights[0].items())
+    assert equal(weights(first.folder), weights(second.folder))
     assert first.result["test/acc"] == second.result["test/acc"]
 
 
+def measure_shortly() -> None:
+    """For a thousandth of the budget."""
+    budget.RESERVE = 0.001
+
+
 @pytest.mark.slow
-def test_processes_are_measured_as_they_will_run(train: Train) -> None:
-    outcome = train(*TINY, "budget=4m", "trainer.max_steps=20", "trainer.devices=2", "trainer.accelerator=cpu")
-    assert outcome.status == 0, outcome.err
-    assert (outcome.result["status"], outcome.result["world_size"]) == ("completed", 2)
-    assert outcome.result["steps"] == OmegaConf.load(outcome.folder / ".hydra" / "config.yaml").trainer.max_steps
-    assert 15 < outcome.result["steps"] <= 20  # all validations as far apart
-
-
-@pytest.mark.parametrize(
-    ("typed", "line"),
-    [
-        ("scheduler=plateau", "budget=8s: scheduler.monitor=val/loss looks at whole epochs: use scheduler=one_cycle"),
-        ("trainer.accumulate_grad_batches=2", "budget=8s: can't be laid out with trainer.accumulate_grad_batches"),
-        ("ckpt=logs/runs/earlier", "budget=8s: is for a new run, and ckpt=logs/runs/earlier continues one"),
-    ],
-)
-def test_what_cant_be_sized_is_refused_before_anything_is_built(typed: str, line: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=re.escape(line)):
-        prepare(alexnet_lit.compose(*TINY, "budget=8s", typed), tmp_path)
-
-
-def test_a_budget_that_cant_be_kept_leaves_nothing(train: Train) -> None:
-    outcome = train(*TINY, "budget=0.01s")
-    assert outcome.status == 2
-    assert outcome.err.startswith("error: budget=0.01s: beginning, validation")
-    assert not list((outcome.logs / "runs").iterdir())
+def test_processes_are_measured_as_they_will_run(tmp_path: Path) -> None:
+    """A budget needs no callbacks, loggers or limits."""
+    run = Runs(tmp_path / "logs", ranks=2)
+    bare = ("trainer.accelerator=cpu", "trainer.limit_val_batches=null", "~callbacks", "~logger")
+    assert run(*TINY, *bare, "budget=4m", "trainer.max_steps=20", before=measure_shortly) == [0, 0], run.text
+    assert (run.result["status"], run.result["world_size"]) == ("completed", 2)
+    assert run.result["steps"] == OmegaConf.load(run.folder / ".hydra" / "config.yaml").trainer.max_steps
+    assert 15 < run.result["steps"] <= 20  # all validations as far apart

@@ -1,20 +1,17 @@
-"""callbacks=ema: what is scored, kept and tested is the average of the weights, and a resumed run goes on with both."""
+"""callbacks=ema: what is scored, kept and tested is the average; tests/test_checkpoint.py resumes such a run."""
 
 import json
-import signal
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tensorboard.summary.writer import event_file_writer
 from torch import Tensor, nn
 
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.lit import Classifier
 from tests.conftest import Train
-from tests.test_run import equal, scalars, weights
+from tests.runs import saved, weights
 
 # Three epochs of ten steps, dropout on.
 LENET = (
@@ -51,11 +48,6 @@ def average(steps: list[list[Tensor]], decay: float, warmup: bool) -> list[Tenso
     return mean
 
 
-def content(folder: Path, name: str) -> dict[str, Any]:
-    found: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    return found
-
-
 def assert_close(found: Any, wanted: list[Tensor]) -> None:
     found = list(found.values()) if isinstance(found, dict) else found
     for mine, other in zip(found, wanted, strict=True):
@@ -79,13 +71,16 @@ def test_the_average_is_scored_and_kept(
     folder, result = outcome.folder, outcome.result
     taken = steps[1::2] if len(more) > 1 else steps
     assert len(taken) == result["steps"]
-    best, last = content(folder, "best"), content(folder, "last")
+    best, last = saved(folder, "best"), saved(folder, "last")
     assert_close(best["state_dict"], average(taken[: best["global_step"]], **settings))
     assert_close(last["state_dict"], average(taken, **settings))
     assert_close(last["moving_average"]["trained"], taken[-1])
     assert (taken[-1][0] - average(taken, **settings)[0]).norm() > 1e-3, "they differ"
     found = json.loads(verb("evaluate", str(folder), "--json").out)
     assert (found["test/acc"], found["test/loss"]) == (result["test/acc"], result["test/loss"])
+    refusal = train(f"ckpt={folder}", "trainer.max_epochs=4", "~callbacks.ema").refusal
+    line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
+    assert refusal == f"ckpt={folder}: {line}"
 
 
 def test_in_half_precision_small_shares_are_not_lost(train: Train, steps: list[list[Tensor]]) -> None:
@@ -93,51 +88,8 @@ def test_in_half_precision_small_shares_are_not_lost(train: Train, steps: list[l
     outcome = train(*LENET, *typed(settings), "trainer.precision=bf16-true", "trainer.max_epochs=1", "logger=none")
 
     assert (outcome.status, outcome.err) == (0, "")
-    assert_close(content(outcome.folder, "last")["state_dict"], average(steps, **settings))
+    assert_close(saved(outcome.folder, "last")["state_dict"], average(steps, **settings))
     assert {value.dtype for value in weights(outcome.folder, "best").values()} == {torch.bfloat16}, "what was scored"
-
-
-def stopped_at(step: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ctrl-C during that step."""
-
-    def on_train_batch_start(module: Classifier, *arguments: Any) -> None:
-        begin(module, *arguments)
-        if module.global_step == step - 1:
-            signal.raise_signal(signal.SIGINT)
-
-    begin = Classifier.on_train_batch_start
-    monkeypatch.setattr(Classifier, "on_train_batch_start", on_train_batch_start)
-
-
-@pytest.mark.slow
-def test_interrupted_and_resumed_it_ends_where_it_would_have_ended(
-    train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # TensorBoard reads files in the order of their names: of those of one second, the process's count comes last.
-    monkeypatch.setattr(event_file_writer, "_global_uid", event_file_writer.AtomicCounter(100))
-    arguments = [*LENET, *typed(PLAIN), "trainer.log_every_n_steps=1"]
-    straight = train(*arguments, logs=tmp_path / "straight")
-    with pytest.MonkeyPatch.context() as patch:
-        stopped_at(15, patch)
-        stopped = train(*arguments, logs=tmp_path / "stopped")
-    assert (stopped.status, stopped.result["steps"]) == (130, 15), stopped.err
-    arguments = [f"ckpt={stopped.folder}"]
-    refused = train(*arguments, "~callbacks.ema", logs=tmp_path / "stopped")
-    line = "was trained with callbacks.ema, which is not there now: add it, or start a new run"
-    assert (refused.status, refused.err) == (2, f"error: ckpt={stopped.folder}: {line}\n")
-
-    resumed = train(*arguments, logs=tmp_path / "stopped")
-
-    assert resumed.status == 0, resumed.err
-    for name in ("last", "best"):
-        assert equal(weights(resumed.folder, name), weights(straight.folder, name))
-    mine, other = (content(outcome.folder, "last")["moving_average"] for outcome in (resumed, straight))
-    assert mine["times"] == other["times"] == 30
-    assert all(map(torch.equal, mine["trained"], other["trained"]))
-    for tag in set(scalars(straight.folder)) - {"images_per_second", "seconds"}:
-        assert scalars(resumed.folder)[tag] == scalars(straight.folder)[tag], tag
-    for name in ("steps", "test/acc", "test/loss", "val/acc_best"):
-        assert resumed.result[name] == straight.result[name]
 
 
 def test_it_stays_on_the_device_and_waits_for_nothing() -> None:

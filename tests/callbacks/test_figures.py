@@ -32,11 +32,15 @@ RUN: Points = {
 }
 
 
+def same(path: Path, colour: tuple[int, int, int]) -> "np.ndarray[tuple[int, ...], np.dtype[np.bool_]]":
+    """Which pixels have that very colour: (height, width)."""
+    with Image.open(path) as image:
+        return np.asarray(np.all(np.asarray(image.convert("RGB")) == colour, axis=2))
+
+
 def pixels(path: Path, colour: tuple[int, int, int]) -> tuple[int, int]:
     """How many pixels of that very colour the left and the right half of the picture have."""
-    with Image.open(path) as image:
-        same = (np.asarray(image.convert("RGB")) == colour).all(axis=2)  # (height, width)
-    left, right = np.split(same, 2, axis=1)
+    left, right = np.split(same(path, colour), 2, axis=1)
     return int(left.sum()), int(right.sum())
 
 
@@ -77,16 +81,11 @@ def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path, monkeypatch: py
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"old")]
 
 
-def rgb(path: Path) -> "np.ndarray[tuple[int, ...], np.dtype[np.uint8]]":
-    with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"))
-
-
 @pytest.mark.parametrize("count", [2, 31])
 def test_any_number_of_classes_has_a_picture(count: int, tmp_path: Path) -> None:
     matrix = [[int(row == column) for column in range(count)] for row in range(count)]
     draw_confusion(matrix, [f"class {n}" for n in range(count)], tmp_path / "c.png", "title")
-    dark = (rgb(tmp_path / "c.png") == (8, 48, 107)).all(-1)  # the last of the colour map: what is all right
+    dark = same(tmp_path / "c.png", (8, 48, 107))  # the last of the colour map: what is all right
     rows, columns = np.nonzero(dark)
     assert abs(np.corrcoef(rows, columns)[0, 1]) > 0.7, "it is the diagonal"
     assert max(dark.shape) < 2500
@@ -133,9 +132,7 @@ def test_with_a_chinese_font_all_is_drawn(caplog: pytest.LogCaptureFixture) -> N
     assert not caplog.records, "that a Chinese font has no bold need not be told"
 
 
-def test_a_font_is_found_by_the_name_of_its_file_the_regular_one_first(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_regular_face_of_a_font_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     faces = {"bold": "DejaVuSans-Bold.ttf", "regular": "DejaVuSerif.ttf"}
     for kind, face in faces.items():
         shutil.copy(Path(matplotlib.get_data_path(), "fonts", "ttf", face), tmp_path / f"NotoSansCJK-{kind}.ttf")

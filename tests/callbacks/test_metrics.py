@@ -6,16 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback
 
 import alexnet_lit.callbacks.metrics
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput, TimeToAccuracy, TrainingCurve
 from alexnet_lit.lit import Classifier
-from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, make_trainer
-from tests.conftest import Outcome, Train
+from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, SaveAt, make_trainer
+from tests.conftest import Train
+from tests.processes import Runs
+from tests.runs import saved, scalars, weights
 from tests.sweep.tiny import TINY
-from tests.test_run import scalars, weights
+from tests.trouble import trouble
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
 
@@ -32,15 +34,6 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     monkeypatch.setattr(alexnet_lit.callbacks.metrics, "time", clock)
     return clock
-
-
-class SaveAt(Callback):
-    def __init__(self, path: Path, step: int) -> None:
-        self.path, self.step = path, step
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
 
 
 class SlowDisk(Callback):
@@ -94,9 +87,7 @@ def test_an_interrupted_run_knows_its_seconds(clock: Clock) -> None:
 
 
 @pytest.mark.parametrize(("gathered", "steps"), [(1, [3, 5, 6, 9, 10]), (2, [3, 6])])
-def test_steps_have_points_and_batches_whose_gradients_are_only_added_up_have_none(
-    gathered: int, steps: list[int]
-) -> None:
+def test_points_are_of_steps_not_of_batches(gathered: int, steps: list[int]) -> None:
     history, speed = History(), Throughput()
     options = {"accumulate_grad_batches": gathered, "max_epochs": 2}
     make_trainer(logger=[history], callbacks=[speed, TrainingCurve(every=3)], **options).fit(
@@ -150,9 +141,9 @@ def test_the_norm_of_gradients_is_that_before_clipping(train: Train, tmp_path: P
         assert value == pytest.approx(float(norm), rel=1e-4)
 
 
-def saved(outcome: Outcome) -> int:
+def finite_step(folder: Path) -> int:
     """The step of last.ckpt, whose weights are numbers."""
-    checkpoint = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    checkpoint = saved(folder)
     trained = checkpoint.get("moving_average", {"trained": []})["trained"]
     assert all(value.isfinite().all() for value in [*checkpoint["state_dict"].values(), *trained])
     step: int = checkpoint["global_step"]
@@ -166,15 +157,13 @@ def test_a_learning_rate_out_of_all_bounds(train: Train) -> None:
     assert outcome.result["status"] == "diverged"
     assert outcome.result["steps"] < 5, "long before the first point of the curve"
     assert f"step {outcome.result['steps']}: lower optimizer.lr" in outcome.out
-    assert saved(outcome) == outcome.result["steps"] - 1
+    assert finite_step(outcome.folder) == outcome.result["steps"] - 1
     assert f"last finite weights: {outcome.folder / 'checkpoints' / 'last.ckpt'}" in outcome.out
     json.loads((outcome.folder / "result.json").read_text(), parse_constant=pytest.fail)
 
 
 @pytest.mark.parametrize(("at", "callbacks"), [(7, "default"), (20, "ema")])
-def test_gradients_that_overflow_spoil_no_checkpoint(
-    train: Train, monkeypatch: pytest.MonkeyPatch, at: int, callbacks: str
-) -> None:
+def test_gradients_that_overflow(train: Train, monkeypatch: pytest.MonkeyPatch, at: int, callbacks: str) -> None:
     """The loss of that step is finite still. At the end of an epoch a validation would follow."""
 
     def poison(self: Classifier) -> None:
@@ -187,17 +176,14 @@ def test_gradients_that_overflow_spoil_no_checkpoint(
 
     assert (outcome.status, outcome.result["status"]) == (1, "diverged")
     assert f"weights are no longer finite after step {at}: lower optimizer.lr" in outcome.out
-    assert saved(outcome) == at - 1
+    assert finite_step(outcome.folder) == at - 1
     assert not (outcome.folder / "checkpoints" / "best.ckpt").exists()
 
 
 @pytest.mark.slow
-def test_two_ranks_stop_together_though_one_alone_has_the_loss(train: Train) -> None:
-    outcome = train(
-        *(*LENET, "trainer.devices=2"), "+callbacks.poison={_target_: tests.poison.Poison, rank: 1, steps: 6}"
-    )
-
-    assert (outcome.status, outcome.result["status"], outcome.result["steps"]) == (1, "diverged", 7)
-    assert outcome.result["world_size"] == 2
-    assert "the training loss is nan at step 7: lower optimizer.lr" in (outcome.folder / "train.log").read_text()
-    assert saved(outcome) == 6
+def test_two_ranks_stop_together_though_one_alone_has_the_loss(tmp_path: Path) -> None:
+    run = Runs(tmp_path / "logs", ranks=2)
+    assert run(*LENET, trouble("poison", rank=1, at=6)) == [1, 1], run.text
+    assert (run.result["status"], run.result["steps"], run.result["world_size"]) == ("diverged", 7, 2)
+    assert "the training loss is nan at step 7: lower optimizer.lr" in (run.folder / "train.log").read_text()
+    assert finite_step(run.folder) == 6

@@ -7,23 +7,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from lightning import Callback, LightningModule, Trainer
+from lightning import Callback
 
 import alexnet_lit.callbacks.metrics
 import alexnet_lit.callbacks.progress
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.callbacks.progress import (
-    Count,
     Progress,
     duration,
     rate,
-    training_batches,
-    validations,
 )
 from alexnet_lit.callbacks.progress import clock as as_clock
 from alexnet_lit.terminal import close_log, console, log, open_log
-from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, Terminal, make_trainer
+from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, SaveAt, Terminal, make_trainer
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
 
@@ -79,9 +76,7 @@ def test_on_a_terminal_one_bar_goes_through_all_epochs(clock: Clock, terminal: T
     assert max(map(len, frames)) <= 60
 
 
-def test_messages_appear_above_the_bar_and_its_lines_are_in_the_log(
-    clock: Clock, terminal: Terminal, log_to: Path
-) -> None:
+def test_messages_appear_above_the_bar(clock: Clock, terminal: Terminal, log_to: Path) -> None:
     def happens(stage: str) -> None:
         clock.now += 20
         if stage == "val":
@@ -134,9 +129,6 @@ def test_off_a_terminal_plain_lines_now_and_then(clock: Clock, capsys: pytest.Ca
     assert lines[-1].endswith("after 0:08:44")
 
 
-FORECAST = "For a first look in minutes: python train.py experiment=quick"
-
-
 @pytest.mark.parametrize(
     ("seconds", "batches", "test", "line"),
     [
@@ -151,7 +143,8 @@ def test_a_long_run_is_announced_once(
     trainer = make_trainer(callbacks=make_progress(line_seconds=1e6))
     trainer.fit(Module(clock.costs(train=seconds)), Data(train=batches, val=0, test=test))
     said = [text for text in capsys.readouterr().out.splitlines() if "will take" in text]
-    assert said == ([f"This run will take {line}. {FORECAST}"] if line else [])
+    hint = "For a first look in minutes: python train.py experiment=quick"
+    assert said == ([f"This run will take {line}. {hint}"] if line else [])
 
 
 def test_a_test_has_a_bar_of_its_own(clock: Clock, terminal: Terminal) -> None:
@@ -161,19 +154,10 @@ def test_a_test_has_a_bar_of_its_own(clock: Clock, terminal: Terminal) -> None:
     assert " ".join(frames[3].split()).endswith("60% 0:00:04 left")
 
 
-class Save(Callback):
-    def __init__(self, path: Path, step: int) -> None:
-        self.path, self.step = path, step
-
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        if trainer.global_step == self.step:
-            trainer.save_checkpoint(self.path)
-
-
 def test_a_resumed_run_begins_where_it_was(clock: Clock, tmp_path: Path) -> None:
     options: dict[str, Any] = {"max_epochs": 2, "limit_train_batches": 5}
     data = Data(train=5, val=0, test=0)
-    make_trainer(callbacks=[Save(tmp_path / "last.ckpt", 6)], **options).fit(Module(), data)
+    make_trainer(callbacks=[SaveAt(tmp_path / "last.ckpt", 6)], **options).fit(Module(), data)
     trainer = make_trainer(callbacks=make_progress(line_seconds=1), logger=[History()], **options)
     trainer.fit(Module(clock.costs(train=3)), data, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
     lines = [line[21:] for line in (tmp_path / "train.log").read_text().splitlines()]
@@ -184,10 +168,7 @@ def test_a_resumed_run_begins_where_it_was(clock: Clock, tmp_path: Path) -> None
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"num_sanity_val_steps": 2, "limit_train_batches": 0},
-        {"max_epochs": -1, "max_time": {"seconds": 0.2}},
-    ],
+    [{"num_sanity_val_steps": 2, "limit_train_batches": 0}, {"max_epochs": -1, "max_time": {"seconds": 0.2}}],
     ids=str,
 )
 def test_every_way_to_run_works(options: dict[str, Any], terminal: Terminal) -> None:
@@ -204,25 +185,6 @@ def test_other_ranks_are_silent(clock: Clock, terminal: Terminal, log_to: Path) 
     assert terminal.getvalue() == log_to.read_text() == ""
 
 
-class Batches(Callback):
-    """What is planned at the start, or once validation data is there, and what then happens."""
-
-    def __init__(self) -> None:
-        self.planned: tuple[float, int] = (0, 0)
-        self.seen = [0, 0]
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        batches = training_batches(trainer)
-        self.planned = (batches, validations(trainer, int(batches)) if any(trainer.num_val_batches) else 0)
-
-    def on_train_batch_end(self, *_: Any) -> None:
-        self.seen[0] += 1
-
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        self.seen[1] += 1
-        self.on_train_start(trainer, module)
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -230,35 +192,19 @@ class Batches(Callback):
         {"max_epochs": -1, "max_steps": 25, "val_check_interval": 4},
         {"max_epochs": 3, "check_val_every_n_epoch": None, "val_check_interval": 7},
         {"max_epochs": -1, "max_steps": 7, "accumulate_grad_batches": 4},
-        {"max_epochs": 4, "check_val_every_n_epoch": 2},
+        {"max_epochs": 4, "check_val_every_n_epoch": 2, "num_sanity_val_steps": 1},  # so that validation data is there
     ],
     ids=str,
 )
-def test_what_is_planned_happens(options: dict[str, Any]) -> None:
-    batches = Batches()
-    make_trainer(callbacks=[batches], **options).fit(Module(), Data(train=10))
-    assert list(batches.planned) == batches.seen
+def test_the_bar_is_full_at_the_end(options: dict[str, Any], clock: Clock, terminal: Terminal) -> None:
+    trainer = make_trainer(logger=[History()], callbacks=make_progress(), **options)
+    trainer.fit(Module(clock.costs(train=3, val=1)), Data(train=10, test=0))
+    shares = [int(frame.split("%")[0].split()[-1]) for frame in terminal.frames() if "━" in frame]
+    assert shares[-4] < shares[-1] == 100  # after which it validates three batches at most
 
 
-@pytest.mark.parametrize(
-    ("written", "expected"),
-    [
-        (as_clock(723.4), "0:12:03"),
-        (duration(20), "1 min"),
-        (duration(59.6 * 60), "1 h"),
-        (duration(8 * 3600 + 20 * 60), "8 h 20 min"),
-        (rate(1234.4), "1,234 images/s"),
-        (rate(4.25), "4.2 images/s"),
-    ],
-)
-def test_numbers_are_easy_to_read(written: str, expected: str) -> None:
-    assert written == expected
-
-
-def test_a_counter_says_on_stderr_what_it_is_told_and_shows_its_bar_on_a_terminal_alone(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    with Count("pictures", 5000) as count:
-        count.add(50)
-        count.say("[bold] is no picture")
-    assert capsys.readouterr() == ("", "[bold] is no picture\n")
+def test_numbers_are_easy_to_read() -> None:
+    assert as_clock(723.4) == "0:12:03"
+    minutes = {1 / 3: "1 min", 59.6: "1 h", 500: "8 h 20 min"}
+    assert {each: duration(60 * each) for each in minutes} == minutes
+    assert (rate(1234.4), rate(4.25)) == ("1,234 images/s", "4.2 images/s")

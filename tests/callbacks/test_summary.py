@@ -1,14 +1,10 @@
-import sys
-
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.utils.flop_counter import FlopCounterMode
 
-from alexnet_lit import build_net, compose
-from alexnet_lit.__main__ import main
-from alexnet_lit.callbacks.summary import closing, layers
+from alexnet_lit.callbacks.summary import layers
 from alexnet_lit.terminal import plain_text
+from tests.conftest import Train
 
 
 def rows(text: str) -> list[list[str]]:
@@ -77,22 +73,20 @@ def test_a_layer_that_is_used_twice_multiplies_twice() -> None:
     assert table[5] == ["total", "16", "32", "0.000"]
 
 
-def test_multiply_adds_are_half_of_the_operations_that_torch_counts() -> None:
-    net = build_net(compose("model=alexnet_2012", "data.image_size=96")).eval()
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        net(torch.zeros(1, 1, 96, 96))
-    total = rows(plain_text(layers(net, (1, 96, 96), costs=True)))[-1]
-    assert total[2] == f"{counter.get_total_flops() // 2:,}"
+def test_nobody_notices_and_a_compiled_net_is_not_compiled() -> None:
+    net, compiled = Block(), list[object]()
 
+    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
+        compiled.append(graph)
+        return graph.forward
 
-def test_nobody_notices() -> None:
-    net = Block()
+    net.compile(backend=backend)
     net.features.eval()
     modes = [module.training for module in net.modules()]
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     before = torch.get_rng_state()
-    layers(net, (1, 8, 8))
+    assert rows(plain_text(layers(net, (1, 8, 8))))[-1] == ["total", "418"]
+    assert compiled == []
     assert torch.equal(torch.get_rng_state(), before)
     assert [module.training for module in net.modules()] == modes
     assert all(torch.equal(value, weights[name]) for name, value in net.state_dict().items())
@@ -100,67 +94,16 @@ def test_nobody_notices() -> None:
     assert not any(module._forward_hooks for module in net.modules())
 
 
-def test_a_compiled_net_is_not_compiled_for_its_summary() -> None:
-    net = Block()
-    compiled: list[object] = []
-
-    def backend(graph: torch.fx.GraphModule, inputs: object) -> object:
-        compiled.append(graph)
-        return graph.forward
-
-    net.compile(backend=backend)
-    assert rows(plain_text(layers(net, (1, 8, 8))))[-1] == ["total", "418"]
-    assert compiled == []
-
-
-def test_the_end_of_a_run_in_a_few_lines() -> None:
-    result = {
-        "status": "completed",
-        "test/acc": 0.88312,
-        "test/loss": None,
-        "val/acc_best": 0.9,
-        "seconds": 3723.44,
-        "images_per_second": 19.84,
-        "run_dir": "/logs/runs/one",
-        "checkpoint": "/logs/runs/one/checkpoints/best.ckpt",
-        "tensorboard": "tensorboard --logdir /logs",
-        "seed": 0,
-    }
-    assert plain_text(closing(result)).splitlines() == [
-        "status                    completed",
-        "test accuracy             0.8831",
-        "best validation accuracy  0.9000",
-        "training time             1:02:03",
-        "speed                     20 images/s",
-        "run folder                /logs/runs/one",
-        "checkpoint                /logs/runs/one/checkpoints/best.ckpt",
-        "curves                    tensorboard --logdir /logs",
-    ]
-
-
-def _summary(*overrides: str, monkeypatch: pytest.MonkeyPatch) -> object:
-    """The exit status of `python -m alexnet_lit summary ...` inside this process."""
-    monkeypatch.setattr(sys, "argv", ["alexnet-lit", "summary", *overrides])
-    with pytest.raises(SystemExit) as end:
-        main()
-    return end.value.code
-
-
 @pytest.mark.parametrize(
-    ("overrides", "total"),
+    ("typed", "total"),
     [
-        (["data.dir=/nowhere", "data.search=[]"], ["total", "46,764,746", "938,146,176", "2.867"]),
-        (
-            ["model=alexnet_2012", "model.in_channels=3", "model.num_classes=1000"],
-            ["total", "60,965,224", "724,406,816", "5.035"],
-        ),
+        ("data.dir=/nowhere data.search=[]", ["46,764,746", "938,146,176", "2.867"]),
+        ("model=alexnet_2012 model.in_channels=3 model.num_classes=1000", ["60,965,224", "724,406,816", "5.035"]),
     ],
-    ids=["course", "2012"],
 )
-def test_the_verb_prints_a_net_as_configured(
-    overrides: list[str], total: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert _summary(*overrides, monkeypatch=monkeypatch) == 0
-    table = rows(capsys.readouterr().out)
+def test_the_command_prints_a_net_as_configured(typed: str, total: list[str], verb: Train) -> None:
+    outcome = verb("summary", *typed.split())
+    assert outcome.status == 0
+    table = rows(outcome.out)
     assert table[0] == ["layer", "type", "output", "parameters", "%", "multiply-adds", "%", "activations,", "MB", "%"]
-    assert table[-1] == total
+    assert table[-1] == ["total", *total]

@@ -1,9 +1,11 @@
-"""HParams, as TensorBoard's own backend reads it: a table with a row for each run."""
+"""What TensorBoard shows of several runs: HParams as its own backend reads them, and its page in a real browser."""
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
 from tensorboard.context import RequestContext
@@ -21,10 +23,14 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 import alexnet_lit
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.config import plain
-from tests.conftest import Train
-from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
+from tests.browser import CHROMIUM, browser, served
+from tests.conftest import small_run
+from tests.sweep.tiny import TINY, jobs_of, result_of
 
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
+ACCURACIES, LOSSES = ["test/acc", "train/acc", "val/acc"], ["test/loss", "train/loss", "val/loss"]
+# Group by group, of which the first two are unfolded.
+PICTURES = ["net/activations", "net/kernels", "test/classes", "test/confusion", "test/mistakes"]
 
 
 def board(logs: Path) -> tuple[Any, dict[str, Any]]:
@@ -43,10 +49,15 @@ def value(cell: Any) -> Any:
     return getattr(cell, cell.WhichOneof("kind"))
 
 
-@pytest.mark.slow
-def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
-    sweep = sweep_of(train(*TINY, "-m", "optimizer=sgd,adamw", "data.augment.crop=0.9"))
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs."""
+    logs, recipe = tmp_path_factory.mktemp("logs"), ("data.train_size=64", "scheduler=constant", "trainer.max_epochs=2")
+    return small_run(logs, *TINY, *recipe, "-m", "optimizer=sgd,adamw", "data.augment.crop=0.9", "logger=tensorboard")
 
+
+@pytest.mark.slow
+def test_a_sweep_is_one_table_with_its_true_scores(sweep: Path) -> None:
     experiment, rows = board(sweep)
 
     columns = {column.name: column for column in experiment.hparam_infos}
@@ -63,7 +74,7 @@ def test_a_sweep_is_one_table_with_its_true_scores(train: Train) -> None:
         assert {metric.name.tag for metric in row.metric_values} == {*METRICS}
         for metric in row.metric_values:
             assert metric.value == pytest.approx(result[metric.name.tag], rel=1e-6)
-            assert metric.training_step == 2
+            assert metric.training_step == 16
         assert [session.status for session in row.sessions] == [STATUS_SUCCESS]
 
 
@@ -110,3 +121,51 @@ def test_a_run_that_diverged_has_a_row_and_one_that_may_go_on_has_none(tmp_path:
     assert rows.keys() == {"mine"}
     names = {column.name for column in experiment.hparam_infos}
     assert "optimizer.dampening" in names, "what was typed has a column"
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
+@pytest.mark.slow
+def test_the_page_shows_the_runs_of_a_sweep(sweep: Path, tmp_path: Path) -> None:
+    results = {job.name: result_of(job) for job in jobs_of(sweep)}
+
+    typed = (sys.executable, "-m", "tensorboard.main", f"--logdir={sweep}", "--host=127.0.0.1", "--port=0")
+    with served(*typed, scratch=tmp_path) as (_, address), browser() as page:
+        page.goto(address)
+        expect(page.locator("runs-data-table tb-data-table-content-row")).to_have_text(sorted(results))
+        headings = page.locator("metrics-card-groups .group-title")  # what stands before the slash
+        scalars = ["grad_norm", "images_per_second", "lr", "seconds", "test", "train", "val"]
+        expect(headings.filter(has_not_text="net")).to_have_text(scalars)
+
+        # Training and validation on one chart; below it stands what it found.
+        page.goto(f"{address}#custom_scalars")
+        page.reload()
+        for title, tags in {"accuracy": ACCURACIES, "loss": LOSSES}.items():
+            chart = page.locator("tf-custom-scalar-multi-line-chart-card", has=page.get_by_text(title, exact=True))
+            chart.locator(".toggle-matches-button").click()
+            expect(chart.locator(".match-list-entry")).to_have_count(3 * len(results))
+            found = chart.locator(".match-list-entry").all_text_contents()  # a symbol, the tag, and the run in brackets
+            assert sorted({text.split()[1] for text in found}) == tags
+
+        # Pictures, each of which is one.
+        page.goto(f"{address}#images")
+        page.reload()
+        for tag in PICTURES:
+            image = page.locator("tf-image-loader", has_text=f"tag: {tag}").locator("img").first
+            expect(image).to_have_js_property("complete", True)
+            assert image.evaluate("image => image.naturalWidth") > 200, tag
+
+        # A row for each run.
+        page.goto(f"{address}#hparams")
+        page.reload()
+        cells = page.locator("tf-hparams-table-view vaadin-grid-cell-content")
+        expect(cells.filter(has_text="optimizer-adamw")).to_have_count(1)
+        texts = cells.all_inner_texts()
+        head = texts[: texts.index("")]
+        assert head[:3] == ["Trial ID", "Show Metrics", "optimizer"]
+        for name, result in results.items():
+            start = texts.index(name)
+            shown = texts[start : start + len(head) + 1]
+            assert shown[2] == ("AdamW" if "adamw" in name else "SGD")
+            expected = [result[key] for key in METRICS]
+            assert [float(cell) for cell in shown[-5:] if cell] == pytest.approx(expected, rel=1e-3)

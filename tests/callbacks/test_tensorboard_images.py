@@ -1,19 +1,25 @@
-"""What a run leaves in its event file beside the curves, read by TensorBoard's own reader."""
+"""What a run leaves in its event file beside the curves, on one device or two, and the pictures of any net."""
 
 import io
+import os
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout  # type: ignore[attr-defined] # made at import time
+from torch import nn
 
-from alexnet_lit.callbacks.tensorboard_images import Predictions
+import alexnet_lit
+from alexnet_lit.callbacks.pictures import activations, class_accuracy, gallery, kernels, rendered, visible
+from alexnet_lit.callbacks.tensorboard_images import Predictions, TensorBoardImages
 from tests.conftest import Train
+from tests.processes import LENET, Runs, rank_group
+from tests.runs import equal, weights
 from tests.sweep.tiny import TINY
-from tests.test_run import equal, weights
 
 OFTEN = (*TINY, "callbacks.board.share=1.0", "trainer.max_epochs=2", "model.activation=relu")
 OF_VALIDATION = ("val/confusion", "val/classes", "val/mistakes", "net/kernels", "net/activations")
@@ -71,14 +77,6 @@ def test_pictures_text_and_layout(train: Train, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_where_there_is_no_time_pictures_come_first_and_last(train: Train) -> None:
-    outcome = train(*TINY, "callbacks.board.share=0.0001", "trainer.max_epochs=5")
-    found = steps(board(outcome.folder))
-    assert [found[tag] for tag in OF_VALIDATION] == [[2, 10]] * 5
-    assert found["train/batch"] == [1, 3]
-
-
-@pytest.mark.slow
 def test_a_run_that_goes_on_has_each_picture_once(train: Train) -> None:
     first = train(*OFTEN)
     longer = train(f"ckpt={first.folder}", "trainer.max_epochs=4")
@@ -92,43 +90,133 @@ def test_a_run_that_goes_on_has_each_picture_once(train: Train) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_looks_at_the_test_has_its_pictures_after_each_epoch(train: Train) -> None:
-    outcome = train(*TINY, "data.validate=test", "objective=null", "data.augment.mixup=1")
+def test_where_there_is_no_time_pictures_come_first_and_last_and_of_what_is_looked_at(train: Train) -> None:
+    rare, looks = "callbacks.board.share=0.0001", ("data.validate=test", "objective=null", "data.augment.mixup=1")
+    outcome = train(*TINY, *looks, rare, "trainer.max_epochs=5")
     assert (outcome.status, outcome.err) == (0, "")
-    assert set(steps(board(outcome.folder))) == {"train/batch", "net/kernels", "net/activations", *OF_TEST}
+    found = steps(board(outcome.folder))
+    tags = (*OF_TEST, "net/kernels", "net/activations")
+    assert found == {**{tag: [2, 10] for tag in tags}, "train/batch": [1, 3]}
 
 
-@pytest.fixture
-def answers() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Logits, labels and images of 50 images of four classes; each image is flat, its value its number."""
+def test_the_most_certain_mistakes_come_first() -> None:
     chance = torch.Generator().manual_seed(0)
-    logits = 3 * torch.randn(50, 4, generator=chance)
-    labels = torch.randint(0, 4, (50,), generator=chance)
-    return logits, labels, torch.arange(50.0).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)
+    logits, labels = 3 * torch.randn(50, 4, generator=chance), torch.randint(0, 4, (50,), generator=chance)
+    images = torch.arange(50.0).view(-1, 1, 1, 1).expand(-1, 1, 2, 2)  # each says which it is
+    certainty, given = logits.softmax(1).max(1)
+    wrong = [n for _, n in sorted((-float(certainty[n]), n) for n in range(50) if given[n] != labels[n])]
+    for most in (5, 40):
+        made = Predictions(SimpleNamespace(classes="abcd", device="cpu"), mistakes=most)
+        for part in [*torch.arange(50).split(7), torch.arange(0)]:  # the last as a rank without images has it
+            made.update(logits[part], labels[part], images[part])
+        counts = torch.bincount(4 * labels + given, minlength=16).view(4, 4)
+        assert made.confusion.compute().equal(counts), "true classes by row"
+        found = made.mistakes
+        assert found is not None
+        shown = found.certainty >= 0  # for the others it is -1
+        assert found.images[shown, 0, 0, 0].tolist() == wrong[:most]
+        assert found.labels[shown].tolist() == labels[wrong[:most]].tolist()
+        assert found.predicted[shown].tolist() == given[wrong[:most]].tolist()
 
 
-def gathered(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor], mistakes: int = 5) -> Predictions:
-    made = Predictions(SimpleNamespace(classes="abcd", device="cpu"), mistakes=mistakes)
-    for logits, labels, images in zip(*(part.split(7) for part in answers), strict=True):
-        made.update(logits, labels, images)
-    made.update(*(part[:0] for part in answers))  # as a rank without images has it
-    return made
+def watch() -> None:
+    """Pictures at each validation on the first rank alone, which writes down how many images it draws."""
+    draw = TensorBoardImages._draw_predictions
+
+    def counted(self: TensorBoardImages, *more: Any) -> None:
+        if self._waiting is not None:
+            stage, _, counts, _ = self._waiting
+            with Path(os.environ["COUNTS"]).open("a") as file:
+                file.write(f"{os.environ['RANK']} {stage} {int(counts.sum())}\n")
+        draw(self, *more)
+
+    TensorBoardImages._draw_predictions = counted  # type: ignore[method-assign, assignment] # in this process alone
 
 
-def test_confusion(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    expected = torch.zeros(4, 4, dtype=torch.int64)
-    for logits, label in zip(answers[0], answers[1], strict=True):
-        expected[label, logits.argmax()] += 1
-    assert gathered(answers).confusion.compute().equal(expected), "true classes by row"
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer", ["default", "towers"])
+def test_each_image_is_counted_once(trainer: str, tmp_path: Path) -> None:
+    def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
+        return {**rank_group(rank, ranks, port), "COUNTS": str(tmp_path / "counts")}
+
+    run = Runs(tmp_path / "logs", ranks=2, environment=environment)
+    short = ("trainer.limit_test_batches=2", "trainer.limit_train_batches=4", "trainer.max_epochs=2")
+    assert run(*LENET, *short, f"trainer={trainer}", "callbacks.board.share=1.0", before=watch) == [0, 0], run.text
+
+    assert (tmp_path / "counts").read_text().splitlines() == [*["0 val 64"] * 2, "0 test 64"]
+    assert len(list(run.folder.glob("events.*"))) == 1
+    found = steps(board(run.folder))
+    assert set(found) == {"train/batch", *OF_VALIDATION, *OF_TEST}
+    whole = trainer == "default"  # rather than parts, of which pictures of the net come at the end
+    for tag in ("net/kernels", "net/activations"):
+        assert found[tag] == ([4, 8] if whole else [8]), tag
 
 
-def test_the_most_certain_mistakes_come_first(answers: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
-    certainty, given = answers[0].softmax(1).max(1)
-    wrong = sorted((-float(certainty[n]), n) for n in range(50) if given[n] != answers[1][n])[:5]
-    found, all_of_them = gathered(answers).mistakes, gathered(answers, mistakes=40).mistakes
-    assert found is not None
-    assert all_of_them is not None
-    assert (all_of_them.certainty >= 0).sum() == (given != answers[1]).sum(), "for the others it is -1"
-    assert found.images[:, 0, 0, 0].tolist() == [n for _, n in wrong]
-    assert found.labels.tolist() == answers[1][[n for _, n in wrong]].tolist()
-    assert found.predicted.tolist() == given[[n for _, n in wrong]].tolist()
+def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
+    class Net(nn.Sequential):
+        pass
+
+    for groups, channels in ((1, 1), (2, 3), (2, 5)):
+        made = Net(nn.Conv2d(channels, 64, 11), nn.Conv2d(64, 8, 3, groups=groups))
+        sheet = kernels(made)
+        assert sheet is not None
+        grey = bool((sheet == sheet[:1]).all())
+        assert grey is (channels != 3)
+        white = (sheet == 1).all(0).all(1)  # rows that are a gap
+        gaps = (white[1:] & ~white[:-1]).sum().item()
+        assert gaps == 4, "four rows of 16 kernels"
+        longest = max(len(run) for run in "".join("w" if each else " " for each in white).split())
+        assert (longest > 6) is (groups == 2)
+        assert sheet.shape[2] == 16 * 35 + 2
+
+
+def test_each_kernel_has_its_own_scale() -> None:
+    made = nn.Conv2d(1, 2, 3)
+    with torch.no_grad():
+        made.weight[0] = torch.arange(9.0).view(1, 3, 3)
+        made.weight[1] = 1e-3 * torch.arange(9.0).view(1, 3, 3)
+    sheet = kernels(nn.Sequential(made))
+    assert sheet is not None
+    for left in (2, 37):
+        assert [float(sheet[0, 2, left]), float(sheet[0, 34, left + 32])] == pytest.approx([0, 1])
+    assert kernels(nn.Sequential(nn.Linear(2, 2))) is None
+
+
+@pytest.mark.parametrize(("model", "shape"), [("lenet", (1, 28, 28)), ("alexnet_owt", (3, 96, 96))])
+def test_activations_of_any_net_leave_it_as_it_is(model: str, shape: tuple[int, int, int], small_nets: None) -> None:
+    size = (f"data.image_size={shape[1]}", f"model.in_channels={shape[0]}")
+    made = alexnet_lit.build_net(alexnet_lit.compose("data=sample", f"model={model}", *size)).train()
+    before = torch.get_rng_state()
+    picture = rendered(activations(made, torch.randn(shape, generator=torch.Generator().manual_seed(0))))
+    assert torch.get_rng_state().equal(before)
+    assert made.training
+    assert not any(layer._forward_hooks for layer in made.modules())
+    assert picture.shape[1] == 640
+    assert picture.float().std() > 20
+
+
+@pytest.mark.parametrize("count", [2, 1000])
+def test_of_many_classes_those_that_fare_worst_are_visible(count: int) -> None:
+    confusion = torch.eye(count, dtype=torch.int64) * 10
+    confusion[1, 0] = 10
+    figure = class_accuracy(confusion, [f"class {n} with a name that goes on and on" for n in range(count)], "accuracy")
+    axes = figure.axes[0]
+    assert [bar.get_width() for bar in axes.patches][:2] == [0.5, 1.0]  # type: ignore[attr-defined] # they are rectangles
+    assert len(axes.patches) == min(count, 30)
+    confusion[0] = 0
+    empty = class_accuracy(confusion[:2, :2], ["a", "b"], "accuracy")
+    assert len(empty.axes[0].patches) == 1, "a class without images has no bar"
+    assert rendered(figure).shape[0] < 700
+
+
+def test_images_look_as_they_did_before_they_were_normalised_and_a_gallery_of_them_is_bounded() -> None:
+    values = torch.tensor([[0, 64], [128, 255]], dtype=torch.uint8)
+    for channels, mean, std in ((1, 0.3, 0.5), (3, torch.tensor([0.1, 0.2, 0.3]), torch.tensor([0.5, 0.4, 0.3]))):
+        pixels = cast("nn.Module", SimpleNamespace(mean=mean, std=std))
+        mean, std = (torch.as_tensor(each).view(-1, 1, 1) for each in (mean, std))
+        images = (values.float().expand(4, channels, 2, 2) / 255 - mean) / std
+        assert visible(images, pixels, 96).equal(values[None, ..., None].expand(4, 2, 2, 3))
+        assert visible(images.repeat(1, 1, 100, 100), pixels, 96).shape == (4, 96, 96, 3)
+    for count in (1, 64):
+        images = torch.randint(0, 255, (count, 96, 96, 3), dtype=torch.uint8)
+        assert max(rendered(gallery(images, [("a class with a very long name", "99%")] * count, "title")).shape) < 1200

@@ -12,7 +12,7 @@ from alexnet_lit.callbacks.whitening import WhitenedKernels
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import RunObjects, prepare
 from tests.conftest import Train
-from tests.test_run import equal, weights
+from tests.runs import equal, weights
 
 RUN = ("data=sample", "data.train_size=256", "data.image_size=67", "callbacks=whitening", "trainer.accelerator=cpu")
 

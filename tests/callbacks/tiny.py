@@ -3,10 +3,11 @@
 import io
 import re
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning import LightningDataModule, LightningModule, Trainer
+from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
 # Lightning 2.6.6 calls a function of torch's that torch 2.14 deprecates.
@@ -103,6 +104,15 @@ def make_trainer(**options: Any) -> Trainer:
         "num_sanity_val_steps": 0,
     }
     return Trainer(**{**plain, **options})
+
+
+class SaveAt(Callback):
+    def __init__(self, path: Path, step: int) -> None:
+        self.path, self.step = path, step
+
+    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        if trainer.global_step == self.step:
+            trainer.save_checkpoint(self.path)
 
 
 class Clock:

@@ -1,14 +1,15 @@
-"""Which image is in which batch: each once, in an order that only seed and epoch decide, whatever the ranks."""
+"""Which image is in which split and batch: each once, in an order of seed and epoch alone, whatever the ranks."""
 
 import hashlib
 from itertools import chain
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
-from torch import Tensor
 
-from alexnet_lit.data import BatchLoader, EpochSampler, MappedImages
+import alexnet_lit
+from alexnet_lit.data import BatchLoader, EpochSampler, ImageData, MappedImages
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.loader import balanced_order
 from alexnet_lit.data.picture_cache import decoded
@@ -29,29 +30,15 @@ def seen(loader: BatchLoader, epoch: int = 0) -> list[list[int]]:
     return [batch.labels.tolist() for batch in loader]
 
 
-def test_each_image_once_with_its_label() -> None:
+def test_each_image_once_with_its_label_in_an_order_of_seed_and_epoch() -> None:
     loader = batches()
-    assert sorted(chain(*seen(loader))) == list(range(SIZE))
+    assert sorted(chain(*seen(loader))) == list(chain(*seen(batches(shuffle=False)))) == list(range(SIZE))
     assert all((batch.images.flatten() == batch.labels).all() for batch in loader)
     assert [len(batch.labels) for batch in loader] == [6, 6, 6, 5]
     assert len(loader) == 4
-
-
-def test_the_order_is_a_function_of_seed_and_epoch() -> None:
-    assert list(chain(*seen(batches(shuffle=False)))) == list(range(SIZE))
     assert seen(batches(), epoch=3) == seen(batches(), epoch=3)
     assert seen(batches(), epoch=3) != seen(batches(), epoch=4)
     assert seen(batches(), epoch=3) != seen(batches(seed=1), epoch=3)
-
-
-def test_random_values_belong_to_the_image_and_change_with_the_epoch() -> None:
-    def values(loader: BatchLoader, epoch: int) -> Tensor:
-        loader.sampler.set_epoch(epoch)
-        parts = list(loader)
-        return torch.cat([part.random_values for part in parts])[torch.cat([part.labels for part in parts]).argsort()]
-
-    assert torch.equal(values(batches(shuffle=False), 2), values(batches(shuffle=True), 2))
-    assert not torch.equal(values(batches(), 2), values(batches(), 3))
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -64,25 +51,6 @@ def test_ranks_share_each_batch_without_repeats(world_size: int) -> None:
         assert {part[step].total for part in parts} == {len(batch.labels)}
 
 
-def test_goes_on_in_the_middle_of_an_epoch() -> None:
-    loader = batches()
-    loader.sampler.set_epoch(5)
-    iterator = iter(loader)
-    first = [next(iterator).labels.tolist(), next(iterator).labels.tolist()]
-    state = loader.state_dict()
-
-    resumed = batches()
-    resumed.load_state_dict(state)
-
-    assert first + seen(resumed, epoch=5) == seen(batches(), epoch=5)
-    assert seen(resumed, epoch=6) == seen(batches(), epoch=6), "the next epoch is whole"
-
-
-def test_the_split_of_fashion_mnist_is_that_of_published_results() -> None:
-    order = balanced_order(torch.arange(10).repeat(6000), seed=0)
-    assert hashlib.sha256(order.numpy().tobytes()).hexdigest().startswith("5167170924c4e9c4")
-
-
 def test_any_run_of_the_order_has_classes_in_proportion() -> None:
     labels = torch.tensor([0] * 1000 + [1] * 100 + [2] * 10 + [4])[torch.randperm(1111)]
     order = balanced_order(labels, seed=1)
@@ -93,6 +61,8 @@ def test_any_run_of_the_order_has_classes_in_proportion() -> None:
         share = torch.tensor([1000, 100, 10, 0, 1]) * int(counts.sum()) / 1111
         assert (counts - share).abs().max() <= 2
     assert 4 not in labels[order[:400]], "what is there once stays with the larger part"
+    published = balanced_order(torch.arange(10).repeat(6000), seed=0)  # the split that results are of
+    assert hashlib.sha256(published.numpy().tobytes()).hexdigest().startswith("5167170924c4e9c4")
 
 
 def test_mapped_images_are_the_rows_of_their_tensor() -> None:
@@ -112,11 +82,8 @@ def test_mapped_images_are_the_rows_of_their_tensor() -> None:
 
 
 def resident(path: Path) -> int:
-    """kB of a file's mapping that this process has in memory."""
-    sizes = chain.from_iterable(
-        block.splitlines()[1:] for block in Path("/proc/self/smaps").read_text().split("VmFlags") if str(path) in block
-    )
-    return sum(int(line.split()[1]) for line in sizes if line.startswith("Rss:"))
+    """Bytes of a file's mapping that this process has in memory."""
+    return sum(mapping.rss for mapping in psutil.Process().memory_maps() if mapping.path == str(path))
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory")
@@ -137,5 +104,51 @@ def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None
     batch = rows[torch.tensor([0, 1999])]
     assert batch[0].any()
     assert not batch[1].any()
-    assert before < 1_000
-    assert resident(pixels) < 10_000, "kB, of 2,000,000"
+    assert before < 1e6
+    assert resident(pixels) < 10e6, "of 2 GB"
+
+
+def data(*overrides: str) -> ImageData:
+    _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=32", *overrides))
+    data.setup("fit")
+    return data
+
+
+def test_nothing_is_read_before_it_is_asked_for() -> None:
+    config = alexnet_lit.compose("data.dir=/nowhere", "data.search=[]", "data.mirrors=[]", "data.image_size=65")
+    _, data = alexnet_lit.build(config)
+    assert data.sizes == {"train": 55_000, "val": 5_000, "test": 10_000}
+
+
+def test_the_split_is_balanced_and_whole() -> None:
+    sets = data().images
+    assert [len(sets[name][1]) for name in ("train", "val", "test")] == [1600, 400, 500]
+    for images, labels in sets.values():
+        assert len(images) == len(labels)
+        assert len(torch.bincount(labels).unique()) == 1
+    train = {image.numpy().tobytes() for image in sets["train"][0]}
+    assert not train & {image.numpy().tobytes() for image in sets["val"][0]}
+    small, labels = data("data.train_size=250").images["train"]
+    assert torch.bincount(labels).tolist() == [25] * 10
+    assert {image.numpy().tobytes() for image in small} <= train
+    assert len(data("data.val_size=0").images["train"][0]) == 2000
+
+
+def test_each_image_is_for_validation_in_one_fold() -> None:
+    seen: list[bytes] = []
+    for fold in range(3):
+        folded = data("data.folds=3", f"data.fold={fold}")
+        images, labels = folded.images["val"]
+        assert folded.sizes["val"] == len(labels) in (666, 667)
+        assert folded.sizes["train"] == len(folded.images["train"][1]) == 2000 - len(labels)
+        counts = torch.bincount(labels, minlength=10)
+        assert counts.max() - counts.min() <= 2
+        val = [image.numpy().tobytes() for image in images]
+        assert not set(val) & {image.numpy().tobytes() for image in folded.images["train"][0]}
+        seen += val
+    everything = data("data.val_size=0").images["train"][0]
+    assert sorted(seen) == sorted(image.numpy().tobytes() for image in everything)
+    images, _ = data("data.folds=5", "data.fold=2").images["val"]
+    same = data("data.folds=5", "data.fold=2", "data.val_size=0", "seed=3").images["val"][0]
+    assert torch.equal(images, same), "only split_seed changes it"
+    assert not torch.equal(images, data("data.folds=5", "data.fold=2", "data.split_seed=1").images["val"][0])

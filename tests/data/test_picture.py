@@ -1,10 +1,12 @@
-"""What becomes of a picture file, beside what PIL makes of it step by step; and what of one that is none."""
+"""What becomes of a picture file, beside what PIL makes of it; of one that is none; and that each is decoded once."""
 
 import io
+import logging
+import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -14,8 +16,11 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
+from alexnet_lit.data import picture_cache
+from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.picture import Broken, decode, square
-from tests.pictures import picture
+from alexnet_lit.errors import UserError
+from tests.pictures import fill, picture
 
 SIZE = 32
 
@@ -28,10 +33,9 @@ def photo(width: int = 90, height: int = 60) -> Image.Image:
     return image
 
 
-def decoded(path: Path, *, channels: int = 3, size: int = SIZE) -> Tensor:
-    return torch.frombuffer(bytearray(square(path, size=size, channels=channels)), dtype=torch.uint8).view(
-        channels, size, size
-    )
+def pixels_of(path: Path, *, channels: int = 3) -> Tensor:
+    pixels = bytearray(square(path, size=SIZE, channels=channels))
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(channels, SIZE, SIZE)
 
 
 def opened(path: Path) -> Image.Image:
@@ -40,13 +44,13 @@ def opened(path: Path) -> Image.Image:
         return image
 
 
-def reference(image: Image.Image, *, size: int = SIZE) -> Tensor:
-    """Short side to `size`, then the centre: the two steps in turn."""
-    scale = size / min(image.size)
+def reference(image: Image.Image) -> Tensor:
+    """Short side to `SIZE`, then the centre: the two steps in turn."""
+    scale = SIZE / min(image.size)
     large = image.resize([round(side * scale) for side in image.size], Image.Resampling.BILINEAR)
-    left, top = ((side - size) // 2 for side in large.size)
-    out = large.crop((left, top, left + size, top + size))
-    return torch.frombuffer(bytearray(out.tobytes()), dtype=torch.uint8).view(size, size, -1).permute(2, 0, 1)
+    left, top = ((side - SIZE) // 2 for side in large.size)
+    out = large.crop((left, top, left + SIZE, top + SIZE))
+    return torch.frombuffer(bytearray(out.tobytes()), dtype=torch.uint8).view(SIZE, SIZE, -1).permute(2, 0, 1)
 
 
 def close(one: Tensor, other: Tensor, *, most: int, mean: float) -> None:
@@ -56,20 +60,19 @@ def close(one: Tensor, other: Tensor, *, most: int, mean: float) -> None:
     assert difference.float().mean() <= mean
 
 
-@pytest.mark.parametrize("shape", [(90, 60), (64, 96), (20, 20)], ids=str)
-def test_the_centre_square_of_a_picture(shape: tuple[int, int], tmp_path: Path) -> None:
-    image = photo(*shape)
-    image.save(tmp_path / "a.png")
-    # The steps in turn round the scale and the corner to whole px; where these are whole, nothing differs but rounding.
-    exact = shape in [(20, 20), (64, 96)]
-    close(decoded(tmp_path / "a.png"), reference(image), most=1 if exact else 40, mean=0.5 if exact else 3)
-
-
-def test_a_large_jpeg_is_decoded_in_small_and_looks_the_same(tmp_path: Path) -> None:
-    image = photo(1200, 800)
-    image.save(tmp_path / "a.jpg", quality=95)
-    full = reference(opened(tmp_path / "a.jpg"))
-    close(decoded(tmp_path / "a.jpg"), full, most=30, mean=2)
+@pytest.mark.parametrize(
+    ("name", "shape", "most", "mean"),
+    [
+        # The steps in turn round the scale and the corner to whole px; where these are whole, no more than rounding.
+        *(("a.png", (64, 96), 1, 0.5), ("a.png", (20, 20), 1, 0.5), ("a.png", (90, 60), 40, 3)),
+        ("a.jpg", (1200, 800), 30, 2),  # pixels_of in small
+    ],
+)
+def test_the_centre_square_of_a_picture(
+    name: str, shape: tuple[int, int], most: int, mean: float, tmp_path: Path
+) -> None:
+    photo(*shape).save(tmp_path / name, quality=95)
+    close(pixels_of(tmp_path / name), reference(opened(tmp_path / name)), most=most, mean=mean)
 
 
 def test_a_picture_stands_as_the_camera_was_held(tmp_path: Path) -> None:
@@ -77,14 +80,14 @@ def test_a_picture_stands_as_the_camera_was_held(tmp_path: Path) -> None:
     exif[0x0112] = 6
     photo().save(tmp_path / "a.png", exif=exif)
     upright = ImageOps.exif_transpose(opened(tmp_path / "a.png"))
-    close(decoded(tmp_path / "a.png"), reference(upright), most=40, mean=3)
-    difference = decoded(tmp_path / "a.png").int() - reference(photo()).int()
+    close(pixels_of(tmp_path / "a.png"), reference(upright), most=40, mean=3)
+    difference = pixels_of(tmp_path / "a.png").int() - reference(photo()).int()
     assert difference.abs().float().mean() > 8
     photo(1200, 800).save(tmp_path / "large.jpg", exif=exif)
     seen = decode(tmp_path / "large.jpg", channels=3, least=100, behind="white")
-    assert (seen.width, seen.height, seen.image.size) == (800, 1200, (100, 150)), "as the file has it, and as decoded"
+    assert (seen.width, seen.height, seen.image.size) == (800, 1200, (100, 150)), "as the file has it, and as pixels_of"
     photo(SIZE, SIZE).save(tmp_path / "a.jpg", exif=b"Exif\0\0nonsense", quality=95)  # can't be read, so it is none
-    assert torch.equal(decoded(tmp_path / "a.jpg"), reference(opened(tmp_path / "a.jpg")))
+    assert torch.equal(pixels_of(tmp_path / "a.jpg"), reference(opened(tmp_path / "a.jpg")))
 
 
 def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
@@ -94,7 +97,7 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
     palette.save(tmp_path / "palette.png", transparency=palette.getpixel((0, 0)))
     hole.convert("LA").save(tmp_path / "la.png")
     for name, rest in (("palette.png", [255, 0, 0]), ("la.png", [76, 76, 76])):
-        image = decoded(tmp_path / name)
+        image = pixels_of(tmp_path / name)
         assert image[:, 5, 5].tolist() == [255] * 3
         assert image[:, 5, -5].tolist() == rest
         black = decode(tmp_path / name, channels=3, least=SIZE, behind="black").image
@@ -105,33 +108,26 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
     values = torch.arange(SIZE).mul(2000).expand(SIZE, SIZE).to(torch.uint16)
     for name in ("a.png", "a.tif"):
         Image.frombytes("I;16", (SIZE, SIZE), values.numpy().tobytes()).save(tmp_path / name)
-        close(decoded(tmp_path / name, channels=1)[0], values.float().div(257).to(torch.uint8), most=1, mean=1)
+        close(pixels_of(tmp_path / name, channels=1)[0], values.float().div(257).to(torch.uint8), most=1, mean=1)
     Image.new("I", (SIZE, SIZE), 70_000).save(tmp_path / "wide.tif")
     Image.new("F", (SIZE, SIZE), 0.5).save(tmp_path / "float.tif")
     for name in ("wide.tif", "float.tif"):
         with pytest.raises(Broken, match="neither 8 nor 16 bits a pixel"):
-            decoded(tmp_path / name)
+            pixels_of(tmp_path / name)
 
 
-KINDS: dict[str, Callable[[Image.Image], tuple[Image.Image, str]]] = {
-    "palette": lambda image: (image.quantize(64), "GIF"),
-    "two colours": lambda image: (image.convert("1"), "PNG"),
-    "cmyk": lambda image: (image.convert("CMYK"), "JPEG"),
-    "tiff": lambda image: (image, "TIFF"),
-    "bmp": lambda image: (image, "BMP"),
-    "webp": lambda image: (image, "WEBP"),
-    "ppm": lambda image: (image, "PPM"),
-    "grey": lambda image: (image.convert("L"), "PNG"),
-}
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_any_kind_of_pixel_and_file(kind: str, tmp_path: Path) -> None:
-    image, form = KINDS[kind](photo(SIZE, SIZE))
+@pytest.mark.parametrize(
+    ("form", "mode"),
+    [
+        *(("GIF", "P"), ("PNG", "1"), ("PNG", "L"), ("JPEG", "CMYK")),
+        *(("TIFF", "RGB"), ("BMP", "RGB"), ("WEBP", "RGB"), ("PPM", "RGB")),
+    ],
+)
+def test_any_kind_of_pixel_and_file(form: str, mode: str, tmp_path: Path) -> None:
     frames = {"save_all": True, "append_images": [Image.new("RGB", (SIZE, SIZE))]} if form == "GIF" else {}
-    image.save(tmp_path / "a.jpeg", form, **frames)  # whose name says something else
+    photo(SIZE, SIZE).convert(mode).save(tmp_path / "a.jpeg", form, **frames)  # whose name says something else
     expected = reference(opened(tmp_path / "a.jpeg").convert("RGB"))
-    close(decoded(tmp_path / "a.jpeg"), expected, most=1, mean=0.5)
+    close(pixels_of(tmp_path / "a.jpeg"), expected, most=1, mean=0.5)
 
 
 def png_of(width: int, height: int) -> bytes:
@@ -191,3 +187,141 @@ def test_damaged_pictures(data: st.DataObject, content: bytes) -> None:
             why = str(broken)
     assert 0 < len(why) <= 120
     assert "\n" not in why
+
+
+CACHED = 24
+
+
+def images(root: Path, *, size: int = CACHED, channels: int = 3) -> tuple[list[str], Tensor, dict[str, str]]:
+    """The names of the pictures, those that could be decoded, and why the others could not."""
+    _, names = scan(root / "train")
+    return names, *picture_cache.decoded(root / "train", names, root / "cache", size=size, channels=channels)
+
+
+def check(root: Path) -> Tensor:
+    names, mapped, broken = images(root)
+    assert not broken
+    for name, image in zip(names, mapped, strict=True):
+        assert image.flatten().tolist() == list(square(root / "train" / name, size=CACHED, channels=3)), name
+    return mapped
+
+
+@pytest.fixture
+def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of the pictures that are decoded."""
+    seen: list[str] = []
+
+    def watched(path: Path, *, size: int, channels: int) -> bytes:
+        seen.append(path.name)
+        return square(path, size=size, channels=channels)
+
+    monkeypatch.setattr(picture_cache, "square", watched)
+    return seen
+
+
+def test_each_picture_is_decoded_once(
+    tmp_path: Path, decodings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(picture_cache, "_PART", 6)
+    monkeypatch.setattr(picture_cache, "_LOG_EVERY_S", 0.0)
+    with caplog.at_level(logging.INFO, "alexnet_lit"):
+        check(fill(tmp_path))
+    assert caplog.messages == [
+        f"decoding train/ once, into {tmp_path / 'cache'}: takes 0.0 MB at most",
+        *(f"decoded {count} of 12 pictures in train/" for count in (6, 12)),
+    ]
+    files = {path: path.stat() for path in (tmp_path / "cache").iterdir()}
+    check(tmp_path)
+    images(tmp_path, size=16, channels=1)
+    check(tmp_path)
+    assert len(decodings) == 24, "another size and colour lie beside it"
+    assert files.items() <= {path: path.stat() for path in (tmp_path / "cache").iterdir()}.items()
+
+
+def test_what_has_changed_is_decoded_anew(tmp_path: Path, decodings: list[str]) -> None:
+    train = fill(tmp_path) / "train"
+    mapped = check(tmp_path)
+    before = mapped.clone()
+
+    picture("shirt", 9).save(train / "bag" / "000.png")  # changed
+    picture("bag", 9).save(train / "bag" / "000a.png")  # added, in the middle
+    (train / "boot" / "002.png").unlink()  # removed
+    names = ["a\nb.jpg", "\udcff.jpg", "'\"\\.jpg", "\u2028.jpg"]
+    for number, name in enumerate(names):
+        picture("boot", number).save(train / "boot" / "x.jpg")
+        (train / "boot" / "x.jpg").rename(train / "boot" / name)
+    check(tmp_path)
+
+    assert torch.equal(mapped, before), "a run that reads the earlier file is not disturbed"
+    assert len(list((tmp_path / "cache").glob("train*"))) == 2, "which is gone for all others"
+
+
+def test_folders_that_change_places_are_decoded_anew(tmp_path: Path) -> None:
+    train = fill(tmp_path) / "train"
+    files = [path for path in train.rglob("*") if path.is_file()]
+    size = max(path.stat().st_size for path in files)
+    for path in files:  # all of the same size and time, as of one archive
+        os.truncate(path, size)  # decoders pass over what follows the picture
+        os.utime(path, ns=(0, 1))
+    check(tmp_path)
+    for before, after in (("bag", "x"), ("boot", "bag"), ("x", "boot")):
+        (train / before).rename(train / after)
+    check(tmp_path)
+
+
+def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stopped(path: Path, *, size: int, channels: int) -> bytes:
+        if path.match("boot/002.png"):
+            raise KeyboardInterrupt
+        return square(path, size=size, channels=channels)
+
+    fill(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(picture_cache, "_PART", 3)
+        patch.setattr(picture_cache, "square", stopped)
+        with pytest.raises(KeyboardInterrupt):
+            images(tmp_path)
+    (half,) = (tmp_path / "cache").glob("*.pixels")
+    assert half.stat().st_size
+    check(tmp_path)
+
+
+def test_of_two_at_once_one_decodes_and_one_waits(tmp_path: Path, decodings: list[str]) -> None:
+    fill(tmp_path, train=8)
+    with ThreadPoolExecutor(2) as pool:  # each with a lock of its own, as two processes have
+        both = list(pool.map(check, [tmp_path] * 2))
+    assert len(decodings) == 24
+    assert torch.equal(*both)
+
+
+@pytest.mark.posix
+def test_a_broken_picture_is_remembered_until_it_changes(tmp_path: Path, decodings: list[str]) -> None:
+    train = fill(tmp_path, train=2) / "train"
+    (train / "bag" / "000.png").write_bytes(b"")
+    (train / "boot" / "gone.jpg").symlink_to(tmp_path / "picture.jpg")
+    why = {"bag/000.png": "none of JPEG, PNG, GIF, BMP, PPM, TIFF, WEBP", "boot/gone.jpg": "No such file or directory"}
+    for _ in range(2):
+        _, mapped, broken = images(tmp_path)
+        assert (len(mapped), broken) == (5, why)
+    assert len(decodings) == 7
+    picture("boot", 5).save(tmp_path / "picture.jpg")
+    picture("bag", 5).save(train / "bag" / "000.png")
+    check(tmp_path)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(tmp_path, train=1)
+    (tmp_path / "cache").write_text("a file", encoding="utf-8")
+    line = r"data\.cache=.*cache can't be written .*: make room, or name another folder"
+    with pytest.raises(UserError, match=line):
+        images(tmp_path)
+    (tmp_path / "cache").unlink()
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(UserError, match="No space left on device"):
+            images(tmp_path)
+    check(tmp_path)

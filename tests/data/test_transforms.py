@@ -1,16 +1,22 @@
-"""A batch becomes what torch's own resize makes of it, image by image."""
+"""A batch becomes what torch's own resize makes of it, image by image; and views of it are averaged in tests alone."""
 
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
+import torchvision.transforms.functional as F
+from lightning import Trainer
 from torch import Tensor
 from torchvision.transforms import v2
 
-from alexnet_lit.data import Preprocess
+import alexnet_lit
+from alexnet_lit.data import ImageData, Preprocess
 from alexnet_lit.data import transforms as module
-from tests.threads import same_with_any
+from alexnet_lit.data.fashion_mnist import load_sample
+from alexnet_lit.lit import Classifier
+from tests.callbacks.tiny import LIGHTNING_CHATTER
+from tests.runs import same_with_any
 
 GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
 
@@ -73,9 +79,7 @@ def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.skipif(not module.has_kernel(torch.ones(1).byte(), torch.float32), reason="no C compiler with OpenMP")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("shape", [(7, 28, 28), (7, 3, 40, 21)], ids=str)
-def test_the_compiled_kernel_equals_products(
-    dtype: torch.dtype, shape: tuple[int, ...], request: pytest.FixtureRequest
-) -> None:
+def test_the_compiled_kernel(dtype: torch.dtype, shape: tuple[int, ...], request: pytest.FixtureRequest) -> None:
     images, corners = torch.randint(0, 256, shape, dtype=torch.uint8), torch.randint(-80, 80, (shape[0], 2))
     color = torch.randn(shape[0], 1 if len(shape) == 3 else shape[1])
     pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530).to(dtype)
@@ -86,19 +90,6 @@ def test_the_compiled_kernel_equals_products(
 
     for mine, choice in zip(compiled, choices, strict=True):
         torch.testing.assert_close(mine, pixels(images, **choice), rtol=0, atol=3e-6)
-
-
-def test_images_with_gaps_are_as_good() -> None:
-    images = torch.randint(0, 256, (9, 3, 40, 60), dtype=torch.uint8)
-    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
-    for part in (images[::2], images[..., ::2], images.mT, images[:1].expand(9, 3, 40, 60)):
-        assert torch.equal(pixels(part), pixels(part.contiguous()))
-
-
-def test_every_thread_count_gives_the_same_numbers() -> None:
-    images = torch.randint(0, 256, (9, 28, 28), dtype=torch.uint8)
-    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=0.2860, std=0.3530)
-    assert same_with_any(lambda: pixels(images))
 
 
 @pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=GPU)])
@@ -118,12 +109,79 @@ def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None
             torch.testing.assert_close(theirs.cpu(), ours, rtol=0, atol=1e-5)
 
 
-def test_follows_the_precision_of_its_module() -> None:
-    images = torch.randint(0, 256, (2, 28, 28), dtype=torch.uint8)
-    pixels = Preprocess(source_size=28, image_size=56, enlarged=56, mean=0.0, std=1.0)
-    exact = pixels.double()(images)
-    assert exact.dtype == torch.float64
+def test_gaps_and_threads_change_nothing_and_precision_is_that_of_the_module() -> None:
+    images = torch.randint(0, 256, (9, 3, 40, 60), dtype=torch.uint8)
+    pixels = Preprocess(source_size=28, image_size=64, enlarged=73, mean=[0.1, 0.2, 0.3], std=[0.5, 0.6, 0.7])
+    for part in (images[::2], images[..., ::2], images.mT, images[:1].expand(9, 3, 40, 60)):
+        assert torch.equal(pixels(part), pixels(part.contiguous()))
+    assert same_with_any(lambda: pixels(images))
     assert not pixels.state_dict(), "no part of a checkpoint"
-    half = pixels.to(torch.bfloat16)(images)
-    assert half.dtype == torch.bfloat16
-    torch.testing.assert_close(half.double(), exact, rtol=0, atol=1e-2)
+    exact, half = pixels.double()(images), pixels.to(torch.bfloat16)(images)
+    assert (exact.dtype, half.dtype) == (torch.float64, torch.bfloat16)
+    torch.testing.assert_close(half.double(), exact, rtol=1e-2, atol=2e-2)
+
+
+pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
+SIZE, ENLARGED = 65, 74  # 65 / 0.875 = 74.3
+CROP = "data.augment.crop=0.875"
+TEN_CROP = ("data.tta=ten_crop", CROP)
+
+
+def made(*overrides: str) -> tuple[Trainer, Classifier, ImageData]:
+    small = ("data=sample", f"data.image_size={SIZE}", "model=lenet", "data.batch_size=16")
+    trainer = Trainer(
+        accelerator="cpu",
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        limit_test_batches=2,
+        limit_val_batches=1,
+        use_distributed_sampler=False,
+    )
+    return trainer, *alexnet_lit.build(alexnet_lit.compose(*small, *overrides))
+
+
+def reference(images: Tensor, module: torch.nn.Module, tta: str, enlarged: int) -> Tensor:
+    """Mean probabilities, an image at a time, by torchvision."""
+    means = []
+    for image in images[:, None] / 255:
+        large = (F.resize(image, [enlarged, enlarged], antialias=False) - 0.2860) / 0.3530
+        middle = F.center_crop(large, [SIZE, SIZE])
+        views = {"none": [middle], "mirror": [middle, F.hflip(middle)]}.get(tta) or F.ten_crop(large, [SIZE, SIZE])
+        with torch.no_grad():
+            means.append(module(torch.stack(list(views))).softmax(1).mean(0))
+    return torch.stack(means)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [("data.tta=none",), ("data.tta=mirror", CROP), TEN_CROP],
+    ids=" ".join,
+)
+def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...]) -> None:
+    trainer, module, data = made(*overrides)
+    with torch.no_grad():  # a net that is far from sure of the same class for each view
+        for parameter in module.net.parameters():
+            parameter.mul_(2)
+
+    trainer.test(module, datamodule=data, verbose=False)
+
+    test = load_sample().test
+    tta, enlarged = overrides[0].removeprefix("data.tta="), ENLARGED if CROP in overrides else SIZE
+    mean = reference(test.images[:32], module.eval(), tta, enlarged)
+    loss = torch.nn.functional.nll_loss(mean.log(), test.labels[:32])
+    assert module.published["test/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    correct = (mean.argmax(1) == test.labels[:32]).double().mean()
+    assert module.published["test/acc"] == pytest.approx(correct.item(), abs=0.04)
+
+
+@pytest.mark.parametrize("tta", ["none", "ten_crop"])
+def test_validation_and_predictions_see_the_middle(tta: str) -> None:
+    trainer, module, data = made(f"data.tta={tta}", CROP)
+    trainer.validate(module, datamodule=data, verbose=False)
+
+    images, labels = (part[:16] for part in data.images["val"])
+    expected = reference(images, module.eval(), "none", ENLARGED)
+    loss = torch.nn.functional.nll_loss(expected.log(), labels)
+    assert module.published["val/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    torch.testing.assert_close(module.predict(images), expected, rtol=1e-4, atol=1e-6)

@@ -1,79 +1,43 @@
 """The ranks of a run: one of them speaks, none outlives another's failure, and nothing is left when the run ends."""
 
-import json
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
+import psutil
 import pytest
 
 from alexnet_lit.data import Sample
 from alexnet_lit.errors import UserError
-from alexnet_lit.lit import Classifier
 from tests.conftest import REPOSITORY
-from tests.distributed.failing import failing
 from tests.distributed.test_environment import variables
 from tests.processes import LENET, Runs, free_port, rank_group
-from tests.test_run import scalars
+from tests.runs import scalars
+from tests.trouble import trouble
 
 pytestmark = pytest.mark.slow
 
 SHORT = (*LENET, "~callbacks.board", "trainer.max_epochs=1", "trainer.limit_train_batches=6")
 LONG = (*LENET, "~callbacks.board", "trainer.max_epochs=500", "callbacks.progress.line_seconds=0.5")
-STEP = 3  # at which something goes wrong
 
 
 def srun(rank: int, ranks: int, port: int) -> Mapping[str, str]:
     """What a real Slurm sets in the tasks of a step on one machine."""
-    step = (
-        f"SLURM_JOB_ID={port} SLURM_STEP_ID=0 SLURM_NTASKS={ranks} SLURM_STEP_NUM_TASKS={ranks} SLURM_STEP_NUM_NODES=1"
-    )
-    nodes = f"SLURM_STEP_TASKS_PER_NODE={ranks} SLURM_STEP_NODELIST=localhost SLURM_JOB_NAME=bash"
-    return variables(f"{step} {nodes} SLURM_PROCID={rank} SLURM_LOCALID={rank} SLURM_NODEID=0")
+    step = f"SLURM_JOB_ID={port} SLURM_STEP_ID=0 SLURM_NTASKS={ranks} SLURM_STEP_NUM_TASKS={ranks}"
+    nodes = f"SLURM_STEP_NUM_NODES=1 SLURM_STEP_TASKS_PER_NODE={ranks} SLURM_STEP_NODELIST=localhost"
+    return variables(f"{step} {nodes} SLURM_JOB_NAME=bash SLURM_PROCID={rank} SLURM_LOCALID={rank} SLURM_NODEID=0")
 
 
 def machines(rank: int, ranks: int, port: int) -> Mapping[str, str]:
     """A machine a rank."""
     return {**rank_group(rank, ranks, port), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": str(ranks)}
-
-
-def _at_a_step(acts: dict[int, Callable[[], object]]) -> None:
-    """What each rank does when a certain step begins."""
-    begin = Classifier.on_train_batch_start
-    act = acts.get(int(os.environ["RANK"]), int)
-
-    def begin_or_act(self: Classifier, *arguments: Any) -> None:
-        if self.global_step == STEP:
-            act()
-        begin(self, *arguments)
-
-    Classifier.on_train_batch_start = begin_or_act  # type: ignore[method-assign, assignment] # in this process alone
-
-
-def _boom() -> NoReturn:
-    raise ZeroDivisionError("boom")
-
-
-def _disk_full() -> NoReturn:
-    raise UserError("last.ckpt: cannot be written (No space left on device): make room there")
-
-
-def rank_1_fails_and_rank_0_waits_for_ever() -> None:
-    _at_a_step({0: lambda: time.sleep(1000), 1: _boom})
-
-
-def rank_0_has_no_disk() -> None:
-    _at_a_step({0: _disk_full})
-
-
-def rank_0_is_killed() -> None:
-    _at_a_step({0: lambda: os.kill(os.getpid(), signal.SIGKILL)})
 
 
 def rank_1_has_no_images() -> None:
@@ -119,47 +83,40 @@ def test_what_needs_no_training_is_answered_once(tmp_path: Path) -> None:
         assert not list(tmp_path.glob("logs/*/*"))
 
 
-def test_images_that_another_machine_lacks_are_told_once(tmp_path: Path) -> None:
-    run = Runs(tmp_path / "logs", ranks=2, environment=machines)
+def test_what_is_wrong_on_one_machine_is_told_once(tmp_path: Path) -> None:
+    lacking = Runs(tmp_path / "lacking", ranks=2, environment=machines)
+    assert lacking(*SHORT, before=rank_1_has_no_images) == [2, 2]
+    line = f"error: on {socket.gethostname()}: the images: not on this machine: download them"
+    assert "2 processes on 2 machines" in lacking.text
+    assert not list((tmp_path / "lacking" / "runs").iterdir())
 
-    assert run(*SHORT, before=rank_1_has_no_images) == [2, 2]
+    full = Runs(tmp_path / "full", ranks=2)
+    assert full(*SHORT, trouble("full")) == [2, 2]
+    disk = "error: last.ckpt: cannot be written (No space left on device): make room there"
 
-    errors = [line for line in run.text.splitlines() if line.startswith("error")]
-    assert errors == [f"error: on {socket.gethostname()}: the images: not on this machine: download them"]
-    assert "Traceback" not in run.text
-    assert "2 processes on 2 machines" in run.text
-    assert not list((tmp_path / "logs" / "runs").iterdir())
-
-
-def test_a_users_mistake_on_one_rank_is_told_once(tmp_path: Path) -> None:
-    run = Runs(tmp_path / "logs", ranks=2)
-
-    assert run(*SHORT, before=rank_0_has_no_disk) == [2, 2]
-
-    assert [line for line in run.text.splitlines() if "error" in line or "Error" in line] == [
-        "error: last.ckpt: cannot be written (No space left on device): make room there"
-    ]
+    for run, text in ((lacking, line), (full, disk)):
+        assert [line for line in run.text.splitlines() if re.search("error|Error|Traceback", line)] == [text]
 
 
 def test_a_rank_that_fails_tells_why_and_takes_the_others_down(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs", ranks=2)
-    processes = run.start_until("boom", *SHORT, before=rank_1_fails_and_rank_0_waits_for_ever)
+    processes = run.start_until("a bug", *SHORT, trouble("sleep"), trouble("error", rank=1))
     began = time.monotonic()
 
     assert run.wait(processes) == [1, 1]
 
     assert time.monotonic() - began < 20
-    assert run.text.count("ZeroDivisionError: boom") == run.text.count("Traceback") == 1
+    assert run.text.count("RuntimeError: a bug") == run.text.count("Traceback") == 1
     assert "(on rank 1 of 2)" in run.text
-    assert (run.folder / "train.log").read_text().count("ZeroDivisionError: boom") == 1
-    assert (run.result["status"], run.result["reason"]) == ("failed", "rank 1: ZeroDivisionError: boom")
+    assert (run.folder / "train.log").read_text().count("RuntimeError: a bug") == 1
+    assert (run.result["status"], run.result["reason"]) == ("failed", "rank 1: RuntimeError: a bug")
 
 
 def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> None:
     """What started it knows its status, as torchrun, and tells it."""
     run = Runs(tmp_path / "logs", ranks=2)
 
-    assert run(*SHORT, *failing("_exit")) == [1, 3]
+    assert run(*SHORT, trouble("_exit", rank=1)) == [1, 3]
 
     reason = "rank 1 was lost: killed, or ended without a word"
     assert (run.result["status"], run.result["reason"], run.result["killed"]) == ("failed", reason, True)
@@ -169,7 +126,7 @@ def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> 
 
 def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs", ranks=2)
-    processes = run.start(*SHORT, before=rank_0_is_killed)
+    processes = run.start(*SHORT, trouble("kill"))
     processes[0].join(100)
     began = time.monotonic()
 
@@ -185,8 +142,8 @@ LAUNCHED = (*LONG, "trainer.devices=2")
 
 def ranks_of(folder: Path) -> list[int]:
     """Processes of the runs in this folder that are alive."""
-    listing = subprocess.run(["ps", "-wweo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [int(line.split()[0]) for line in listing.splitlines() if f"alexnet_lit.app {folder}" in line]
+    listing = psutil.process_iter(["pid", "cmdline"])
+    return [each.pid for each in listing if f"alexnet_lit.app {folder}" in " ".join(each.info["cmdline"] or [])]
 
 
 def gone(folder: Path, seconds: float) -> bool:
@@ -224,9 +181,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
     assert run.result["reason"] == "the process that led it was killed"
 
 
-def test_two_machines_of_torchrun_are_one_run_that_sigterm_stops(
-    tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
+def test_two_machines_of_torchrun_are_one_run(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     """`train.py` and `-m alexnet_lit train` are its programs alike."""
     meeting = ("--rdzv-backend=c10d", f"--rdzv-endpoint=127.0.0.1:{free_port()}", "--rdzv-id=1")
     machine = ("--nnodes=2", "--nproc-per-node=1", "--local-addr=127.0.0.1", *meeting)
@@ -238,10 +193,9 @@ def test_two_machines_of_torchrun_are_one_run_that_sigterm_stops(
     for output, program in zip(outputs, programs, strict=True):
         with output.open("w") as file:
             command = [sys.executable, "-m", "torch.distributed.run", *machine, *program, *typed]
+            places: dict[str, Any] = {"stdout": file, "stderr": subprocess.DEVNULL, "cwd": elsewhere}
             environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(REPOSITORY)}
-            agents.append(
-                subprocess.Popen(command, stdout=file, stderr=subprocess.DEVNULL, cwd=elsewhere, env=environment)
-            )
+            agents.append(subprocess.Popen(command, env=environment, **places))
         request.addfinalizer(agents[-1].kill)
     deadline = time.monotonic() + 200
     while not any("epoch 1/500  " in output.read_text() for output in outputs):
@@ -259,10 +213,9 @@ def test_two_machines_of_torchrun_are_one_run_that_sigterm_stops(
     assert silent == ""
     assert spoken.count("features.conv1") == spoken.count("SIGTERM: finishing this step, then saving") == 1
     assert "cpu, 2 processes on 2 machines" in spoken
-    (folder,) = (tmp_path / "logs" / "runs").iterdir()
-    result = json.loads((folder / "result.json").read_text())
-    assert (result["status"], result["world_size"]) == ("interrupted", 2)
-    assert result["images"] == 32 * result["steps"], "a batch is split over all ranks"
-    assert (folder / "checkpoints" / "last.ckpt").is_file()
-    assert len(list(folder.glob("events.out.*"))) == 1
+    run = Runs(tmp_path / "logs")
+    assert (run.result["status"], run.result["world_size"]) == ("interrupted", 2)
+    assert run.result["images"] == 32 * run.result["steps"], "a batch is split over all ranks"
+    assert (run.folder / "checkpoints" / "last.ckpt").is_file()
+    assert len(list(run.folder.glob("events.out.*"))) == 1
     assert not list(elsewhere.iterdir())

@@ -9,9 +9,9 @@ from torch.distributed import GradBucket  # type: ignore[attr-defined] # its typ
 from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
 from alexnet_lit.distributed import strategy
-from tests.conftest import Outcome, Train
+from tests.conftest import Train
 from tests.processes import Runs, rank_group
-from tests.test_run import scalars, weights
+from tests.runs import assert_same, weights
 
 pytestmark = pytest.mark.slow
 
@@ -23,19 +23,6 @@ TWENTY = (
     *("data.augment.crop=0.875", "data.augment.translate=0.1", "data.augment.color=0.1", "data.augment.erase=0.5"),
     *("trainer.max_epochs=1", "trainer.log_every_n_steps=1", "~callbacks.board"),
 )
-CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "lr", "grad_norm")
-
-
-def assert_same(one: Outcome | Runs, other: Runs) -> None:
-    """Weights and scores are equal, to the rounding of float64."""
-    for name, value in weights(one.folder).items():
-        difference = float((weights(other.folder)[name] - value).norm() / value.norm())
-        assert difference < 1e-6, f"{name}: {difference}"
-    for tag in CURVES:
-        mine, theirs = scalars(one.folder)[tag], scalars(other.folder)[tag]
-        assert [step for step, _ in mine] == [step for step, _ in theirs]
-        for (_, score), (_, expected) in zip(mine, theirs, strict=True):
-            assert score == pytest.approx(expected, rel=1e-6), tag
 
 
 def test_three_ranks_learn_what_one_learns(train: Train, tmp_path: Path) -> None:

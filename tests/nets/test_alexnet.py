@@ -1,4 +1,4 @@
-"""The members of the AlexNet family equal independent references, and their switches switch."""
+"""The nets equal independent references, and their switches switch."""
 
 import math
 import re
@@ -11,28 +11,14 @@ import torchvision
 from torch import Tensor, nn
 
 import alexnet_lit
+from alexnet_lit.config import plain
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.nets import AlexNet
+from alexnet_lit.nets import AlexNet, LeNet
 
-COURSE: dict[str, Any] = {
-    "design": "course",
-    "in_channels": 1,
-    "num_classes": 10,
-    "image_size": 224,
-    "activation": "relu",
-    "lrn": False,
-    "lrn_size": 5,
-    "lrn_alpha": 1e-4,
-    "lrn_beta": 0.75,
-    "lrn_k": 2.0,
-    "lrn_reduction": "mean",
-    "overlapping_pool": True,
-    "dropout": 0.5,
-    "init": "xavier",
-    "weights": None,
-    "compile": False,
-}
+COURSE: dict[str, Any] = plain(alexnet_lit.compose("data=sample"))["model"]
+COURSE |= {"in_channels": 1, "num_classes": 10, "image_size": 224}
+del COURSE["_target_"]
 IMAGENET = {"in_channels": 3, "num_classes": 1000}
 
 
@@ -162,17 +148,6 @@ def test_weights_have_the_same_names_in_every_member(design: str, switches: dict
     assert list(net.state_dict()) == [f"{layer}.{kind}" for layer in layers for kind in ("weight", "bias")]
 
 
-def test_the_papers_sizes() -> None:
-    sizes = []
-    with torch.device("meta"):
-        net, images = AlexNet(**COURSE | {"design": "paper"}), torch.zeros(1, 1, 224, 224)
-    for layer in net.features:
-        if isinstance(layer, nn.Conv2d | nn.MaxPool2d):
-            layer.register_forward_hook(lambda _, __, out: sizes.append(out.shape[-1]))
-    net(images)
-    assert sizes == [55, 27, 27, 13, 13, 13, 13, 6]
-
-
 @pytest.mark.parametrize("init", ["paper_2012", "code_2012", "caffe"])
 def test_inits_of_2012(init: str) -> None:
     net = AlexNet(**COURSE | {"design": "paper", "init": init})
@@ -198,3 +173,46 @@ def test_images_that_do_not_fit_are_refused_with_both_shapes(compiled: bool) -> 
     for shape in ((1, 28, 28), (2, 3, 28, 28), (2, 1, 8, 8), (2, 1, 28, 2), (2, 1, 68, 68)):
         with pytest.raises(ValueError, match=re.escape(f"LeNet takes images (B, 1, 28, 28), not {shape}")):
             net(torch.zeros(shape))
+
+
+def lenet(activation: type[nn.Module], pool: int, *, norm: bool = False, dropout: float = 0.0) -> nn.Sequential:
+    """Dive into Deep Learning, chapter LeNet, layer by layer; with normalisation and dropout, which it hasn't."""
+    norms = [nn.LocalResponseNorm(3, 0.01, 0.5, 1.0) if norm else nn.Identity() for _ in range(2)]
+    return nn.Sequential(
+        *(nn.Conv2d(1, 6, kernel_size=5, padding=2), activation(), norms[0], nn.AvgPool2d(pool, stride=2)),
+        *(nn.Conv2d(6, 16, kernel_size=5), activation(), norms[1], nn.AvgPool2d(pool, stride=2)),
+        *(nn.Flatten(), nn.Linear(400 if pool == 2 else 256, 120), activation(), nn.Dropout(dropout)),
+        *(nn.Linear(120, 84), activation(), nn.Dropout(dropout), nn.Linear(84, 10)),
+    )
+
+
+LENET_NORM = "lrn=true lrn_size=3 lrn_alpha=0.01 lrn_beta=0.5 lrn_k=1.0 lrn_reduction=mean"
+
+
+@pytest.mark.parametrize(
+    ("switches", "theirs"),
+    [
+        ("", lenet(nn.Sigmoid, pool=2)),
+        (
+            f"{LENET_NORM} overlapping_pool=true dropout=0.5 activation=tanh",
+            lenet(nn.Tanh, 3, norm=True, dropout=0.5),
+        ),
+    ],
+    ids=["course", "every idea"],
+)
+def test_lenet_equals_the_course_net(switches: str, theirs: nn.Sequential) -> None:
+    keys = [f"model.{switch}" for switch in switches.split()]
+    ours = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=28", *keys))
+    with torch.no_grad():
+        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
+            other.copy_(mine)
+    images = torch.randn(3, 1, 28, 28)
+
+    assert isinstance(ours, LeNet)
+    names = ["features.conv1", "features.conv2", "classifier.linear3", "classifier.linear4", "classifier.linear5"]
+    assert list(ours.state_dict()) == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
+    logits = []
+    for net in (ours, theirs):
+        torch.manual_seed(0)  # the same units are dropped
+        logits.append(net(images))
+    torch.testing.assert_close(logits[0], logits[1], rtol=1e-5, atol=1e-5)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets import LocalResponseNorm, lrn
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
-from tests.threads import same_with_any
+from tests.runs import same_with_any
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
 compiled = pytest.mark.skipif(not lrn_cpu.available(torch.ones(1)), reason="no C compiler with OpenMP here")
@@ -45,16 +45,6 @@ def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> Non
     expected = by_hand(x, size, 1e-3, 0.75, 2.0, mean=reduction == "mean")
 
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
-
-
-def test_the_mean_is_torchs_layer() -> None:
-    torch.manual_seed(0)
-    x, upstream = (100 * torch.randn(2, 96, 5, 5) for _ in range(2))
-    ours = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
-    theirs = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)
-    x.requires_grad_()
-    torch.testing.assert_close(ours(x), theirs(x))
-    torch.testing.assert_close(*(torch.autograd.grad(layer(x), x, upstream)[0] for layer in (ours, theirs)))
 
 
 def test_half_precision_is_safe() -> None:
@@ -151,11 +141,11 @@ def test_its_power_is_right_for_small_and_large_numbers() -> None:
     beyond = torch.full((1, 1, 20), 1e30)  # whose square is no float
     for dtype in (torch.float32, torch.bfloat16):
         assert lrn_cpu.forward(beyond.to(dtype), 1, 1.0, 0.75, 1.0, False).isfinite().all()
+    many = torch.randn(5, 96, 7, 7)
+    assert same_with_any(lambda: lrn_cpu.forward(many, 5, 1e-2, 0.75, 2.0, False))
 
 
-def test_without_a_compiler_there_is_a_line_and_plain_operations(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setenv("CC", "/nowhere/cc")
     lrn_cpu._kernels.cache_clear()
     x = torch.randn(2, 7, 3, 5)
@@ -169,12 +159,6 @@ def test_without_a_compiler_there_is_a_line_and_plain_operations(
     assert [record.message for record in caplog.records] == [
         "no C compiler with OpenMP here, so local response normalisation takes 7 to 8 times as long"
     ]
-
-
-def test_every_thread_count_gives_the_same_numbers() -> None:
-    x = torch.randn(5, 96, 7, 7)
-    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean")
-    assert same_with_any(lambda: layer(x))
 
 
 # Triton's interpreter runs the kernels of the GPU on a CPU. It is chosen when triton is imported, so in a new process.

@@ -1,6 +1,5 @@
 """Muon against torch's own, where that takes the matrices; AdamW elsewhere."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -27,27 +26,6 @@ def net() -> nn.Sequential:
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 16), nn.ReLU(), nn.Linear(16, 4)
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
-
-
-def train(module: nn.Module, optimizers: Iterable[torch.optim.Optimizer], steps: range = range(6)) -> None:
-    for step in steps:
-        generator = torch.Generator().manual_seed(step)
-        images = torch.randn(64, 3, 5, 5, generator=generator)
-        loss = module(images).square().mean()
-        for optimizer in optimizers:
-            optimizer.zero_grad()
-        loss.backward()
-        for optimizer in optimizers:
-            optimizer.step()
-
-
-@pytest.mark.parametrize("shape", [(27, 8), (64, 800)])
-def test_singular_values_become_one_or_so_and_directions_stay(shape: tuple[int, int]) -> None:
-    matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    left, _, right = torch.linalg.svd(matrix, full_matrices=False)
-    values = left.mT @ orthogonal(matrix) @ right.mT  # diagonal, in exact arithmetic
-    torch.testing.assert_close(values, values.diag().diag(), atol=1e-4, rtol=0)
-    assert 0.6 < values.diag().min() < values.diag().max() < 1.25
 
 
 @pytest.mark.parametrize("shape", [(27, 8), (64, 800)])
@@ -102,25 +80,15 @@ def test_later_steps_have_momentum_and_look_ahead() -> None:
     wanted, momentum = kernel.detach().clone(), torch.zeros_like(kernel)
     optimizer = Muon(module.parameters(), momentum=0.95, linear=False, **SETTINGS)
     for step in range(4):
-        train(module, [optimizer], range(step, step + 1))
+        images = torch.randn(64, 3, 5, 5, generator=torch.Generator().manual_seed(step))
+        optimizer.zero_grad()
+        module(images).square().mean().backward()
+        optimizer.step()
         assert kernel.grad is not None
         momentum = 0.95 * momentum + 0.05 * kernel.grad
         direction = orthogonal((0.95 * momentum + 0.05 * kernel.grad).flatten(1)).view(kernel.shape)
         wanted = wanted * (1 - 0.02 * 0.1) - 0.02 * 0.2 * 27**0.5 * direction
         torch.testing.assert_close(kernel.detach(), wanted, atol=1e-5, rtol=0)
-
-
-def test_it_goes_on_from_its_state_to_the_last_bit() -> None:
-    whole, half, rest = net(), net(), net()
-    optimizer = Muon(half.parameters(), momentum=0.95, linear=True, **SETTINGS)
-    train(whole, [Muon(whole.parameters(), momentum=0.95, linear=True, **SETTINGS)])
-    train(half, [optimizer], range(3))
-    rest.load_state_dict(half.state_dict())
-    resumed = Muon(rest.parameters(), momentum=0.95, linear=True, **SETTINGS)
-    resumed.load_state_dict(optimizer.state_dict())
-    train(rest, [resumed], range(3, 6))
-    for mine, other in zip(rest.parameters(), whole.parameters(), strict=True):
-        assert torch.equal(mine, other)
 
 
 def test_a_gradient_scaler_changes_nothing_but_skips_steps_that_overflow() -> None:

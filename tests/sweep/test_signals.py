@@ -3,10 +3,10 @@
 import logging
 import os
 import signal
-import subprocess
 import threading
 from pathlib import Path
 
+import psutil
 import pytest
 import torch
 
@@ -14,8 +14,10 @@ from alexnet_lit.sweep import summary
 from alexnet_lit.sweep.signals import process_restored, stop_requested, stopping_jobs_first
 from alexnet_lit.terminal import hangup
 from tests.conftest import Train
-from tests.distributed.failing import failing
 from tests.sweep.tiny import QUIET, TINY, jobs_of, result_of, rows_of, sweep_of
+from tests.trouble import trouble
+
+US = psutil.Process()
 
 
 def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,25 +36,6 @@ def test_what_a_job_changes_is_put_back(monkeypatch: pytest.MonkeyPatch) -> None
     assert torch.backends.cudnn.benchmark == benchmark
 
 
-def opened(kind: str) -> list[str]:
-    """What of a kind this process has open."""
-    with os.scandir("/proc/self/fd") as entries:
-        links = [os.readlink(entry.path) for entry in entries if Path(entry.path).is_symlink()]
-    return sorted(link for link in links if link.startswith(kind))
-
-
-def children() -> set[str]:
-    """Processes that this one has started; of other tests some may be there."""
-    return set(
-        subprocess.run(["pgrep", "-P", str(os.getpid()), "python"], capture_output=True, text=True).stdout.split()
-    )
-
-
-def memory() -> int:
-    """Bytes that this process holds in RAM."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, *hangup()])
 def test_ctrl_c_and_a_terminal_that_closes_start_no_other_job(number: signal.Signals, tmp_path: Path) -> None:
     handler = signal.getsignal(number)
@@ -65,13 +48,13 @@ def test_ctrl_c_and_a_terminal_that_closes_start_no_other_job(number: signal.Sig
         pass
 
 
-@pytest.mark.slow
 @pytest.mark.linux
+@pytest.mark.slow
 def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     held, update = [], summary.update_summary
 
     def note(sweep: Path) -> None:
-        held.append((memory(), threading.active_count(), len(os.listdir("/proc/self/fd"))))
+        held.append((US.memory_info().rss, threading.active_count(), US.num_fds()))
         update(sweep)
 
     monkeypatch.setattr("alexnet_lit.app.update_summary", note)
@@ -88,15 +71,16 @@ def test_jobs_take_no_more_memory_than_the_first_two(train: Train, monkeypatch: 
     assert logging.getLogger().handlers == handlers
 
 
-@pytest.mark.slow
 @pytest.mark.linux
+@pytest.mark.slow
 def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Train) -> None:
     """One of two is killed: the job names it, and the next job runs."""
     assert train(*QUIET).status == 0  # what is opened once and for all is open now
     environment, handlers = dict(os.environ), [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
-    threads, sockets, processes = set(threading.enumerate()), opened("socket:"), children()
+    threads, sockets = set(threading.enumerate()), set(US.net_connections("all"))
+    processes = set(US.children())
 
-    outcome = train(*TINY, "data.train_size=32", *failing("kill"), "-m", "trainer.devices=2,1")
+    outcome = train(*TINY, "data.train_size=32", trouble("kill", rank=1), "-m", "trainer.devices=2,1")
 
     sweep, reason = sweep_of(outcome), "rank 1 was ended by SIGKILL"
     jobs = jobs_of(sweep)
@@ -118,5 +102,5 @@ def test_ranks_have_a_job_of_their_own_and_leave_the_process_as_it_was(train: Tr
     assert dict(os.environ) == environment
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
     assert not set(threading.enumerate()) - threads
-    assert opened("socket:") <= sockets
-    assert children() <= processes
+    assert set(US.net_connections("all")) <= sockets
+    assert set(US.children()) <= processes

@@ -1,14 +1,17 @@
-"""What a user types to start a sweep, and what comes of it."""
+"""What a user types to start a sweep and to go on with it, what comes of it, and where."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
+from filelock import FileLock
 from omegaconf import OmegaConf
+from pandas import json_normalize
 
-from alexnet_lit.config import compose, job_folder, plain
-from tests.conftest import REPOSITORY, Train
-from tests.sweep.tiny import QUIET, REASON, REFUSED, jobs_of, result_of, rows_of, sweep_of, trouble
+from alexnet_lit.config import compose, job_folder, plain, quoted
+from tests.conftest import REPOSITORY, Outcome, Train
+from tests.runs import contents, equal, weights
+from tests.sweep.tiny import QUIET, REASON, REFUSED, jobs_of, result_of, rows_of, sweep_of
+from tests.trouble import trouble
 
 IDEAS = {  # and the keys that each switches over
     "base": set(),
@@ -54,14 +57,11 @@ def test_jobs_are_named_after_what_differs(typed: str, folders: list[str], train
         ("model.lrn-True_seed-0_data.augment.mirror-False", "7_model.lrn-true_seed-0_data.augment.mirror-false"),
         ("name-Größe", "7_name-Gr-e"),
         ("", "7"),
+        ("x" * 300, f"7_{'x' * 98}"),
     ],
 )
 def test_a_name_is_safe_everywhere(overrides: str, name: str) -> None:
     assert job_folder(7, overrides) == name
-
-
-def test_a_name_is_never_too_long() -> None:
-    assert len(job_folder(1, "x" * 300)) == 100
 
 
 @pytest.mark.slow
@@ -69,27 +69,18 @@ def test_ideas_are_switched_over_one_at_a_time() -> None:
     assert {*IDEAS, WHOLE_NET} == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
     ready = OmegaConf.load(REPOSITORY / "conf" / "sweep" / "ideas.yaml").hydra.sweeper.params.idea
     assert [name.strip() for name in ready.split(",")] == [*IDEAS, WHOLE_NET]
-    configs = {name: leaves(plain(compose("experiment=d2l", "sweep=ideas", f"idea={name}"))) for name in IDEAS}
+    whole = {name: plain(compose("experiment=d2l", "sweep=ideas", f"idea={name}")) for name in IDEAS}
+    configs = {name: json_normalize(config).to_dict("records")[0] for name, config in whole.items()}  # by dotted keys
     base = configs["base"]
     for name, other in configs.items():
         assert {key for key in {*base, *other} if base.get(key) != other.get(key)} == IDEAS[name], name
 
 
-def leaves(node: dict[str, Any], path: str = "") -> dict[str, Any]:
-    """All values by their keys."""
-    found: dict[str, Any] = {}
-    for key, value in node.items():
-        found |= leaves(value, f"{path}{key}.") if isinstance(value, dict) else {path + key: value}
-    return found
-
-
 @pytest.mark.slow
 def test_every_way_to_fail_is_a_row_and_the_others_run(train: Train, tmp_path: Path) -> None:
-    ahead = tmp_path / "ahead"
-    ahead.touch()
     ask = [*QUIET, "-m", "optimizer.lr=0.02,1e30,-1,0.01", "scheduler=constant"]
 
-    outcome = train(*ask, trouble("memory", ahead, job=0))
+    outcome = train(*ask, trouble("memory", tmp_path / "ahead", job=0))
 
     sweep = sweep_of(outcome)
     rows = rows_of(sweep)
@@ -105,3 +96,121 @@ def test_every_way_to_fail_is_a_row_and_the_others_run(train: Train, tmp_path: P
         assert ("Traceback" in log) is (row["number"] == "0")
         assert ("error: optimizer: Invalid" in log) is (row["optimizer.lr"] == "-1")
     assert "4 jobs: 2 failed, 1 diverged, 1 completed" in closing
+
+
+ODD = 'Ann\'s nets, a=b {c} $d $e} \\f #1 "é"'
+
+
+@pytest.mark.slow
+def test_a_folder_with_results_takes_no_others(train: Train, tmp_path: Path) -> None:
+    """Nor does what is refused take a folder."""
+    mine = tmp_path / "mine"
+    where = f"hydra.sweep.dir={mine}"
+    assert train(*REFUSED, "-m", "model.lnr=true,false", where).status == 2
+    refusal = train(*REFUSED, "-m", "seed=0,1", where, "hydra.sweep.subdir='${seed}'").refusal
+    assert refusal == "hydra.sweep.subdir=${seed}: jobs lie in folders <number>_<overrides>: leave it out"
+    assert train(*REFUSED, f"hydra.run.dir={mine}").status == 2
+    assert not mine.exists()
+
+    assert train(*REFUSED, "-m", "seed=1,2", where).status == 1
+    before, job = contents(mine), jobs_of(mine)[0]
+    (tmp_path / "file").touch()
+    for place, line in (
+        (mine, "holds a sweep already: name another folder, or go on with "),
+        (job, "holds a run already: name another folder, or go on "),
+        (tmp_path / "file" / "sweep", "can't be made (Not a directory): name another"),
+    ):
+        refusal = train(*REFUSED, "-m", "seed=3,4", f"hydra.sweep.dir={place}").refusal
+        assert refusal.startswith(f"hydra.sweep.dir={place}: {line}")
+    assert contents(mine) == before
+
+    again = train("-m", f"resume_sweep={mine}")
+    assert [row["status"] for row in rows_of(mine)] == ["failed", "failed"]
+    assert (again.status, REASON in again.out) == (1, True)
+
+
+@pytest.mark.slow
+def test_a_path_may_have_any_characters(train: Train, tmp_path: Path) -> None:
+    logs = tmp_path / ODD
+    typed = Path(quoted(logs))
+    stopped = train(*QUIET, "-m", "seed=0,1", trouble("interrupt", tmp_path / "ahead", job=0), logs=typed)
+    (sweep,) = (logs / "sweeps").iterdir()
+    assert stopped.status == 130
+
+    resumed = train("-m", f"resume_sweep={sweep}", logs=typed)
+
+    assert (resumed.status, resumed.err) == (0, "")
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 2
+    assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
+
+    run = jobs_of(sweep)[1]
+    longer = train(f"ckpt={run / 'checkpoints' / 'last.ckpt'}", "trainer.max_epochs=2", logs=typed)
+    assert (longer.status, longer.err) == (0, "")
+    assert result_of(run)["epochs"] == 2, "it goes on in place"
+    assert train(f"ckpt={logs}/none").refusal.startswith(f"ckpt={logs}/none: there is no {logs}/none")
+
+
+def resumed(train: Train, before: Outcome) -> Outcome:
+    return train("-m", f"resume_sweep={sweep_of(before)}", logs=before.logs)
+
+
+@pytest.mark.slow
+def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train: Train, tmp_path: Path) -> None:
+    """Job 0 completes, 1 is killed (as its lost result says), 2 fails, 3 is stopped by Ctrl-C, 4 is not started."""
+    ask = [*QUIET, "data.augment.erase=0.5", "model.dropout=0.5", "data.train_size=32"]
+    straight = train(*ask, "seed=3", logs=tmp_path / "straight")
+    ask += [trouble("error", tmp_path / "fails", job=2), trouble("interrupt", tmp_path / "stops", job=3)]
+
+    stopped = train(*ask, "-m", "seed=0,1,2,3,4")
+
+    sweep = sweep_of(stopped)
+    jobs = jobs_of(sweep)
+    assert stopped.status == 130
+    assert [row["status"] for row in rows_of(sweep)] == ["completed", "completed", "failed", "interrupted"]
+    assert rows_of(sweep)[2]["reason"] == "RuntimeError: a bug"
+    assert "RuntimeError: a bug" in stopped.err
+    assert "Traceback" in (jobs[2] / "train.log").read_text()
+    assert "4 jobs: 2 completed, 1 failed, 1 interrupted, stopped before its end" in stopped.out
+    assert f"train.py -m resume_sweep={sweep}" in stopped.out
+    killed, done = weights(jobs[1]), contents(jobs[0])
+    (jobs[1] / "result.json").unlink()
+
+    outcome = resumed(train, stopped)
+
+    assert outcome.status == 0, outcome.err
+    assert [job.name for job in jobs_of(sweep)] == [f"{seed}_seed-{seed}" for seed in range(5)]
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 5
+    assert contents(jobs[0]) == done, "what is done stays as it is"
+    assert equal(weights(jobs[1]), killed)
+    assert result_of(jobs[2])["steps"] == 4
+    assert equal(weights(jobs[3]), weights(straight.folder))
+    assert result_of(jobs[3])["test/loss"] == straight.result["test/loss"]
+    assert ["resume  " in (job / "train.log").read_text() for job in jobs] == [False, True, False, True]
+    (earlier,) = (sweep / "earlier").glob("*/*")
+    assert result_of(earlier)["reason"] == "RuntimeError: a bug"
+
+    before = [contents(job) for job in jobs]
+    again = resumed(train, stopped)
+
+    assert again.status == 0
+    assert again.out.count("completed before") == 5
+    assert "go on with" not in again.out
+    assert [contents(job) for job in jobs] == before, "a complete sweep is left alone"
+
+
+@pytest.mark.slow
+def test_what_a_sweep_can_not_go_on_with(train: Train, tmp_path: Path) -> None:
+    failed = train(*REFUSED, "-m", "seed=0,1")
+    sweep = sweep_of(failed)
+    job, before = jobs_of(sweep)[0], contents(sweep)
+    with FileLock(sweep / ".running.lock"):
+        assert "this sweep is still running" in resumed(train, failed).refusal
+
+    for typed, line in (
+        ([f"resume_sweep={sweep}", "seed=3"], "seed=3: a sweep goes on as it was started: leave it out"),
+        ([f"resume_sweep={tmp_path}"], f"resume_sweep={tmp_path}: is no sweep, as there is no multirun.yaml in it"),
+        ([f"resume_sweep={job}"], f"continue a run with ckpt={job}"),
+        ([f"ckpt={sweep}"], f"ckpt={sweep}: is a sweep, not a run: use resume_sweep={sweep}"),
+    ):
+        assert line in train(*typed).refusal
+    assert contents(sweep) == before

@@ -28,17 +28,10 @@ def sweep(tmp_path: Path) -> Path:
     for seed, test in enumerate((0.5, 0.6, 0.7)):
         overrides = ["data=sample", "model.lrn=True", f"seed={seed}"]
         job(tmp_path, f"{seed}_lrn", overrides, status="completed", test=test, val=0.25, seconds=2.0)
-    job(
-        tmp_path,
-        "3_x",
-        ["data=sample", "model.lrn=False", "seed=0"],
-        status="completed",
-        test=0.4,
-        val=0.3,
-        seconds=1.0,
-    )
-    job(tmp_path, "4_x", ["data=sample", "model.lrn=False", "seed=1"], status="failed", reason="ValueError: a | b")
-    job(tmp_path, "10_x", ["data=sample", "model.lrn=False", "seed=2"])
+    plain = ["data=sample", "model.lrn=False"]
+    job(tmp_path, "3_x", [*plain, "seed=0"], status="completed", test=0.4, val=0.3, seconds=1.0)
+    job(tmp_path, "4_x", [*plain, "seed=1"], status="failed", reason="ValueError: a | b")
+    job(tmp_path, "10_x", [*plain, "seed=2"])
     (tmp_path / "earlier" / "4_x").mkdir(parents=True)
     update_summary(tmp_path)
     return tmp_path
@@ -54,18 +47,14 @@ def test_a_row_a_job_in_the_order_of_their_numbers(sweep: Path) -> None:
     assert "killed" in rows[5]["reason"]
 
 
-def cells(line: str) -> list[str]:
-    return [cell.strip() for cell in line.replace("\\|", "/").strip("|").split("|")]
-
-
 def test_the_page_shows_what_differs_and_says_once_what_does_not(sweep: Path) -> None:
     text = (sweep / "summary.md").read_text()
-    assert "6 jobs: 4 completed, 1 failed, 1 unfinished." in text
-    assert "`data=sample`" in text
-    rows = [cells(line) for line in text.splitlines() if line.startswith("|")]
+    for words in ("6 jobs: 4 completed, 1 failed, 1 unfinished.", "`data=sample`", f"report {sweep}"):
+        assert words in text
+    lines = [line.replace("\\|", "/").strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
+    rows = [[cell.strip() for cell in line] for line in lines]
     assert rows[0] == ["number", *KEYS[1:], "status", *SCORES, "seconds", "folder", "reason"]
     assert rows[2] == ["0", "true", "0", "completed", "0.5000", "0.2500", "2.0", "0_lrn", ""]
-    assert f"report {sweep}" in text
     assert rows[6][-1] == "ValueError: a / b", "a | in a cell is no border"
 
 

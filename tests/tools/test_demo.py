@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
 import sys
 from importlib.util import find_spec
 from io import BytesIO
@@ -60,50 +59,35 @@ def test_maps_share_a_scale() -> None:
 
 @EXTRA
 @pytest.mark.slow
-def test_ctrl_c_ends_it_quietly(lenet: Path, tmp_path: Path) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "alexnet_lit", "demo", str(lenet)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        start_new_session=True,
-    )
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    assert re.fullmatch(rf"http://127\.0\.0\.1:\d+ shows {lenet}/checkpoints/best\.ckpt; Ctrl-C ends it\n", line)
-    os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=20)
-    assert (process.returncode, out, err) == (130, "", "")
+def test_a_person_uses_its_page_and_ctrl_c_ends_it_quietly(lenet: Path, tmp_path: Path) -> None:
+    with served(sys.executable, "-m", "alexnet_lit", "demo", str(lenet), scratch=tmp_path) as (process, address):
+        if CHROMIUM is not None:
+            drop_and_draw(address, tmp_path)
+        with pytest.raises(ConnectionRefusedError):  # where a server of all addresses would answer
+            socket.create_connection(("127.0.0.2", urlsplit(address).port or 0), timeout=5).close()
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(20) == 130
+    line = rf"{address} shows {lenet}/checkpoints/best\.ckpt; Ctrl-C ends it\n"
+    assert re.fullmatch(line, (tmp_path / "served.log").read_text())
     assert not list(tmp_path.glob("alexnet_lit_demo_*"))
 
 
-def test_a_missing_gradio_is_named(lenet: Path, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("alexnet_lit.tools.demo.find_spec", lambda name: None)
-    outcome = verb("demo", str(lenet))
-    assert (outcome.status, outcome.err) == (2, 'error: demo: needs gradio: pip install "alexnet-lit[demo]"\n')
-
-
-@EXTRA
-@pytest.mark.slow
-@pytest.mark.browser
-@pytest.mark.skipif(CHROMIUM is None, reason="there is no chromium on this machine")
-def test_pictures_are_dropped_and_drawn(lenet: Path, tmp_path: Path) -> None:
-    BOOT.point(lambda value: 255 - value).save(tmp_path / "boot.png")
-    (tmp_path / "broken.png").write_text("no picture")
-    command = (sys.executable, "-m", "alexnet_lit", "demo", str(lenet))
-    with served(*command, scratch=tmp_path) as address, browser() as page:
+def drop_and_draw(address: str, folder: Path) -> None:
+    """Drop a picture and a file that is none, and draw, in a browser."""
+    BOOT.point(lambda value: 255 - value).save(folder / "boot.png")
+    (folder / "broken.png").write_text("no picture")
+    with browser() as page:
         asked: list[str] = []
         page.on("request", lambda request: asked.append(request.url))
         page.goto(address)
 
         best, done = page.get_by_test_id("label-output-value"), page.get_by_label("As the net sees it")
-        page.locator("input[type=file]").first.set_input_files(tmp_path / "boot.png")
+        page.locator("input[type=file]").first.set_input_files(folder / "boot.png")
         expect(best).to_have_text("Ankle boot")
         expect(done).to_have_value("28x28, inverted")
         page.wait_for_function("document.querySelector('#maps img')?.naturalWidth > 0")
         page.get_by_role("button", name="Remove Image").click()
-        page.locator("input[type=file]").first.set_input_files(tmp_path / "broken.png")
+        page.locator("input[type=file]").first.set_input_files(folder / "broken.png")
         expect(done).to_have_value(re.compile("^Not a picture that can be read: none of JPEG"))
 
         page.get_by_role("tab", name="A drawing").click()
@@ -117,5 +101,3 @@ def test_pictures_are_dropped_and_drawn(lenet: Path, tmp_path: Path) -> None:
         steps = r"^336x336, trimmed to \d+x\d+, shrunk to \d+x\d+, inverted(, padded)?$"
         expect(done).to_have_value(re.compile(steps))
         assert {urlsplit(url).hostname for url in asked if url.startswith("http")} == {"127.0.0.1"}
-        with pytest.raises(ConnectionRefusedError):  # where a server of all addresses would answer
-            socket.create_connection(("127.0.0.2", urlsplit(address).port or 0), timeout=5).close()

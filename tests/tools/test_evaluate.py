@@ -1,4 +1,4 @@
-"""`evaluate`: the scores of a checkpoint, from that file alone."""
+"""`evaluate`: the scores of a checkpoint, from that file alone; and a checkpoint of the first edition."""
 
 import json
 import shutil
@@ -6,6 +6,7 @@ import signal
 from pathlib import Path
 from typing import Any
 
+import onnxruntime
 import pytest
 import torch
 from PIL import Image
@@ -14,7 +15,7 @@ import alexnet_lit
 from alexnet_lit.callbacks.progress import Count
 from alexnet_lit.data.fashion_mnist import DataSet, load_sample
 from alexnet_lit.tools.evaluate import score, wilson
-from tests.conftest import Train
+from tests.conftest import REPOSITORY, Train
 from tests.pictures import fill
 
 
@@ -23,10 +24,6 @@ def ckpt(lenet: Path, tmp_path: Path) -> Path:
     """The best checkpoint of the run, alone in a folder."""
     (tmp_path / "alone").mkdir()
     return Path(shutil.copy(lenet / "checkpoints" / "best.ckpt", tmp_path / "alone" / "net.ckpt"))
-
-
-def test_the_interval_of_a_share() -> None:
-    assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=5e-5), "Wilson's formula, by hand"
 
 
 def test_each_class_is_scored_by_hits_among_answers_and_among_images() -> None:
@@ -48,6 +45,7 @@ def test_calibration_is_the_distance_of_confidence_and_accuracy_bin_by_bin() -> 
     scores = score(probabilities.log(), torch.tensor([0, 1, 1, 0]), ["a", "b"])
     expected = 3 / 4 * abs(0.9 - 2 / 3) + 1 / 4 * abs(0.55 - 1)
     assert scores["calibration_error"] == pytest.approx(expected, abs=1e-6)
+    assert wilson(0.9, 100) == pytest.approx((0.8256, 0.9448), abs=5e-5), "Wilson's formula, by hand"
 
 
 def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Train) -> None:
@@ -102,9 +100,8 @@ def test_tables_and_a_picture_which_replaces_none(ckpt: Path, lenet: Path, verb:
         assert image.format == "PNG"
 
     picture.write_text("mine")
-    outcome = verb("evaluate", str(ckpt))
-    line = f"error: {picture}: is there already: --force replaces it, --out names another file\n"
-    assert (outcome.status, outcome.out, outcome.err) == (2, "", line)
+    refusal = verb("evaluate", str(ckpt)).refusal
+    assert refusal == f"{picture}: is there already: --force replaces it, --out names another file"
     assert picture.read_text() == "mine"
     assert verb("evaluate", str(ckpt), "--force").status == 0
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -118,9 +115,7 @@ def edited(ckpt: Path, **data: Any) -> Path:
     return ckpt
 
 
-def test_data_is_found_where_a_run_here_would_find_it(
-    ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_where_data_is_found(ckpt: Path, verb: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places: list[Path] = []
     sample = load_sample()
 
@@ -140,33 +135,14 @@ def test_data_is_found_where_a_run_here_would_find_it(
     assert places == [Path(alexnet_lit.compose().paths.logs).parent / "data", tmp_path]
 
 
-@pytest.mark.parametrize(
-    ("typed", "data", "line"),
-    [
-        (["--split=train"], {}, "--split=train: should be test or val"),
-        (["--tta=five"], {}, "--tta=five: should be none, mirror or ten_crop"),
-        (["--tta=ten_crop"], {}, "--tta=ten_crop: data.augment.crop=1 leaves no margin around a crop: use"),
-        (["--dir=data"], {}, "--dir=data: the images of this run are in no folder that could be named: leave it out"),
-        (["--split=val"], {"val_size": 0}, "--split=val: the data has no such images: use --split test"),
-        (["--out=no/c.png"], {}, "no/c.png: there is no folder no: make it, or name another file with --out"),
-    ],
-)
-def test_a_mistake_costs_one_line(
-    typed: list[str], data: dict[str, Any], line: str, ckpt: Path, verb: Train, tmp_path: Path
-) -> None:
-    outcome = verb("evaluate", str(edited(ckpt, **data)), *typed)
-    assert (outcome.status, outcome.out) == (2, "")
-    assert outcome.err.startswith(f"error: {line}")
-    assert len(outcome.err.splitlines()) == 1
-
-
-def test_a_net_that_diverged(ckpt: Path, verb: Train) -> None:
+def test_a_net_that_diverged_and_images_that_are_not_there(ckpt: Path, verb: Train) -> None:
+    refusal = verb("evaluate", str(edited(ckpt, val_size=0)), "--split=val").refusal
+    assert refusal == "--split=val: the data has no such images: use --split test"
     checkpoint = torch.load(ckpt, weights_only=True)
     next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
     torch.save(checkpoint, ckpt)
-    outcome = verb("evaluate", str(ckpt))
     reason = "its net gives values that are no finite numbers: it diverged; name another checkpoint"
-    assert (outcome.status, outcome.err) == (2, f"error: {ckpt}: {reason}\n")
+    assert verb("evaluate", str(ckpt)).refusal == f"{ckpt}: {reason}"
 
 
 @pytest.mark.parametrize("split", ["test", "val"])
@@ -191,10 +167,8 @@ def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, t
     assert "decoded 12 of 12 pictures in test/" in outcome.err
     shutil.rmtree(other / "test")
     (other / "train" / "boot").rename(other / "train" / "hat")
-    refused = verb("evaluate", "net.ckpt", "--dir=other", "--force")
-    changed = "it has other classes than the net, without boot and with hat"
-    line = f"error: --dir=other: {changed}: name a folder with the same\n"
-    assert (refused.status, refused.out, refused.err) == (2, "", line)
+    line = "--dir=other: it has other classes than the net, without boot and with hat: name a folder with the same"
+    assert verb("evaluate", "net.ckpt", "--dir=other", "--force").refusal == line
 
 
 def test_ctrl_c_ends_it_with_130(ckpt: Path, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -206,3 +180,27 @@ def test_ctrl_c_ends_it_with_130(ckpt: Path, verb: Train, monkeypatch: pytest.Mo
     outcome = verb("evaluate", str(ckpt))
     assert (outcome.status, outcome.out) == (130, "")
     assert list(ckpt.parent.iterdir()) == [ckpt]
+
+
+# Of that run's own result.json.
+TEST_ACC, TEST_LOSS = 0.768, 0.585248046875
+
+
+def test_a_checkpoint_of_then_serves_every_command_of_now(verb: Train, tmp_path: Path) -> None:
+    shutil.copy(REPOSITORY / "tests" / "first_edition.ckpt", tmp_path / "best.ckpt")
+    images, labels = load_sample().test
+    expected = alexnet_lit.load(tmp_path / "best.ckpt").predict(images)
+    assert (expected.argmax(1) == labels).float().mean().item() == pytest.approx(TEST_ACC)
+
+    scores = json.loads(verb("evaluate", "best.ckpt", "--json").out)
+    assert (scores["test/acc"], scores["test/loss"]) == (TEST_ACC, pytest.approx(TEST_LOSS, rel=1e-5))
+
+    Image.fromarray(images[0].numpy()).save(tmp_path / "boot.png")
+    (found,) = json.loads(verb("predict", "best.ckpt", "boot.png", "--json", "--top=1").out)
+    assert found["classes"][0]["probability"] == pytest.approx(expected[0].max().item(), abs=1e-5)
+
+    outcome = verb("export", "best.ckpt")
+    assert (outcome.status, outcome.err) == (0, "")
+    session = onnxruntime.InferenceSession(tmp_path / "best.onnx", providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(None, {"images": images[:1].numpy()})
+    torch.testing.assert_close(torch.from_numpy(probabilities), expected[:1])

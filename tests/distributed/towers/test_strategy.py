@@ -1,10 +1,7 @@
 """A net that several devices hold together is the net of one device: its losses, weights, checkpoints and scores."""
 
-import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -13,11 +10,10 @@ from torch import nn
 import alexnet_lit
 from alexnet_lit.distributed.towers.parts import Exchange, Group, Part
 from alexnet_lit.errors import UserError
-from alexnet_lit.lit import Classifier
-from alexnet_lit.nets.alexnet import DESIGNS
-from tests.conftest import Outcome, Train
+from tests.conftest import Train, shrink
 from tests.processes import Runs
-from tests.test_run import equal, scalars, weights
+from tests.runs import CURVES, assert_same, equal, saved, scalars, weights
+from tests.trouble import trouble
 
 # At 65 px the last map is one pixel. The last batch of an epoch has 5 images, and so has that of validation.
 SHORT = (
@@ -26,55 +22,11 @@ SHORT = (
     *("trainer.precision=64-true", "data.image_size=65", "~callbacks.board"),
 )
 LENET = (*SHORT, "model=lenet", "model.dropout=0.5", "model.lrn=true", "data.image_size=28")
-CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/acc", "grad_norm")
 MORE = "trainer.max_epochs=2"
 
 
-def shrink() -> None:
-    """AlexNet with few kernels and hidden units: more of them would cost most of the time, and show nothing more."""
-    for name, design in DESIGNS.items():
-        convolutions = tuple(each._replace(channels=each.channels // 8) for each in design.convolutions)
-        DESIGNS[name] = design._replace(convolutions=convolutions, hidden=(64, 48))
-
-
-@pytest.fixture
-def small() -> Iterator[None]:
-    """The same in this process."""
-    before = dict(DESIGNS)
-    shrink()
-    yield
-    DESIGNS.update(before)
-
-
-def last(run: Outcome | Runs) -> dict[str, Any]:
-    content: dict[str, Any] = torch.load(run.folder / "checkpoints" / "last.ckpt", weights_only=True)
-    return content
-
-
-def assert_same(run: Outcome | Runs, one: Outcome | Runs) -> None:
-    """Scores, weights and the optimizer's state are those of one device, to the rounding of float64."""
-    for tag in CURVES:
-        mine, theirs = scalars(run.folder)[tag], scalars(one.folder)[tag]
-        assert [step for step, _ in mine] == [step for step, _ in theirs], tag
-        assert [value for _, value in mine] == pytest.approx([value for _, value in theirs], rel=1e-6), tag
-    for key in ("images", "steps", "params", "status"):
-        assert run.result[key] == one.result[key]
-    saved, expected = last(run), last(one)
-    assert saved["sums"]["train"] == pytest.approx(expected["sums"]["train"], rel=1e-6)
-    (state,), (other,) = saved["optimizer_states"], expected["optimizer_states"]
-    assert state["param_groups"] == other["param_groups"]
-    pairs = [(saved["state_dict"], expected["state_dict"])]
-    pairs += [(state["state"][number], other["state"][number]) for number in other["state"]]
-    for values, others in pairs:
-        assert list(values) == list(others)
-        for name, value in others.items():
-            assert values[name].stride() == value.stride(), name
-            close = 1e-6 * float(value.abs().max())
-            torch.testing.assert_close(values[name], value, rtol=1e-6, atol=close, msg=name)
-
-
 @pytest.mark.slow
-def test_two_devices_train_the_net_of_one(small: None, train: Train, tmp_path: Path) -> None:
+def test_two_devices_train_the_net_of_one(small_nets: None, train: Train, tmp_path: Path) -> None:
     """The paper's net, dropout and LRN on; one device and two go on from each other's checkpoint."""
     paper = [*SHORT, "model=alexnet_2012"]
     one = train(*paper, logs=tmp_path / "one")
@@ -102,26 +54,14 @@ def test_towers_of_another_net_train_as_one(train: Train, tmp_path: Path) -> Non
     assert_same(run, one)
 
 
-def die() -> None:
-    """The last rank is killed when the fifth step begins."""
-    begin = Classifier.on_train_batch_start
-
-    def count(self: Classifier, *arguments: Any) -> None:
-        if self.global_step == 4 and os.environ["RANK"] == "1":
-            os.kill(os.getpid(), signal.SIGKILL)
-        begin(self, *arguments)
-
-    Classifier.on_train_batch_start = count  # type: ignore[method-assign, assignment] # in this process alone
-
-
 @pytest.mark.slow
 def test_towers_of_which_one_was_killed_go_on_bit_for_bit(tmp_path: Path) -> None:
     typed = [*LENET, "trainer=towers", MORE, "checkpoint.every_steps=1", "trainer.precision=32-true"]
     straight, killed = (Runs(tmp_path / name, ranks=2) for name in ("straight", "killed"))
     assert straight(*typed) == [0, 0], straight.text
 
-    assert killed(*typed, before=die) == [1, -signal.SIGKILL], killed.text
-    assert last(killed)["global_step"] == 4
+    assert killed(*typed, trouble("kill", tmp_path / "ahead", rank=1, at=4)) == [1, -signal.SIGKILL], killed.text
+    assert saved(killed.folder)["global_step"] == 4
     assert killed(f"ckpt={killed.folder}") == [0, 0], killed.text
 
     assert equal(weights(killed.folder), weights(straight.folder))
@@ -133,11 +73,11 @@ def test_towers_of_which_one_was_killed_go_on_bit_for_bit(tmp_path: Path) -> Non
 @pytest.mark.slow
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="takes two GPUs")
 @pytest.mark.parametrize("way", ["towers", "hybrid"])
-def test_two_gpus_train_the_net_of_one(way: str, command: Train, train: Train, tmp_path: Path) -> None:
+def test_two_gpus_train_the_net_of_one(way: str, train: Train, tmp_path: Path) -> None:
     paper = [*SHORT, "model=alexnet_2012", "trainer.accelerator=gpu"]
     one = train(*paper, logs=tmp_path / "one")
 
-    outcome = command(*paper, f"trainer={way}")
+    outcome = train(*paper, f"trainer={way}")
 
     assert outcome.status == 0, outcome.err
     assert_same(outcome, one)
