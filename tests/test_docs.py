@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 import alexnet_lit
 from tests.conftest import REPOSITORY
 
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 NO_CONFIG = ("-", "ckpt=", "resume_sweep=", "paths.", "hydra/", "hydra.")  # of the command line, or read from a run
 
 

@@ -120,12 +120,12 @@ def sizes(logs: Path) -> list[Size]:
     """What keeps the project small. `python -m tests.test_structure` prints it."""
     package, run = [*PACKAGE.rglob("*.py")], imported_by_a_run(logs)
     return [
-        Size("lines of Python in alexnet_lit/", _lines(package), 11_550),
-        Size("files in alexnet_lit/", len(package), 82),
+        Size("lines of Python in alexnet_lit/", _lines(package), 11_700),
+        Size("files in alexnet_lit/", len(package), 84),
         Size("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 11),
         Size("modules that a run imports", len(run), 55),
         Size("their lines", _lines(run), 8_150),
-        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 11_150),
+        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 11_270),
         Size("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
         Size("floors", len(floors()), 8),
     ]

@@ -72,7 +72,7 @@ class Trouble(Callback):
     """In one job of a sweep something happens after step `at`: once, as long as the file `ahead` is there.
 
     what: interrupt (as Ctrl-C does; `all`: with the process that started this one, once a file `killed` is gone),
-    hangup, error, memory, kill; USR1 or USR2 (a signal by Slurm) or wait (for Ctrl-C). job: null for any run.
+    hangup, error, memory, kill; USR1 or USR2 (a signal by Slurm) or wait (for any). job: null for any run.
     """
 
     def __init__(self, *, what: str, ahead: str, job: int | None, at: int) -> None:
@@ -98,9 +98,9 @@ class Trouble(Callback):
             case "USR1" | "USR2" as name:
                 # Slurm signals all processes of a job, this command too.
                 subprocess.run(["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]], check=False)
-                _await(signal.Signals[f"SIG{name}"], own)
+                _await(own)
             case "wait":
-                _await(signal.SIGINT, own)
+                _await(own)
             case "hangup":  # twice, as a shell hands it on and the terminal sends it too
                 os.kill(os.getpid(), signal.SIGHUP)
                 os.kill(os.getpid(), signal.SIGHUP)
@@ -112,10 +112,10 @@ class Trouble(Callback):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
+def _await(own: dict[signal.Signals, Any]) -> None:
     """Wait for a signal: once it has come, another handler stands in the place of the run's own."""
     deadline = time.monotonic() + 100
-    while signal.getsignal(number) == own[number] and time.monotonic() < deadline:
+    while all(signal.getsignal(number) == own[number] for number in own) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
