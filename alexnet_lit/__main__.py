@@ -1,6 +1,8 @@
 """The commands: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
 
+import math
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -200,7 +202,7 @@ def bench(
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Append records to it; recipes: docs/results/recipes.jsonl.")] = None,
-    minutes: Annotated[float | None, typer.Option(min=0, help="recipes: end within them.")] = None,
+    minutes: Annotated[float, typer.Option(min=0, show_default=False, help="recipes: end within them.")] = math.inf,
     seeds: Annotated[int, typer.Option(min=1, help="recipes: so many seeds, from 0.")] = 3,
 ) -> None:
     """Measure speed and print tables in Markdown, progress on stderr: all takes about 5 minutes on two cores.
@@ -209,6 +211,7 @@ def bench(
     pipeline, and an epoch against the course's program. ddp: several devices against one. recipes: every recipe with
     several seeds, in minutes on a GPU and days on a CPU; what is stopped goes on.
     """
+    deadline = time.monotonic() + 60 * minutes  # before torch is imported, which takes seconds
     from alexnet_lit.tools.records import FOLDER, append, titled
 
     if recipes := bool(what and what[0] == "recipes"):
@@ -220,7 +223,7 @@ def bench(
         from alexnet_lit.tools.bench.recipes import bench_recipes
 
         logs = Path(compose().paths.logs, "recipes", out.stem)  # apart for each file: a new one begins anew
-        raise typer.Exit(bench_recipes(what[1:], seeds=seeds, minutes=minutes, device=device, out=out, logs=logs))
+        raise typer.Exit(bench_recipes(what[1:], seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
     from alexnet_lit.tools.bench import measure
 
     for record in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):

@@ -1,5 +1,6 @@
 """`python -m alexnet_lit bench recipes`: processes that fail, are stopped, and go on; and the records of them."""
 
+import math
 import subprocess
 import time
 from pathlib import Path
@@ -14,9 +15,10 @@ from tests.conftest import REPOSITORY
 from tests.sweep.tiny import QUIET, REASON, REFUSED, trouble
 
 
-def bench(tmp_path: Path, *names: str, minutes: float | None = None, seeds: int = 1) -> int:
+def bench(tmp_path: Path, *names: str, minutes: float = math.inf, seeds: int = 1) -> int:
     places = {"out": tmp_path / "records.jsonl", "logs": tmp_path / "logs"}
-    return bench_recipes([*names], seeds=seeds, minutes=minutes, device="auto", **places)
+    deadline = time.monotonic() + 60 * minutes
+    return bench_recipes([*names], seeds=seeds, deadline=deadline, device="auto", **places)
 
 
 @pytest.fixture(autouse=True)

@@ -29,15 +29,13 @@ _MOST = {_TESTS: 60.0, **dict.fromkeys(_TABLES, 90.0)}  # seconds, so that the r
 _SAVING = 20.0  # seconds that a run has to save and end, and that are kept for it at the end of --minutes
 
 
-def bench_recipes(names: list[str], *, seeds: int, minutes: float | None, device: str, out: Path, logs: Path) -> int:
-    """Run what `out` has no record of, as far as it comes in `minutes`, and append a record of each; exit status.
+def bench_recipes(names: list[str], *, seeds: int, deadline: float, device: str, out: Path, logs: Path) -> int:
+    """Run what `out` has no record of, as far as it comes until `deadline`, and append a record of each; exit status.
 
     A run is a sweep of one job below `logs`: what was stopped goes on, what failed starts anew, and none ends others.
-    Raises: UserError for wrong input.
+    deadline: as time.monotonic() has it. Raises: UserError for wrong input.
     """
-    deadline = time.monotonic() + (math.inf if minutes is None else 60 * minutes - _SAVING)
-    device, status = pick(device), 0
-    where = machine(device)
+    status, where = 0, machine(device := pick(device))
     steps = _steps(names, range(seeds), device, logs)
     left = _left(steps, out, where)
     with process_restored():
@@ -45,9 +43,11 @@ def bench_recipes(names: list[str], *, seeds: int, minutes: float | None, device
             signal.signal(number, signal.default_int_handler)
         try:
             for n, command in enumerate(left, start=1):
-                if (seconds := deadline - time.monotonic()) <= 0:
+                if (seconds := deadline - _SAVING - time.monotonic()) <= 0:
                     break
-                print(f"{n} of {len(left)}  {command}" + f"; {seconds:,.0f} s left" * (minutes is not None), flush=True)
+                print(
+                    f"{n} of {len(left)}  {command}" + f"; {seconds:,.0f} s left" * math.isfinite(seconds), flush=True
+                )
                 if made := _run(command, steps[command], seconds, out):
                     append({"command": command, "date": str(date.today()), "machine": where, **made}, out)
                     status |= made["status"] in ("failed", "diverged")
@@ -98,8 +98,8 @@ def _run(command: str, folder: Path | None, seconds: float, out: Path) -> Record
         return None
     outcome = {0: "completed", None: "interrupted"}.get(code, "failed")
     made = {"status": outcome, "reason": "out of time" if code is None else f"exit status {code}"}
-    jobs = jobs_of(folder) if folder and folder.is_dir() else []
-    return {**origin(), **((jobs and jobs[0].result) or made)}
+    results = [job.result for job in jobs_of(folder)] if folder and folder.is_dir() else []
+    return {**origin(), **(results[0] if any(results) else made)}
 
 
 def _exit_status(arguments: Sequence[str], seconds: float) -> int | None:
