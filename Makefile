@@ -14,7 +14,7 @@ BOARD_NOISE := -e '^TensorFlow installation not found' -e '^NOTE: Using' -e '--l
 SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 .DEFAULT_GOAL := help
 
-.PHONY: help setup ready quick train test test-fast test-slurm bench board lint format docs dist browser clean distclean
+.PHONY: help setup ready quick train test test-fast test-slurm bench results board lint format docs dist browser clean distclean
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
@@ -47,6 +47,9 @@ test-slurm: ready  ## The tests that need Slurm, beside one that is started for 
 
 bench: ready  ## Measurements of speed, a table each (about 5 minutes on 2 cores; ARGS="step --batch 128")
 	@$(PY) -m alexnet_lit bench $(ARGS)
+
+results: ready  ## The tables of RESULTS.md anew, from the records in docs/results/
+	@$(PY) -m alexnet_lit.tools.records
 
 board: ready  ## TensorBoard on logs/, at a free port, whose address it prints (ARGS="--port=6006")
 	@[ -n "$$(ls -A logs 2>/dev/null)" ] || echo 'board: nothing is in logs/ yet; runs show up as they are made (`make quick`)'

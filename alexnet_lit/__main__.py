@@ -1,8 +1,8 @@
 """The commands: `python -m alexnet_lit VERB`, also installed as `alexnet-lit VERB`."""
 
-import dataclasses
-import json
+import math
 import sys
+import time
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -196,31 +196,40 @@ def report(
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|profile|data|epoch|ddp]...", help="Without any: all."),
+        typer.Argument(metavar="[lrn|step|data|epoch|ddp]...|recipes [NAME]...", help="Else all but recipes."),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
     device: Device = "auto",
-    file: Annotated[Path | None, typer.Option("--json", help="Write the tables into this file too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Append records to it; recipes: docs/results/recipes.jsonl.")] = None,
+    minutes: Annotated[float, typer.Option(min=0, show_default=False, help="recipes: end within them.")] = math.inf,
+    seeds: Annotated[int, typer.Option(min=1, help="recipes: so many seeds, from 0.")] = 3,
 ) -> None:
     """Measure speed and print tables in Markdown, progress on stderr: all takes about 5 minutes on two cores.
 
-    lrn: normalisation against torch's layer. step, profile: a training step against a plain torch loop, and where its
-    time goes. data, epoch: the input pipeline, and an epoch against the course's program. ddp: several devices against
-    one.
+    lrn: normalisation against torch's layer. step: a training step against a plain torch loop. data, epoch: the input
+    pipeline, and an epoch against the course's program. ddp: several devices against one. recipes: every recipe with
+    several seeds, in minutes on a GPU and days on a CPU; what is stopped goes on.
     """
+    deadline = time.monotonic() + 60 * minutes  # before torch is imported, which takes seconds
+    from alexnet_lit.tools.records import FOLDER, append, titled
+
+    if recipes := bool(what and what[0] == "recipes"):
+        out = out or FOLDER / "recipes.jsonl"
+    if out is not None and (out.is_dir() or not out.parent.is_dir()):
+        raise UserError(f"--out={out}: not a file in a folder that there is: make {out.parent}, or name another file")
+    if what and out and recipes:
+        from alexnet_lit.config import compose
+        from alexnet_lit.tools.bench.recipes import bench_recipes
+
+        logs = Path(compose().paths.logs, "recipes", out.stem)  # apart for each file: a new one begins anew
+        raise typer.Exit(bench_recipes(what[1:], seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
     from alexnet_lit.tools.bench import measure
 
-    if file is not None and (file.is_dir() or not file.parent.is_dir()):
-        raise UserError(
-            f"--json={file}: not a file in a folder that there is: make {file.parent}, or name another file"
-        )
-    tables = []
-    for table in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
-        tables.append(dataclasses.asdict(table))
-        if file is not None:  # each time, so that Ctrl-C keeps what is measured
-            file.write_text(json.dumps(tables, indent=2) + "\n", encoding="utf-8")
-        print(table.markdown() + "\n", flush=True)
+    for record in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
+        if out is not None:  # each time, so that Ctrl-C keeps what is measured
+            append(record, out)
+        print(titled(record) + "\n", flush=True)
 
 
 @printing(ends=True)

@@ -320,19 +320,16 @@ def _collect(status: str, objects: RunObjects) -> Result:
         "device": objects.device,
         "world_size": trainer.world_size,
         "precision": str(trainer.precision),
-        **_origin(objects.folder),
+        "overrides": typed_overrides(objects.folder),
+        **origin(),
     }
 
 
-def _origin(folder: Path) -> Result:
-    """What a run was made from: what was typed, the versions of libraries, the commit."""
+def origin() -> Result:
+    """What a run is made from: the versions of libraries, the commit."""
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
     versions = {name: version(package) for name, package in packages.items()}
-    return {
-        "overrides": typed_overrides(folder),
-        "versions": {**versions, "python": platform.python_version()},
-        "commit": _commit(),
-    }
+    return {"versions": {**versions, "python": platform.python_version()}, "commit": _commit()}
 
 
 @functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
@@ -424,13 +421,13 @@ def _log_run(objects: RunObjects) -> None:
         logger.log_hyperparams(plain(objects.config))
     if objects.resume is not None:
         return
-    config, origin, size = objects.config, _origin(objects.folder), objects.config.data.image_size
+    config, made_from, size = objects.config, origin(), objects.config.data.image_size
     about = {
-        "command": " \\\n  ".join(["python train.py", *origin["overrides"]]),
+        "command": " \\\n  ".join(["python train.py", *typed_overrides(objects.folder)]),
         "device": f"{objects.device}, precision {config.trainer.precision}",
         "images": f"{_images(objects.data)}, from {objects.data.origin}",
-        "commit": origin["commit"],
-        "versions": ", ".join(f"{name} {number}" for name, number in origin["versions"].items()),
+        "commit": made_from["commit"],
+        "versions": ", ".join(f"{name} {number}" for name, number in made_from["versions"].items()),
     }
     net = plain_text(layers(objects.module.net, (objects.data.channels, size, size)))
     for logger in objects.trainer.loggers:

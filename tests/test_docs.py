@@ -17,7 +17,7 @@ import alexnet_lit
 from alexnet_lit.__main__ import app
 from tests.conftest import REPOSITORY
 
-PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/*.md")])
+PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 NO_CONFIG = ("-", "ckpt=", "resume_sweep=", "paths.", "hydra/", "hydra.")  # of the command line, or read from a run
 
 

@@ -1,5 +1,6 @@
 """A mistake of the user costs one readable line that names the key or file, the value and the way out."""
 
+import os
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path

@@ -21,7 +21,7 @@ class Trouble(Callback):
 
     what: error, full (a disk), memory, poison (NaN in the images), exit, _exit, kill, sleep; interrupt (as Ctrl-C does;
     `all`: with what started this process, once a file `killed` is gone), hangup; USR1 or USR2 (a signal by Slurm); wait
-    (for Ctrl-C).
+    (for any).
     job: of a sweep, by its number; null for any run.
     """
 
@@ -60,9 +60,9 @@ class Trouble(Callback):
             case "USR1" | "USR2" as name:
                 # Slurm signals all processes of a job, this command too.
                 subprocess.run(["scancel", f"--signal={name}", os.environ["SLURM_JOB_ID"]], check=False)
-                _await(signal.Signals[f"SIG{name}"], own)
+                _await(own)
             case "wait":
-                _await(signal.SIGINT, own)
+                _await(own)
             case "hangup":  # twice, as a shell hands it on and the terminal sends it too
                 os.kill(os.getpid(), signal.SIGHUP)
                 os.kill(os.getpid(), signal.SIGHUP)
@@ -74,10 +74,10 @@ class Trouble(Callback):
                 os.kill(os.getpid(), signal.SIGINT)
 
 
-def _await(number: signal.Signals, own: dict[signal.Signals, Any]) -> None:
+def _await(own: dict[signal.Signals, Any]) -> None:
     """Wait for a signal: once it has come, another handler stands in the place of the run's own."""
     deadline = time.monotonic() + 100
-    while signal.getsignal(number) == own[number] and time.monotonic() < deadline:
+    while all(signal.getsignal(number) == own[number] for number in own) and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

@@ -14,7 +14,7 @@ from alexnet_lit.errors import UserError
 
 RESERVE = 0.03  # of the budget, for what is not measured
 _VALIDATION = 0.1  # of the time at most, unless a single validation takes longer
-_EVALUATION = 0.4  # of the time that training on an image takes: a third was measured (RESULTS.md), and some more
+_EVALUATION = 0.4  # of the time that training on an image takes: a third was measured (docs/results), and some more
 _WARM_UP = 3  # batches before the clock starts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}

@@ -1,6 +1,5 @@
 """What `python -m alexnet_lit bench` measures and prints."""
 
-import json
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from alexnet_lit.tools.bench import BENCHES, data, epoch, timing
 from alexnet_lit.tools.bench.data import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
 from alexnet_lit.tools.bench.timing import Limits, alternate, ratios, spread
+from alexnet_lit.tools.records import read, titled
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count() -> None:
@@ -43,22 +43,24 @@ def test_the_arithmetic_of_a_training_image() -> None:
 @pytest.mark.parametrize("name", BENCHES)
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its smallest: one round, and nothing is warmed up."""
-    file = tmp_path / "bench.json"
+    file = tmp_path / "bench.jsonl"
     for module in (timing, data, epoch):
         monkeypatch.setattr(module, "rounds", lambda cases, _: {name: [case()] for name, case in cases.items()})
     monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
     monkeypatch.setattr(data, "_BATCHES", 2)
     monkeypatch.setattr(epoch, "_TRAIN", {"cpu": 1})
-    arguments = ["bench", name, "--device", "cpu", "--batch", "2", "--repeats", "1", "--json", str(file)]
+    arguments = ["bench", name, "--device", "cpu", "--batch", "2", "--repeats", "1", "--out", str(file)]
 
     done = CliRunner().invoke(app, arguments)
 
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith(f"1 of 1  {name}: ")
-    (table,) = json.loads(file.read_text())
-    assert table["title"] in done.output
+    (record,) = read(file)
+    table = record["table"]
+    assert done.stdout == f"{titled(record)}\n\n"
+    assert f"**{table['title']}** ({table['how']}). `{record['command']}`, {record['machine']}, " in done.stdout
+    assert record["command"] == f"python -m alexnet_lit bench {name} --batch 2 --repeats 1"
     assert len(table["rows"]) >= 2
-    assert f"torch {torch.__version__}" in table["conditions"]
     for row in table["rows"]:
         assert f"| {' | '.join(row.values())} |" in done.stdout
         assert all(
@@ -94,9 +96,10 @@ def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        (["lnr"], "bench lnr: there is no such measurement: use lrn, step, profile, data, epoch, ddp, or none for all"),
+        (["lnr"], "bench, name=lnr: should be lrn, step, data, epoch or ddp"),
         (["--device", "gpu"], "--device=gpu: should be auto, cpu or cuda"),
-        (["--json", "no/bench.json"], "--json=no/bench.json: not a file in a folder that there is: make no, or name"),
+        (["--out", "no/bench.jsonl"], "--out=no/bench.jsonl: not a file in a folder that there is: make no, or name"),
+        (["recipes", "bets"], "bench recipes, name=bets: should be quick, fast, default, best, d2l or paper_2012"),
     ],
 )
 def test_a_mistake_is_answered_before_anything_is_measured(typed: list[str], line: str) -> None:

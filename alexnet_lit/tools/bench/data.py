@@ -17,7 +17,7 @@ from alexnet_lit.config import compose
 from alexnet_lit.data import ImageData
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.factory import build
-from alexnet_lit.tools.bench.timing import Report, conditions, ratios, rounds, spread, wait
+from alexnet_lit.tools.bench.timing import Report, ratios, rounds, spread, wait
 
 _IMAGES = 60_000  # as many as Fashion-MNIST has, repeated from the sample
 _BATCHES = 20  # that are timed of an epoch
@@ -68,7 +68,7 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Report:
         for name, took in seconds.items()
     ]
     how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
-    return Report("Input pipeline", conditions(device, how), rows)
+    return Report("Input pipeline", how, rows)
 
 
 def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:

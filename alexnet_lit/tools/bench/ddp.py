@@ -17,7 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.strategy import DDP, HOOKS
 from alexnet_lit.tools.bench.step import our_step, random_batch
-from alexnet_lit.tools.bench.timing import Case, Report, alternate, conditions, ratios, spread
+from alexnet_lit.tools.bench.timing import Case, Report, alternate, ratios, spread
 
 
 def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
@@ -45,7 +45,7 @@ def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
         for name, took in seconds.items()
     ]
     how = f"batch {batch} over all processes, float32, medians of {repeats} rounds in turn; ratios round by round"
-    return Report("Several devices", conditions(device, how), rows)
+    return Report("Several devices", how, rows)
 
 
 def _measure_ddp(rank: int, ranks: int, folder: Path, batch: int, repeats: int, device: str) -> None:

@@ -19,7 +19,7 @@ from alexnet_lit.prepare import prepare
 from alexnet_lit.terminal import quiet_libraries
 from alexnet_lit.tools.bench.data import Pictures, repeated
 from alexnet_lit.tools.bench.step import course_net
-from alexnet_lit.tools.bench.timing import Report, conditions, has_bf16, ratios, rounds, spread, wait
+from alexnet_lit.tools.bench.timing import Report, has_bf16, ratios, rounds, spread, wait
 
 _QUIET = ("logger=none", "trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false")
 _COURSE, _OURS = "the course's program", "this project"
@@ -58,7 +58,7 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
     ]
     how = f"{train} batches of {batch} for training and {test} for evaluation, medians of {repeats} rounds"
     theirs = f"the course's program in float32 with {_WORKERS[device]} workers, {_OURS} with {usual[0]}"
-    return Report("An epoch, in small", conditions(device, how, theirs), rows)
+    return Report("An epoch, in small", f"{how}; {theirs}", rows)
 
 
 def _course_program(batch: int, device: str) -> Callable[[], float]:

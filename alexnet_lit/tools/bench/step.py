@@ -1,24 +1,21 @@
-"""Training steps: beside a plain torch loop and torchvision's net, what LRN adds, and where their time goes."""
+"""Training steps beside a plain torch loop and torchvision's net, and what LRN adds to them."""
 
-import os
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
 from statistics import median
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 import torchvision
 from torch import Tensor, nn
-from torch.profiler import ProfilerActivity, profile
 
 from alexnet_lit.config import compose
 from alexnet_lit.factory import build
 from alexnet_lit.nets import LocalResponseNorm
 from alexnet_lit.nets.kernels import lrn_plain
 from alexnet_lit.nets.lrn import Normalise
-from alexnet_lit.tools.bench.timing import Case, Limits, Report, alternate, conditions, has_bf16, ratios, spread, wait
+from alexnet_lit.tools.bench.timing import Case, Limits, Report, alternate, has_bf16, ratios, spread
 
 # Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
@@ -26,11 +23,10 @@ _PLAIN, _OURS, _HALF = "plain torch loop", "this project", "this project, bf16-m
 _OWT, _VISION = "this project, model=alexnet_owt", "the same, torchvision's net"
 _LRN = "model.lrn=true"
 # What each is compared with for its additional time.
-_BASES = {f"{_OURS}, LRN": _OURS, f"{_OURS}, torch's LRN": _OURS, _VISION: _OWT, f"{_HALF}, LRN": _HALF}
+_BASES = {f"{_OURS}, LRN": _OURS, _VISION: _OWT, f"{_HALF}, LRN": _HALF}
 _LRN_SHAPES = ((96, 54, 54), (256, 26, 26))  # what follows conv1 and conv2 of the course's net at 224 px
 _LRN_SETTINGS = (5, 1e-4, 0.75, 2.0)
 _LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
-_PROFILED = 14  # operations that have a row
 
 
 def bench_step(*, batch: int, repeats: int, device: str) -> Report:
@@ -46,7 +42,6 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         _PLAIN: _plain_step(small, labels, device),
         _OURS: step(),
         f"{_OURS}, LRN": step([_LRN]),
-        f"{_OURS}, torch's LRN": step([_LRN], wrap=_with_torchs_lrn),
         _OWT: step(["model=alexnet_owt"]),
         _VISION: step(wrap=_torchvisions_net),
     }
@@ -70,7 +65,7 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
             }
         )
     how = f"batch {batch}, float32 where nothing else is said, medians of {repeats} rounds; ratios round by round"
-    return Report("Training step", conditions(device, how), rows)
+    return Report("Training step", how, rows)
 
 
 def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
@@ -104,7 +99,7 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
             }
         )
     how = f"forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
-    return Report("Local response normalisation", conditions(device, how), rows)
+    return Report("Local response normalisation", how, rows)
 
 
 def _pass(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
@@ -115,46 +110,6 @@ def _uncompiled_lrn(x: Tensor) -> Tensor:
     size, alpha, beta, k = _LRN_SETTINGS
     out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
     return out
-
-
-def bench_profile(*, batch: int, repeats: int, device: str) -> Report:
-    """The operations that take the most time of a step with LRN, each without what it calls.
-
-    On a CPU in float32, and in bf16 where it has units for that; on cuda the kernels of a step in bf16.
-    """
-    halves = [True] if device == "cuda" else [False, True] if has_bf16(device) else [False]
-    rows = []
-    for half in halves:
-        seconds = _seconds_by_operation(batch, repeats, device, half=half)
-        total = sum(seconds.values())
-        most = dict(sorted(seconds.items(), key=lambda item: -item[1])[:_PROFILED])
-        most["the rest"] = total - sum(most.values())
-        for name, took in most.items():
-            row = {"precision": "bf16-mixed" if half else "float32", "operation": name}
-            rows.append({**row, "s": f"{took:.4f}", "%": f"{100 * took / total:.1f}"})
-    how = f"{_LRN}, batch {batch}, medians of {repeats} steps"
-    return Report("Where a training step goes", conditions(device, how), rows)
-
-
-def _seconds_by_operation(batch: int, repeats: int, device: str, *, half: bool) -> dict[str, float]:
-    """Medians over steps."""
-    on_gpu = device == "cuda"
-    step = our_step(*random_batch(batch, device), device, [_LRN], half=half)
-    for _ in range(3 if on_gpu else 1):  # the first ones compile kernels
-        step()
-    os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # the profiler's own messages on stderr
-    activities = [ProfilerActivity.CPU] + ([ProfilerActivity.CUDA] if on_gpu else [])
-    steps: list[dict[str, float]] = []
-    for _ in range(repeats):
-        with profile(activities=activities, acc_events=True) as recorded:  # else some versions warn of a second one
-            step()
-            wait(device)
-        events: list[Any] = list(recorded.key_averages())
-        if on_gpu:  # kernels alone: whoever launched one has its time too
-            events = [event for event in events if event.device_type.name == "CUDA" and not event.is_user_annotation]
-        own = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-        steps.append({event.key: 1e-6 * getattr(event, own) for event in events})
-    return {name: median(each.get(name, 0.0) for each in steps) for name in steps[0]}
 
 
 def random_batch(batch: int, device: str) -> tuple[Tensor, Tensor]:
@@ -224,13 +179,3 @@ def _torchvisions_net(net: nn.Module) -> nn.Module:
     theirs.features[0] = nn.Conv2d(1, 64, kernel_size=11, stride=4, padding=2)
     assert isinstance(theirs, nn.Module)
     return theirs.to(next(net.parameters()).device)
-
-
-def _with_torchs_lrn(net: nn.Module) -> nn.Module:
-    features = net.features
-    assert isinstance(features, nn.Sequential)
-    for name, layer in features.named_children():
-        if isinstance(layer, LocalResponseNorm):
-            torchs = nn.LocalResponseNorm(layer.size, layer.alpha, layer.beta, layer.k)
-            setattr(features, name, nn.Sequential(nn.ReLU(inplace=True), torchs))
-    return net

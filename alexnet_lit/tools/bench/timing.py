@@ -1,17 +1,17 @@
-"""Time cases in turn; medians, the machine's limits, and a table with the conditions it was measured under."""
+"""Time cases in turn; medians, the machine's limits, and the table that they make."""
 
 import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
 from functools import partial
 from pathlib import Path
 from statistics import median
 
 import torch
 
+from alexnet_lit.distributed.devices import cores
 from alexnet_lit.nets.kernels.native import bf16_units
 
 _CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
@@ -23,17 +23,11 @@ Seconds = dict[str, list[float]]  # of each case, round by round
 
 @dataclass(frozen=True)
 class Report:
-    """A table of measurements and the conditions that they were made under."""
+    """A table of measurements, and how they were made."""
 
     title: str
-    conditions: str
+    how: str
     rows: list[dict[str, str]]
-
-    def markdown(self) -> str:
-        """The table as RESULTS.md holds it."""
-        columns = list(self.rows[0])
-        lines = [columns, ["---"] * len(columns), *([row[column] for column in columns] for row in self.rows)]
-        return "\n".join([f"## {self.title}", "", self.conditions, "", *(f"| {' | '.join(line)} |" for line in lines)])
 
 
 def rounds(cases: Mapping[str, Callable[[], float]], repeats: int) -> Seconds:
@@ -79,17 +73,16 @@ def spread(values: list[float], digits: int = 2) -> str:
     return f"{middle} ({min(values):.{digits}f}-{max(values):.{digits}f})" if len(values) > 1 else middle
 
 
-def conditions(device: str, *more: str) -> str:
-    """The machine, versions and day in a sentence."""
+def machine(device: str) -> str:
+    """The GPU's name; of a CPU its model, the cores that this process may use, and its units for wide products."""
     if device == "cuda":
-        where = torch.cuda.get_device_name()
-    else:
-        info = Path("/proc/cpuinfo")  # Linux
-        named = re.search(r"model name\s*: (.*)", info.read_text(encoding="utf-8")) if info.exists() else None
-        processor = named[1].strip() if named else platform.processor() or platform.machine()
-        where = f"{processor} ({torch.backends.cpu.get_cpu_capability()})"
-    versions = f"torch {torch.__version__}, Python {platform.python_version()}"
-    return ", ".join([where, f"{torch.get_num_threads()} threads", versions, str(date.today()), *more]) + "."
+        return torch.cuda.get_device_name()
+    info = Path("/proc/cpuinfo")  # Linux
+    text = info.read_text(encoding="utf-8") if info.exists() else ""
+    named = re.search(r"model name\s*: (.*)", text)
+    model = named[1].strip() if named else platform.processor() or platform.machine()
+    units = sorted(set(re.findall(r"\b(?:amx_bf16|avx512_bf16|avx512f|avx2)\b", text))) or [platform.machine()]
+    return f"{model}, {cores()} cores ({' '.join(units)})"
 
 
 def has_bf16(device: str) -> bool:

@@ -1,0 +1,105 @@
+"""`python -m alexnet_lit bench recipes`: processes that fail, are stopped, and go on; and the records of them."""
+
+import math
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from alexnet_lit.tools.bench import recipes
+from alexnet_lit.tools.bench.recipes import RECIPES, bench_recipes
+from alexnet_lit.tools.bench.timing import machine
+from alexnet_lit.tools.records import read
+from tests.conftest import REPOSITORY
+from tests.sweep.tiny import QUIET, REASON, REFUSED
+from tests.trouble import trouble
+
+
+def bench(tmp_path: Path, *names: str, minutes: float = math.inf, seeds: int = 1) -> int:
+    places = {"out": tmp_path / "records.jsonl", "logs": tmp_path / "logs"}
+    deadline = time.monotonic() + 60 * minutes
+    return bench_recipes([*names], seeds=seeds, deadline=deadline, device="auto", **places)
+
+
+@pytest.fixture(autouse=True)
+def _on_a_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipes, "pick", lambda _: "cpu")
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))  # for the processes that are started
+
+
+@pytest.mark.slow
+def test_one_that_fails_says_so_and_the_others_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(RECIPES, "quick", [*QUIET, *REFUSED])
+    monkeypatch.setitem(RECIPES, "fast", [*QUIET])
+
+    assert bench(tmp_path, "quick", "fast") == 1
+
+    failed, done = read(tmp_path / "records.jsonl")
+    assert failed["status"] == "failed"
+    assert failed["reason"].startswith(REASON)
+    assert done["command"] == " ".join(["python train.py", *QUIET, "seed=0 trainer.accelerator=cpu"])
+    assert (done["status"], done["images"], done["steps"], done["seed"]) == ("completed", 16, 2, 0)
+    assert done["machine"] == machine("cpu")
+    assert {"date", "commit", "versions", "test/acc", "val/acc_best", "seconds"} <= set(done)
+    out = capfd.readouterr().out
+    assert out.index(f"1 of 2  {failed['command']}\n") < out.index(f"2 of 2  {done['command']}\n")
+    assert out.endswith(f"left, for the same command again:\n  {failed['command']}\n")
+
+    assert bench(tmp_path, "fast") == 0
+    assert len(read(tmp_path / "records.jsonl")) == 2, "what is recorded is not run again"
+
+
+@pytest.mark.slow
+def test_one_that_is_stopped_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """First when its time is over, after its first step; then by Ctrl-C, after its third."""
+    late, pressed = tmp_path / "late", tmp_path / "pressed"
+    troubles = [trouble("wait", late, at=0), trouble("wait", pressed, job=0, at=2)]
+    short = [text.replace(" ", "") for text in (*QUIET, "data.train_size=32", *troubles)]
+    monkeypatch.setitem(RECIPES, "quick", short)
+    wait = subprocess.Popen.wait
+    statuses = []
+    for ahead, error in ((late, subprocess.TimeoutExpired("", 0)), (pressed, KeyboardInterrupt())):
+
+        def until_it_waits(process: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
+            if not ahead.exists():  # noqa: B023 - called before the loop goes on
+                return wait(process, timeout)
+            while ahead.exists() and process.poll() is None:  # noqa: B023
+                time.sleep(0.05)
+            raise error  # noqa: B023
+
+        ahead.touch()
+        monkeypatch.setattr(subprocess.Popen, "wait", until_it_waits)
+        statuses.append(bench(tmp_path, "quick", minutes=60))
+        assert "left, for the same command again:\n  python train.py" in capfd.readouterr().out
+    statuses.append(bench(tmp_path, "quick"))
+
+    stopped, done = read(tmp_path / "records.jsonl")
+    assert statuses == [0, 130, 0]
+    assert (stopped["status"], stopped["steps"], stopped["reason"]) == ("interrupted", 1, "SIGTERM")
+    assert (done["status"], done["steps"], done["images"]) == ("completed", 4, 32)
+    assert (tmp_path / "logs" / "quick_seed-0" / "0" / "train.log").read_text().count("resume  ") == 2
+
+
+def test_a_short_time_goes_first_to_what_matters_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """As the list of what is left of a time that is over at once has it."""
+    monkeypatch.setattr(recipes, "machine", lambda kind: kind)
+
+    def left() -> list[str]:
+        assert bench(tmp_path, minutes=0, seeds=3) == 0
+        assert not list(tmp_path.iterdir()), "nothing is started, so nothing is recorded"
+        return [line.strip() for line in capfd.readouterr().out.splitlines()[2:]]
+
+    names = [f"experiment={name} " * (name != "default") for name in RECIPES]
+    assert left() == [f"python train.py {name}seed={n} trainer.accelerator=cpu" for name in names for n in range(3)]
+    monkeypatch.setattr(recipes, "pick", lambda _: "cuda")
+    text = " ".join(left()).replace("python train.py", "").replace("experiment=", "").replace("seed=", "")
+    assert text.startswith("python -m pytest -m gpu  best 0 python -m alexnet_lit bench step --batch 128 --repeats 3 ")
+    assert "epoch --batch 128 --repeats 3 python -m alexnet_lit bench lrn --batch 128 --repeats 3  0  d2l 0 " in text
+    assert " d2l 0  best 1  best 2  d2l 1  d2l 2  paper_2012 0  quick 0  quick 1  quick 2  fast 0 " in text
