@@ -53,8 +53,7 @@ class Logs:
     @property
     def result(self) -> dict[str, Any]:
         """The run's result.json."""
-        content: dict[str, Any] = json.loads((self.folder / "result.json").read_text())
-        return content
+        return dict(json.loads((self.folder / "result.json").read_text()))
 
 
 @dataclass(frozen=True)
@@ -93,10 +92,7 @@ def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.Capture
 
 @pytest.fixture(scope="session")
 def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a small run that has learned something: a LeNet with normalisation at 28 px, in a second or two.
-
-    Not to be changed: it is there for all tests of a session.
-    """
+    """The folder of a small run that has learned something, a LeNet with normalisation at 28 px: not to be changed."""
     net = ("model=lenet", "model.activation=relu", "model.init=kaiming", "model.lrn=true", "data.image_size=28")
     recipe = ("data=sample", "optimizer=adamw", "optimizer.lr=3e-3", "data.batch_size=32", "trainer.max_epochs=2")
     return small_run(tmp_path_factory.mktemp("lenet"), *net, *recipe)
@@ -104,10 +100,7 @@ def lenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def rgb(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """The folder of a small run on colour pictures in folders, and the folder of these, which has no val/.
-
-    Not to be changed: they are there for all tests of a session.
-    """
+    """The folder of a small run on colour pictures in folders, and that of these, without val/: not to be changed."""
     from tests.pictures import TINY, fill
 
     root = tmp_path_factory.mktemp("rgb")

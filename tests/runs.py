@@ -19,13 +19,11 @@ CURVES = ("train/loss", "train/acc", "val/loss", "val/acc", "test/loss", "test/a
 
 def saved(folder: Path, name: str = "last") -> dict[str, Any]:
     """A checkpoint of the run in this folder."""
-    content: dict[str, Any] = torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True)
-    return content
+    return dict(torch.load(folder / "checkpoints" / f"{name}.ckpt", weights_only=True))
 
 
 def weights(folder: Path, name: str = "last") -> dict[str, torch.Tensor]:
-    state: dict[str, torch.Tensor] = saved(folder, name)["state_dict"]
-    return state
+    return dict(saved(folder, name)["state_dict"])
 
 
 def equal(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:

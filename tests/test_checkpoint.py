@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from alexnet_lit.callbacks.metrics import CurvesPlot
+from alexnet_lit.config import checkpoint_file
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, equal, saved, scalars, stop_at, weights
 from tests.sweep.tiny import TINY
@@ -294,6 +295,14 @@ def test_a_sanity_pass_is_no_score(train: Train) -> None:
         **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
     }
     assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
+
+
+def test_a_run_stands_for_its_best_checkpoint_else_its_last(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoints"
+    folder.mkdir()
+    for name in ("last.ckpt", "best.ckpt"):
+        (folder / name).touch()
+        assert {checkpoint_file(place) for place in (tmp_path, folder, folder / name)} == {folder / name}
 
 
 def test_a_run_that_fails_on_a_full_disk_keeps_its_last_checkpoint(train: Train) -> None:

@@ -161,7 +161,7 @@ TYPED = {
     ),
     "ckpt={tmp}": ": there is no {tmp}{sep}checkpoints{sep}last.ckpt: name a run folder",
     "ckpt={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: not a checkpoint of a run",
-    "data.search=[] data.mirrors=[] data.dir={tmp}": "{tmp}/train-images-idx3-ubyte.gz can't be read",
+    "data.search=[] data.mirrors=[] data.dir={tmp}": "{tmp}/train-images-idx3-ubyte.gz is not the published",
 }
 
 

@@ -146,8 +146,7 @@ def finite_step(folder: Path) -> int:
     checkpoint = saved(folder)
     trained = checkpoint.get("moving_average", {"trained": []})["trained"]
     assert all(value.isfinite().all() for value in [*checkpoint["state_dict"].values(), *trained])
-    step: int = checkpoint["global_step"]
-    return step
+    return int(checkpoint["global_step"])
 
 
 def test_a_learning_rate_out_of_all_bounds(train: Train) -> None:

@@ -47,6 +47,16 @@ def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> Non
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
+def test_the_mean_is_torchs_layer() -> None:
+    torch.manual_seed(0)
+    x, upstream = (100 * torch.randn(2, 96, 5, 5) for _ in range(2))
+    ours = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")
+    theirs = nn.LocalResponseNorm(5, 1e-4, 0.75, 2.0)
+    x.requires_grad_()
+    torch.testing.assert_close(ours(x), theirs(x))
+    torch.testing.assert_close(*(torch.autograd.grad(layer(x), x, upstream)[0] for layer in (ours, theirs)))
+
+
 def test_half_precision_is_safe() -> None:
     x = torch.full((1, 5, 1, 1), 300.0, dtype=torch.float16, requires_grad=True)  # 300 squared is beyond float16
     out = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")(x)

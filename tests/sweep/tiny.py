@@ -43,8 +43,7 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
 
 
 def result_of(job: Path) -> dict[str, Any]:
-    content: dict[str, Any] = json.loads((job / "result.json").read_text())
-    return content
+    return dict(json.loads((job / "result.json").read_text()))
 
 
 def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
