@@ -196,7 +196,10 @@ def report(
 def bench(
     what: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[lrn|step|data|epoch|ddp]...|recipes [NAME]...", help="Else all but recipes."),
+        typer.Argument(
+            metavar="[lrn|step|data|epoch|ddp]... | recipes [quick|fast|default|best|d2l|paper_2012]...",
+            help="Else all but recipes.",
+        ),
     ] = None,
     batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,

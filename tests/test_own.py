@@ -108,7 +108,7 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
     call("export", str(run))
     assert (run / "checkpoints" / "best.onnx").is_file()
     command = [installed] if installed else [sys.executable, "-m", "alexnet_lit"]
-    with served(*command, "demo", str(run), scratch=tmp_path) as (_, address), urlopen(address, timeout=60) as page:
+    with served(*command, "demo", str(run), scratch=own) as (_, address), urlopen(address, timeout=60) as page:
         assert "Tiny of `" in page.read().decode()
 
 

@@ -20,7 +20,7 @@ class Muon(AdamW):
     """Muon for convolution kernels and AdamW for all other parameters, at one learning rate.
 
     A kernel is taken as a matrix (out, height * width * in). Its step is the orthogonal matrix nearest to Nesterov's
-    momentum, times 0.2 * sqrt(the longer side), about the size of a step of AdamW (Liu et al. 2025).
+    momentum, times scale * sqrt(the longer side): with 0.2 about the size of a step of AdamW (Liu et al. 2025).
     momentum: of kernels; betas, eps: of the rest. linear: hidden linear layers count as kernels too, whose step takes
     many times as long. Parameters come in layer order: the last matrix, whose rows are the classes, is AdamW's.
     torch's Muon takes two-dimensional parameters only.
@@ -40,11 +40,13 @@ class Muon(AdamW):
         weight_decay: float,
         linear: bool,
         fused: bool,
+        scale: Annotated[float, Field(gt=0)] = 0.2,  # which checkpoints of 0.1.0 do not name
     ) -> None:
         params = list(params)
         matrices = [parameter for parameter in params if parameter.ndim > 1][:-1]
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
         self.momentum = momentum
+        self.scale = scale
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
         # A fused AdamW unscales gradients within its step. Kernels move outside of it: the scaler has to do so before.
         self._step_supports_amp_scaling = False
@@ -79,7 +81,7 @@ class Muon(AdamW):
         matrix = direction.flatten(1)
         kernel.mul_(1 - lr * weight_decay)
         step = orthogonal(matrix).view(direction.shape).movedim(-1, 1)
-        kernel.add_(step, alpha=-lr * 0.2 * max(matrix.shape) ** 0.5)
+        kernel.add_(step, alpha=-lr * self.scale * max(matrix.shape) ** 0.5)
 
 
 def orthogonal(matrix: Tensor) -> Tensor:

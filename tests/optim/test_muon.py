@@ -78,7 +78,7 @@ def test_later_steps_have_momentum_and_look_ahead() -> None:
     module = net()
     kernel = module.get_parameter("0.weight")
     wanted, momentum = kernel.detach().clone(), torch.zeros_like(kernel)
-    optimizer = Muon(module.parameters(), momentum=0.95, linear=False, **SETTINGS)
+    optimizer = Muon(module.parameters(), momentum=0.95, linear=False, scale=0.3, **SETTINGS)
     for step in range(4):
         images = torch.randn(64, 3, 5, 5, generator=torch.Generator().manual_seed(step))
         optimizer.zero_grad()
@@ -87,7 +87,7 @@ def test_later_steps_have_momentum_and_look_ahead() -> None:
         assert kernel.grad is not None
         momentum = 0.95 * momentum + 0.05 * kernel.grad
         direction = orthogonal((0.95 * momentum + 0.05 * kernel.grad).flatten(1)).view(kernel.shape)
-        wanted = wanted * (1 - 0.02 * 0.1) - 0.02 * 0.2 * 27**0.5 * direction
+        wanted = wanted * (1 - 0.02 * 0.1) - 0.02 * 0.3 * 27**0.5 * direction
         torch.testing.assert_close(kernel.detach(), wanted, atol=1e-5, rtol=0)
 
 
