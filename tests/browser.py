@@ -40,11 +40,13 @@ def served(*command: str, scratch: Path) -> Iterator[tuple["subprocess.Popen[byt
     output = scratch / "served.log"
     with output.open("w") as file:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        if "ALEXNET_LIT" not in environment:  # else an installed wheel is tried
+            environment["PYTHONPATH"] = str(REPOSITORY)
         process = subprocess.Popen(
             command,
             stdout=file,
             stderr=file,
-            env={**environment, "TMPDIR": str(scratch), "PYTHONPATH": str(REPOSITORY)},
+            env={**environment, "TMPDIR": str(scratch)},
             cwd=scratch,
             start_new_session=True,
         )
