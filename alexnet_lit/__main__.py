@@ -217,16 +217,17 @@ def bench(
     deadline = time.monotonic() + 60 * minutes  # before torch is imported, which takes seconds
     from alexnet_lit.tools.records import FOLDER, append, titled
 
-    if recipes := bool(what and what[0] == "recipes"):
+    kind, *names = what or [""]
+    if kind == "recipes":
         out = out or FOLDER / "recipes.jsonl"
     if out is not None and (out.is_dir() or not out.parent.is_dir()):
         raise UserError(f"--out={out}: not a file in a folder that there is: make {out.parent}, or name another file")
-    if what and out and recipes:
+    if kind == "recipes" and out is not None:
         from alexnet_lit.config import compose
         from alexnet_lit.tools.bench.recipes import bench_recipes
 
         logs = Path(compose().paths.logs, "recipes", out.stem)  # apart for each file: a new one begins anew
-        raise typer.Exit(bench_recipes(what[1:], seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
+        raise typer.Exit(bench_recipes(names, seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
     from alexnet_lit.tools.bench import measure
 
     for record in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):

@@ -419,7 +419,8 @@ def _log_run(objects: RunObjects) -> None:
     """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
     for logger in objects.trainer.loggers:
         logger.log_hyperparams(plain(objects.config))
-    if objects.resume is not None:
+    boards = [logger for logger in objects.trainer.loggers if isinstance(logger, TensorBoard)]
+    if objects.resume is not None or not boards or not objects.trainer.is_global_zero:
         return
     config, made_from, size = objects.config, origin(), objects.config.data.image_size
     about = {
@@ -430,9 +431,8 @@ def _log_run(objects: RunObjects) -> None:
         "versions": ", ".join(f"{name} {number}" for name, number in made_from["versions"].items()),
     }
     net = plain_text(layers(objects.module.net, (objects.data.channels, size, size)))
-    for logger in objects.trainer.loggers:
-        if isinstance(logger, TensorBoard):
-            logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
+    for board in boards:
+        board.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
 def _log_results(objects: RunObjects, result: Result) -> None:

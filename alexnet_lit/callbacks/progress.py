@@ -124,7 +124,7 @@ class Progress(ProgressBar):
 
             output: Any = display(self._bar, display_id=True)
             self._bar.refresh = partial(output.update, self._bar)  # type: ignore[method-assign] # of this bar alone
-            self._bar.stop = partial(output.update, {}, raw=True)  # type: ignore[method-assign]
+            self._bar.stop = partial(output.update, {}, raw=True)  # type: ignore[method-assign] # as above
         else:
             self._bar.start()
         self._advance(trainer, 0, where)
