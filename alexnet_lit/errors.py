@@ -94,17 +94,22 @@ def check_free(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; the file moves to its place when the block ends, and is gone if it fails.
-
-    Raises: UserError if the disk refuses.
-    """
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+def replacing(path: Path) -> Iterator[Path]:
+    """<path>.part to write to; it moves to its place when the block ends, and is gone if that fails."""
+    part = path.with_name(f"{path.name}.part")
     try:
         yield part
         part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """As `replacing`, for the file of a command. Raises: UserError if the disk refuses."""
+    try:
+        with replacing(path) as part:
+            yield part
     except OSError as error:
         hint = "name another file with --out"
         raise UserError(f"{path}: can't be written ({error.strerror or error}): {hint}") from error
-    finally:
-        part.unlink(missing_ok=True)

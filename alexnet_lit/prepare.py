@@ -23,7 +23,7 @@ from torch.optim import Optimizer
 from alexnet_lit import factory
 from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
-from alexnet_lit.callbacks.metrics import CurvesPlot, TerminateOnNaN, Throughput, TrainingCurve
+from alexnet_lit.callbacks.metrics import TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
 from alexnet_lit.config import as_override, checkpoint_file, known, plain
 from alexnet_lit.data import ImageData, changed_classes
@@ -79,7 +79,7 @@ class RunObjects:
     trainer: Trainer
     checkpoints: Checkpoints
     throughput: Throughput
-    curves: CurvesPlot
+    history: History
     resume: Path | None
     device: str
     ranks: int
@@ -125,7 +125,6 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
     check_batches(config, data, ranks)
     throughput, history = Throughput(), History()
-    curves = CurvesPlot(history, path=folder / "curves.png", title=folder.name)
     checkpoints = instantiate(
         config,
         "checkpoint",
@@ -135,17 +134,15 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         direction=config.direction,
         say=log.info,
     )
-    own: list[Callback] = [Resume(), TerminateOnNaN(), throughput, curves]
+    own: list[Callback] = [Resume(), TerminateOnNaN(), throughput, history]
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
     loggers = [history, *_loggers(config)]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     device = describe(kind, ranks, config.trainer.num_nodes)
-    return RunObjects(
-        *(config, folder, module, data, trainer, checkpoints, throughput, curves, resume, device, ranks, why_precision),
-        seconds=time.monotonic() - began,
-    )
+    objects = (config, folder, module, data, trainer, checkpoints, throughput, history, resume, device, ranks)
+    return RunObjects(*objects, why_precision, seconds=time.monotonic() - began)
 
 
 def load(path: str | Path, map_location: Any = None) -> Classifier:

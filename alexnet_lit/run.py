@@ -17,7 +17,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.callbacks.loggers import History, TensorBoard, log_outcome
+from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import (
@@ -198,8 +198,12 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
             try:
                 kept = _keep_result(result, folder)
                 if kept is result:
-                    objects.curves.draw()
-                log_outcome(trainer.loggers, plain(objects.config), kept)
+                    from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
+
+                    draw_curves(objects.history.points, folder / "curves.png", folder.name)
+                for logger in trainer.loggers:
+                    if (end := getattr(logger, "end", None)) is not None:
+                        end(kept)
             except UserError as error:  # the disk
                 if not reason:
                     raise
@@ -306,7 +310,7 @@ def _collect(status: str, objects: RunObjects) -> Result:
     """All keys of result.json; null where a run did not come to measure something."""
     module, trainer, throughput = objects.module, objects.trainer, objects.throughput
     names = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
-    scores = {name: module.published.get(name, History.of(trainer).latest(name)) for name in names}
+    scores = {name: module.published.get(name, objects.history.latest(name)) for name in names}
     return {
         "status": status,
         **{name: value if value is None or math.isfinite(value) else None for name, value in scores.items()},

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lit.callbacks.metrics import CurvesPlot
+from alexnet_lit.callbacks import figures
 from alexnet_lit.config import checkpoint_file
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, equal, saved, scalars, stop_at, weights
@@ -30,7 +30,7 @@ PLATEAU = ("scheduler=plateau", "scheduler.patience=1", "scheduler.threshold=0.9
 @pytest.fixture(autouse=True)
 def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     """curves.png takes as long as all else of a run."""
-    monkeypatch.setattr(CurvesPlot, "draw", lambda self: None)
+    monkeypatch.setattr(figures, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")

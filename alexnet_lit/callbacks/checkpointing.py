@@ -16,7 +16,7 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
-from alexnet_lit.errors import Interrupted, writing
+from alexnet_lit.errors import Interrupted, replacing, writing
 from alexnet_lit.terminal import WARNINGS, hangup, ignore, say_from_handler
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
@@ -27,18 +27,12 @@ class AtomicFile(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to <path>.part, then replace <path>. Raises: UserError where the disk refuses."""
-        part = Path(f"{path}.part")
-        try:
-            with writing(path):
-                part.parent.mkdir(parents=True, exist_ok=True)
-                with part.open("wb") as file:
-                    torch.save(checkpoint, file)
-                    file.flush()
-                    os.fsync(file.fileno())
-                part.replace(path)
-        except BaseException:
-            part.unlink(missing_ok=True)
-            raise
+        with writing(path), replacing(Path(path)) as part:
+            part.parent.mkdir(parents=True, exist_ok=True)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
 
 
 class Checkpoints(Checkpoint):

@@ -1,56 +1,61 @@
-"""Figures: curves.png, confusion matrices, and their fonts and colours."""
+"""Figures: curves.png, confusion matrices, and the pictures that TensorBoard shows of a run."""
 
 import functools
 import logging
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from matplotlib import font_manager, rc_context
+import matplotlib.style
+import numpy as np
+import torch
+import torch.nn.functional as F
+from matplotlib import font_manager
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+from torch import Tensor, nn
+from torchvision.utils import make_grid
 
-from alexnet_lit.errors import writing
+from alexnet_lit.callbacks.summary import trace
+from alexnet_lit.errors import replacing, writing
 
-INK, GREY, GRID = "#262626", "#8c8c8c", "#e6e6e6"
+INK, GREY = "#262626", "#8c8c8c"
 # Blue and vermilion of Okabe and Ito (2008) differ for every kind of colour vision, and in lightness.
 BLUE, VERMILION = "#0072B2", "#D55E00"
 STAGES = {"train": ("training", BLUE), "val": ("validation", VERMILION), "test": ("test", "#404040")}
 
 _CROWDED = 60  # points from which a curve is drawn with its running mean
-_NAMED = 30  # classes up to which a confusion matrix has room for names and counts
+_NAMED = 30  # classes up to which a confusion matrix has room for names and counts, and a bar for each is shown
+_COLUMNS = 8  # of a gallery
+_LETTERS = 16  # of a class's name
+_MAPS, _SIDE = 16, 40  # of a layer the first so many maps are shown, of so many px
 
-# Font files with Chinese characters, by the beginnings of their names, the best first.
-_CJK = (
-    *("notosanscjk", "notosanssc", "sourcehansans", "wqy-", "pingfang", "hiraginosansgb", "stheiti", "msyh", "simhei"),
-    *("droidsansfallback", "arialuni", "arial unicode", "uming"),
-)
 _OWN = "DejaVu Sans"  # comes with matplotlib; it has the minus sign
-
+_CHINESE = (  # families, the best first
+    *("Noto Sans CJK SC", "Noto Sans CJK JP", "Noto Sans SC", "Source Han Sans SC", "Source Han Sans CN"),
+    *("WenQuanYi Zen Hei", "WenQuanYi Micro Hei", "PingFang SC", "PingFang HK", "Hiragino Sans GB", "STHeiti"),
+    *("Heiti TC", "Microsoft YaHei", "SimHei", "Droid Sans Fallback", "Arial Unicode MS", "AR PL UMing CN"),
+)
 
 logging.getLogger("matplotlib.font_manager").setLevel(logging.ERROR)  # it warns of a font that has no bold
 
+Points = dict[str, list[tuple[int, float]]]
 
-@functools.cache
-def chinese() -> str | None:
-    """The family of a font with Chinese characters, None if the machine has none."""
-    files = {Path(path).name.lower(): path for path in font_manager.findSystemFonts()}
-    names = sorted(files, key=lambda name: ("regular" not in name, name))
-    for start in _CJK:
-        if found := next((name for name in names if name.startswith(start)), None):
-            font_manager.fontManager.addfont(files[found])
-            return str(font_manager.FontProperties(fname=files[found]).get_name())
-    return None
+
+def families() -> list[str]:
+    """The font of matplotlib, and the best Chinese one that this machine has."""
+    here = {font.name for font in font_manager.fontManager.ttflist}
+    return [_OWN, *[name for name in _CHINESE if name in here][:1]]
 
 
 @functools.cache
 def _characters() -> frozenset[int]:
-    files = [font_manager.findfont(family) for family in (_OWN, chinese()) if family is not None]
-    return frozenset(code for file in files for code in font_manager.get_font(file).get_charmap())
+    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families()]
+    return frozenset(code for font in fonts for code in font.get_charmap())
 
 
 def drawable(text: str) -> str:
@@ -60,47 +65,39 @@ def drawable(text: str) -> str:
 
 
 @contextmanager
-def fonts() -> Iterator[None]:
-    """Draw each character in the first font that has it, and a dollar sign as one."""
-    with rc_context({"font.family": [_OWN, *filter(None, [chinese()])], "text.parse_math": False}):
+def style() -> Iterator[None]:
+    """Draw each character in the first font that has it, a dollar sign as one, and all in the project's colours."""
+    fonts = {"font.family": families(), "text.parse_math": False}
+    with matplotlib.style.context([Path(__file__).with_suffix(".mplstyle"), fonts]):
         yield
 
 
-def blank(width: float, height: float, *, dpi: int) -> Figure:
-    """A white figure of so many inches, which no backend of pyplot knows of."""
-    figure = Figure(figsize=(width, height), dpi=dpi, facecolor="white", layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-@fonts()
+@style()
 def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
     """Write the PNG of `confusion`."""
     confusion(matrix, classes, title, dpi=120).savefig(path, format="png")
 
 
-@fonts()
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str, *, dpi: int) -> Figure:
     """True classes by row, predicted ones by column; the colour is the share of the row, the number the count.
 
     More than 30 classes have colours alone.
     """
     size = 3.2 + 0.55 * min(len(classes), _NAMED)
-    figure = blank(size, size, dpi=dpi)
+    figure = _blank(size, size, dpi=dpi)
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(drawable(title), loc="left", fontsize=10, fontweight="bold", color=INK)
-    axes.set_xlabel("answer", fontsize=9, color=INK)
-    axes.set_ylabel("true class", fontsize=9, color=INK)
-    axes.spines[:].set_color(GREY)
+    axes.set_title(drawable(title), fontsize=10, fontweight="bold")
+    axes.set(xlabel="answer", ylabel="true class")
+    axes.spines[:].set_visible(True)
     if len(classes) > _NAMED:
         axes.set(xticks=[], yticks=[])
         return figure
     names = [drawable(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=9)
-    axes.set_yticks(range(len(names)), names, fontsize=9)
-    axes.tick_params(colors=INK, length=0)
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(length=0)
     for row, counts in enumerate(matrix):
         for column, count in enumerate(counts):
             colour = "white" if shares[row][column] > 0.5 else INK if count else GREY
@@ -109,67 +106,162 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     return figure
 
 
-Points = dict[str, list[tuple[int, float]]]
+def _blank(width: float, height: float, *, dpi: int = 80) -> Figure:
+    """A figure of so many inches, which pyplot does not know of."""
+    return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
+# ---- curves.png
+
+
+@style()
 def draw_curves(points: Points, path: Path, title: str) -> None:
     """Write the PNG of "train/loss", "val/loss", "test/loss" and the same of "acc" against the global step.
 
     Points may be missing or NaN. Raises: UserError where the disk refuses; an earlier picture stays then.
     """
-    figure = blank(10, 4.2, dpi=160)
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.08, wspace=0.06)  # type: ignore[union-attr, call-arg] # `blank` has set the constrained one
-    figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold", color=INK)
+    figure = _blank(10, 4.2, dpi=160)
+    figure.suptitle(title, x=0.013, ha="left", fontsize=13, fontweight="bold")
+    last = max((step for curve in points.values() for step, _ in curve), default=0)
     for axes, (metric, name) in zip(figure.subplots(1, 2), (("loss", "Loss"), ("acc", "Accuracy")), strict=True):
-        _panel(axes, points, metric, name)
-    part = path.with_name(f".{path.name}.part")
-    try:
-        with writing(path):
-            figure.savefig(part, format="png")
-            part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _panel(axes: Axes, points: Points, metric: str, name: str) -> None:
-    axes.set_title(name, loc="left", fontsize=11, color=INK)
-    axes.set_xlabel("step", fontsize=9, color=INK)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(GREY)
-    axes.tick_params(colors=INK, labelsize=9, length=3, color=GREY)
-    axes.grid(color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlim(0, 1.02 * max((step for curve in points.values() for step, _ in curve), default=0) or 1)
-    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    lines = [line for stage in STAGES if (line := _curve(axes, stage, points.get(f"{stage}/{metric}", [])))]
-    if lines:
-        axes.legend(handles=lines, loc="best", fontsize=9, labelcolor=INK, framealpha=0.85, edgecolor="none")
-    else:
-        axes.set(xticks=[], yticks=[])
-        axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=GREY)
+        axes.set(title=name, xlabel="step", xlim=(0, 1.02 * last or 1))
+        axes.grid()
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        lines = [line for stage in STAGES if (line := _curve(axes, stage, points.get(f"{stage}/{metric}", [])))]
+        if lines:
+            axes.legend(handles=lines, frameon=True, framealpha=0.85, edgecolor="none")
+        else:
+            axes.set(xticks=[], yticks=[])
+            axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=GREY)
+    with writing(path), replacing(path) as part:
+        figure.savefig(part, format="png")
 
 
 def _curve(axes: Axes, stage: str, curve: list[tuple[int, float]]) -> Line2D | None:
     """One stage's line, its newest value in the legend. None where there is nothing to draw."""
-    steps = [step for step, _ in curve]
-    values = [value if math.isfinite(value) else math.nan for _, value in curve]
-    if all(map(math.isnan, values)):
+    finite = [(step, value) for step, value in curve if math.isfinite(value)]
+    if not finite:
         return None
+    steps, values = zip(*finite, strict=True)
     name, colour = STAGES[stage]
     label = f"{name}  {curve[-1][1]:.3f}"
     if stage == "test" and len(curve) == 1:
         return axes.axhline(values[0], color=colour, linewidth=1.2, linestyle=(0, (4, 3)), label=label)
-    if len(curve) > _CROWDED:
+    if len(values) > _CROWDED:
         axes.plot(steps, values, color=colour, linewidth=0.7, alpha=0.3)
-        return axes.plot(steps, _smooth(values), color=colour, linewidth=1.8, label=label)[0]
+        window = np.ones(2 * (len(values) // 30) + 1)
+        means = np.convolve(values, window, "same") / np.convolve(np.ones(len(values)), window, "same")
+        return axes.plot(steps, means, color=colour, linewidth=1.8, label=label)[0]
     size = 3 if stage == "train" and len(curve) > 1 else 5
     return axes.plot(steps, values, color=colour, linewidth=1.8, marker="o", markersize=size, label=label)[0]
 
 
-def _smooth(values: list[float]) -> list[float]:
-    """Mean over a window centred on each point, a thirtieth of the curve on either side, NaN left out."""
-    reach = max(1, len(values) // 30)
-    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
-    numbers = ([value for value in window if not math.isnan(value)] for window in windows)
-    return [sum(window) / len(window) if window else math.nan for window in numbers]
+# ---- TensorBoard's pictures, to be made and drawn in `style`
+
+
+def class_accuracy(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
+    """A bar for each class that has images, the least accurate first, at most 30. confusion: int64 (classes, classes),
+    true classes by row.
+    """
+    counts = zip(confusion.diagonal().tolist(), confusion.sum(1).tolist(), names, strict=True)
+    found = sorted((right / count, name) for right, count, name in counts if count)
+    shares, labels = zip(*found[:_NAMED], strict=True)
+    figure = _blank(5, 0.8 + 0.22 * len(shares))
+    axes = figure.subplots()
+    part = f", the {_NAMED} lowest of {len(found)}" if len(found) > _NAMED else ""
+    axes.set_title(f"{title}{part}", fontsize=9, fontweight="bold")
+    bars = axes.barh(range(len(shares)), shares, height=0.7, color=BLUE, tick_label=[*map(_short, labels)])
+    axes.bar_label(bars, fmt="{:.1%}", padding=3, fontsize=8, in_layout=False)
+    axes.set(xlim=(0, 1.12), ylim=(len(shares) - 0.5, -0.5), xticks=(0, 0.5, 1))
+    axes.tick_params(length=0, labelsize=8)
+    axes.grid(axis="x")
+    axes.spines[:].set_visible(False)
+    return figure
+
+
+def gallery(images: Tensor, pixels: nn.Module, captions: Sequence[Sequence[str]], title: str) -> Figure:
+    """The `visible` of images in rows of eight, below each its lines: the first in ink, the next in vermilion."""
+    columns = min(_COLUMNS, len(images))
+    rows, height = -(-len(images) // columns), 1 + 0.17 * max(map(len, captions))
+    figure = _blank(max(3, columns), rows * height + 0.3)
+    axes = figure.subplots()
+    axes.set_title(title, fontsize=9, fontweight="bold")
+    axes.set_axis_off()
+    for n, (image, texts) in enumerate(zip(visible(images, pixels, 80), captions, strict=True)):
+        left, top = n % columns, n // columns * height
+        axes.imshow(image.numpy(), extent=(left, left + 0.92, top + 0.92, top))
+        for line, (text, colour) in enumerate(zip(texts, (INK, VERMILION), strict=False)):
+            axes.text(left, top + 0.95 + 0.16 * line, _short(text), fontsize=7, va="top", color=colour, in_layout=False)
+    axes.set(xlim=(0, max(3, columns)), ylim=(rows * height, 0))
+    return figure
+
+
+def _short(name: str) -> str:
+    name = drawable(name)
+    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+
+
+def visible(images: Tensor, pixels: nn.Module, side: int) -> Tensor:
+    """Normalised images (N, C, S, S) as uint8 (N, s, s, 3) on the CPU, s at most `side` px.
+
+    pixels: the Preprocess that normalised them. Of images that have no three channels the mean is shown in grey.
+    """
+    mean, std = (torch.as_tensor(value, device=images.device).view(-1, 1, 1) for value in (pixels.mean, pixels.std))
+    values = images.detach().float() * std + mean
+    if values.shape[-1] > side:
+        values = F.interpolate(values, size=(side, side), mode="area")
+    return _rgb((255 * values.clamp(0, 1)).round().cpu()).byte().permute(0, 2, 3, 1)
+
+
+def _rgb(images: Tensor) -> Tensor:
+    """(N, C, h, w) -> (N, 3, h, w)."""
+    return images if images.shape[1] == 3 else images.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+
+
+def kernels(net: nn.Module) -> Tensor | None:
+    """The first convolution's kernels, 256 at most, each on its own scale, in rows of 16, towers one below the other
+    (Krizhevsky et al. 2012, figure 3): float (3, H, W) of 0..1, or None for a net without a convolution.
+    """
+    convolutions = [layer for layer in net.modules() if isinstance(layer, nn.Conv2d)]
+    if not convolutions:
+        return None
+    weight = convolutions[0].weight.detach()[:256].float().cpu()  # (K, C, h, w)
+    towers = max(layer.groups for layer in convolutions)
+    if len(weight) % towers:
+        towers = 1  # depthwise, for instance
+    images = F.interpolate(_rgb(weight), scale_factor=max(1, round(33 / weight.shape[-1])))
+    grids = partial(make_grid, nrow=16, normalize=True, scale_each=True, pad_value=1)
+    sheets = [F.pad(grids(part), (0, 0, 0, 6), value=1) for part in images.chunk(towers)]  # with a gap below
+    return torch.cat(sheets, 1)[:, :-6]
+
+
+def activations(net: nn.Module, image: Tensor) -> Figure:
+    """The image (C, S, S), as the net sees it, and what each layer with weights passes on, its activation,
+    normalisation and pooling included: the first 16 maps of a convolution, all units of a linear layer.
+    """
+    strips, name = {"image": image[None].float()}, ""
+    for call in trace(net, image[None]):
+        if isinstance(call.output, Tensor) and call.output.ndim in (2, 4):
+            if isinstance(call.layer, nn.Conv2d | nn.Linear) or not name:
+                name = call.name.rpartition(".")[2]
+            strips[name] = call.output.float()
+    figure = _blank(8, 0.48 * len(strips) + 0.1)
+    axes = figure.subplots(len(strips), 1, squeeze=False)[:, 0]
+    for row, (name, values) in zip(axes, strips.items(), strict=True):
+        row.imshow(_strip(values.cpu()).numpy(), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        row.set(xticks=[], yticks=[])
+        row.set_ylabel(name, rotation=0, ha="right", va="center", fontsize=8)
+        row.spines[:].set_visible(True)
+    return figure
+
+
+def _strip(values: Tensor) -> Tensor:
+    """Maps (1, K, h, w) side by side, or units (1, K) in rows of equal length: float (44, 674) of 0..1."""
+    if values.ndim == 2:
+        rows = next(n for n in (16, 8, 4, 2, 1) if values.shape[1] % n == 0)
+        units = F.interpolate(values.view(1, 1, rows, -1), size=(_SIDE + 4, _MAPS * (_SIDE + 2) + 2))
+        return make_grid(units, normalize=True)[0]
+    maps = F.interpolate(values[0, :_MAPS, None], size=(_SIDE, _SIDE), mode="area")  # (k, 1, 40, 40)
+    sheet = make_grid(maps, nrow=_MAPS, normalize=True, pad_value=1)[0]
+    return F.pad(sheet, (0, _MAPS * (_SIDE + 2) + 2 - sheet.shape[1]), value=1)

@@ -2,20 +2,20 @@
 
 import csv
 import weakref
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
 from torch.utils.tensorboard import SummaryWriter
 
-from alexnet_lit.callbacks.tensorboard import write_hparams, write_start
-from alexnet_lit.errors import writing
+from alexnet_lit.callbacks.tensorboard import CHARTS, hparams_row
+from alexnet_lit.errors import replacing, writing
 from alexnet_lit.terminal import Lasting, warn_unwritten
 
 
@@ -28,15 +28,20 @@ class _ScalarLogger(Logger):
         """Ignored."""
 
 
-class History(_ScalarLogger):
-    """All scalars of a run in memory, whatever its other logger. Filled on rank 0, empty on the other ranks.
+class History(_ScalarLogger, Callback):
+    """All scalars of a run in memory, whatever its other logger, and in its checkpoints. Filled on rank 0.
 
-    A value logged again for a step replaces the earlier one, so a resumed run overwrites what it repeats.
+    A value logged again for a step replaces the earlier one, so a resumed run overwrites what it repeats. On resume,
+    points that TensorBoard and metrics.csv have from the checkpoint's step on are void, and those of the checkpoint for
+    that step are logged again.
     """
+
+    state_key = "CurvesPlot"  # in checkpoints
 
     def __init__(self) -> None:
         super().__init__()
         self._curves: dict[str, dict[int, float]] = {}
+        self._resumed_at: int | None = None  # global step of the checkpoint
 
     @classmethod
     def of(cls, trainer: Trainer) -> Self:
@@ -48,10 +53,6 @@ class History(_ScalarLogger):
         """(global step, value) pairs by tag ("train/loss"), as plain values that a checkpoint can hold."""
         return {tag: list(curve.items()) for tag, curve in self._curves.items()}
 
-    @points.setter
-    def points(self, points: Mapping[str, list[tuple[int, float]]]) -> None:
-        self._curves = {tag: dict(curve) for tag, curve in points.items()}
-
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Keep the values."""
@@ -62,12 +63,32 @@ class History(_ScalarLogger):
         """The newest value of a tag, None before there is one."""
         return next(reversed(self._curves.get(tag, {}).values()), None)
 
+    def state_dict(self) -> dict[str, Any]:
+        """The points."""
+        return {"points": self.points}
 
-def log_outcome(loggers: Iterable[Logger], config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
-    """End the run at those loggers that have an `end`. config: in plain values. result: of result.json."""
-    for logger in loggers:
-        if (end := getattr(logger, "end", None)) is not None:
-            end(config, result)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take up the curves where the saved run was."""
+        self._curves = {tag: dict(curve) for tag, curve in state_dict["points"].items()}
+
+    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Flush the loggers: a kill then loses no point that a resumed run doesn't repeat."""
+        for logger in trainer.loggers:
+            logger.save()
+
+    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        """Note where the run goes on."""
+        self._resumed_at = checkpoint["global_step"]
+
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Let the loggers go on from there too."""
+        step, self._resumed_at = self._resumed_at, None
+        if step is not None:
+            here = {tag: curve[step] for tag, curve in self._curves.items() if step in curve}
+            for logger in trainer.loggers:
+                if isinstance(logger, CSV | TensorBoard):
+                    logger.rewind(step)
+                    logger.log_metrics(here, step=step)
 
 
 class CSV(_ScalarLogger):
@@ -83,24 +104,20 @@ class CSV(_ScalarLogger):
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
         """Append the values. Raises: UserError where the disk refuses."""
-        with writing(self.path):
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            with self.path.open("a", newline="", encoding="utf-8") as file:
-                rows = csv.writer(file)
-                if file.tell() == 0:
-                    rows.writerow(("step", "tag", "value"))
-                rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items())
+        with writing(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
+            rows = csv.writer(file)
+            if file.tell() == 0:
+                rows.writerow(("step", "tag", "value"))
+            rows.writerows((step or 0, tag, float(value)) for tag, value in metrics.items())
 
     @rank_zero_only
     def rewind(self, step: int) -> None:
         """Remove the lines from that step on, and a last one that a kill cut short."""
-        if not self.path.exists():
-            return
-        head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and int(line.partition(",")[0]) < step]
-        part = self.path.with_name(f"{self.path.name}.part")
-        part.write_text("".join([head, *kept]), encoding="utf-8", newline="")
-        part.replace(self.path)
+        if self.path.exists():
+            head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and int(line.partition(",")[0]) < step]
+            with replacing(self.path) as part:
+                part.write_text("".join([head, *kept]), encoding="utf-8", newline="")
 
 
 class TensorBoard(TensorBoardLogger):
@@ -139,24 +156,27 @@ class TensorBoard(TensorBoardLogger):
         restart = Event(session_log=SessionLog(status=SessionLog.START))
         self.experiment._get_file_writer().add_event(restart, step=step)
 
-    def log_hyperparams(self, *args: Any, **kwargs: Any) -> None:
-        """Ignored: `begin` and `end` write them."""
-
     @rank_zero_only
-    def begin(self, **start: Any) -> None:
-        """Write what a run begins with, see `write_start`."""
-        write_start(self.experiment, **start)
+    def begin(self, *, about: Mapping[str, Any], config: str, net: str) -> None:
+        """Write what a run begins with: facts about it, its config as YAML, its net's table, the layout of charts."""
+        facts = (f"**{key}**\n```\n{value}\n```" for key, value in about.items() if value is not None)
+        self.experiment.add_text("run/about", "\n\n".join(facts), 0)
+        self.experiment.add_text("run/config", f"```yaml\n{config}\n```", 0)
+        self.experiment.add_text("run/net", f"```\n{net}\n```", 0)
+        self.experiment.add_custom_scalars(CHARTS)
         self.save()
 
     @rank_zero_only
-    def end(self, config: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+    def end(self, result: Mapping[str, Any]) -> None:
         """Write the run's row of HParams, unless it was interrupted: it may go on, and TensorBoard keeps the first row
         that it reads of a run.
         """
-        if result["status"] != "interrupted":
-            self.log_metrics({"seconds": result["seconds"]}, step=result["steps"])
-            write_hparams(self.experiment, config, result, Path(self.log_dir).name)
-            self.save()
+        if result["status"] == "interrupted":
+            return
+        self.log_metrics({"seconds": result["seconds"]}, step=result["steps"])
+        row = hparams_row(self.hparams, result, Path(self.log_dir).name)
+        self.experiment._get_file_writer().add_summary(row, result["steps"])
+        self.save()
 
     @rank_zero_only
     def save(self) -> None:

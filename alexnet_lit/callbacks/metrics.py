@@ -1,8 +1,6 @@
-"""Callbacks that measure training: points of its curve, throughput, divergence, time to an accuracy, curves.png."""
+"""Callbacks that measure training: points of its curve, throughput, divergence, time to an accuracy."""
 
-import math
 import time
-from pathlib import Path
 from typing import Annotated, Any, Self
 
 import torch
@@ -10,7 +8,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
-from alexnet_lit.callbacks.loggers import CSV, History, TensorBoard
+from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.errors import Diverged
 
 
@@ -102,22 +100,12 @@ class Throughput(Callback):
         self._since = (self.images, self._training.seconds)
         return {"images_per_second": images / seconds} if seconds else {}
 
-    def pause(self, trainer: Trainer) -> None:
+    def pause(self, trainer: Trainer, *_: Any) -> None:
         """Stop the training clock until the next training batch."""
         wait_for_device(trainer)
         self._training.stop()
 
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
-
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
-
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the training clock."""
-        self.pause(trainer)
+    on_validation_start = on_save_checkpoint = on_train_end = pause  # type: ignore[assignment] # Lightning gives all by position
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Stop the clock of `seconds`."""
@@ -184,28 +172,21 @@ class TerminateOnNaN(Callback):
         if event is None:
             self._check_loss()
 
-    def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Refuse to measure a broken net."""
-        if trainer.state.fn == "fit":
-            self._check(trainer, module)
-
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Refuse to save a broken net. The file is written after this."""
-        self._check(trainer, module)
-
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Check the last step."""
         self._check_loss()
 
     def _check_loss(self) -> None:
-        if self._pending is not None:
-            (step, loss, event), self._pending = self._pending, None
-            if event is not None:
-                event.synchronize()
-            check_loss(float(loss), step)
+        if self._pending is None:
+            return
+        (step, loss, event), self._pending = self._pending, None
+        if event is not None:
+            event.synchronize()
+        if not loss.isfinite():
+            raise Diverged(f"the training loss is {float(loss)} at step {step}: lower optimizer.lr")
 
-    def _check(self, trainer: Trainer, module: LightningModule) -> None:
-        """Check loss and weights. Waits for the device."""
+    def _check(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
+        """Refuse to measure or save a broken net: check loss and weights. Waits for the device."""
         self._check_loss()
         broken = ~torch.stack([weight.detach().isfinite().all() for weight in module.parameters()]).all()
         if trainer.world_size > 1:
@@ -214,11 +195,8 @@ class TerminateOnNaN(Callback):
         if broken.item():
             raise Diverged(f"weights are no longer finite after step {trainer.global_step}: lower optimizer.lr")
 
-
-def check_loss(loss: float, step: int) -> None:
-    """Raises: Diverged if the loss of that step is NaN or infinite."""
-    if not math.isfinite(loss):
-        raise Diverged(f"the training loss is {loss} at step {step}: lower optimizer.lr")
+    # The file is written after this.
+    on_validation_start = on_save_checkpoint = _check  # type: ignore[assignment] # Lightning gives all by position
 
 
 class TimeToAccuracy(Callback):
@@ -232,56 +210,9 @@ class TimeToAccuracy(Callback):
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Compare the newest accuracy with the best one before."""
-        if trainer.state.fn != "fit" or trainer.sanity_checking:
+        if trainer.sanity_checking:
             return
         *before, now = [0.0, *(value for _, value in History.of(trainer).points.get(f"{module.validate}/acc", []))]
         reached = [level for level in self.levels if max(before, default=0.0) < level <= now]
         if reached:
             log_to_all(trainer, {f"seconds_to_acc/{level:g}": Throughput.of(trainer).seconds for level in reached})
-
-
-class CurvesPlot(Callback):
-    """Keeps a run's history in its checkpoints, and draws it to `path` when the run ends.
-
-    On resume, points that TensorBoard and metrics.csv have from the checkpoint's step on are void, and those of the
-    checkpoint for that step are logged again.
-    """
-
-    def __init__(self, history: History, *, path: Path, title: str) -> None:
-        self.history = history
-        self.path = path
-        self.title = title
-        self._resumed_at: int | None = None  # global step of the checkpoint
-
-    def draw(self) -> None:
-        """Draw what was measured so far."""
-        from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
-
-        draw_curves(self.history.points, self.path, self.title)
-
-    def state_dict(self) -> dict[str, Any]:
-        """The points."""
-        return {"points": self.history.points}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the curves where the saved run was."""
-        self.history.points = state_dict["points"]
-
-    def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Flush the loggers: a kill then loses no point that a resumed run doesn't repeat."""
-        for logger in trainer.loggers:
-            logger.save()
-
-    def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note where the run goes on."""
-        self._resumed_at = checkpoint["global_step"]
-
-    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Let the loggers go on from there too."""
-        step, self._resumed_at = self._resumed_at, None
-        if step is not None:
-            here = {tag: dict(curve)[step] for tag, curve in self.history.points.items() if step in dict(curve)}
-            for logger in trainer.loggers:
-                if isinstance(logger, CSV | TensorBoard):
-                    logger.rewind(step)
-                    logger.log_metrics(here, step=step)

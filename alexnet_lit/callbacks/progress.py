@@ -4,6 +4,7 @@ import logging
 import math
 import sys
 import time
+from datetime import timedelta
 from functools import partial
 from typing import Annotated, Any
 
@@ -23,9 +24,9 @@ from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
 _MEASURED_SECONDS = 10.0  # after which a long run is announced
-_EVALUATION = 1 / 3  # of a training batch is what an evaluation batch costs: its forward pass alone
+_TRAINING = 3  # evaluation batches, which are forward passes alone, cost as much as a training batch
 _SPEED_SECONDS = 3600.0  # that the time left is estimated from
-_TASK = TaskID(0)
+TASK = TaskID(0)  # the only one of a bar
 
 
 class Progress(ProgressBar):
@@ -55,22 +56,20 @@ class Progress(ProgressBar):
         """Begin the bar where the run stands."""
         self._announced = False
         batches = training_batches(trainer)
-        total = None if math.isinf(batches) else _work(trainer, int(batches)) + _EVALUATION * _test_batches(trainer)
+        total = None if math.isinf(batches) else _work(trainer, int(batches)) + _test_batches(trainer)
         self._begin(trainer, total, done=_work(trainer, trainer.fit_loop.total_batch_idx + 1))
 
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Move on."""
-        self._advance(trainer, 1)
+        self._advance(trainer, _TRAINING)
         if self._bar is not None and not self._announced:
             self._announce_long_run(trainer, self._bar.tasks[0])
 
     def on_validation_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
+        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any
     ) -> None:
         """Move on."""
-        self._advance(trainer, _EVALUATION, f"validating {batch_idx + 1}/{sum(trainer.num_val_batches)}")
+        self._advance(trainer, 1, f"validating {number + 1}/{sum(trainer.num_val_batches)}")
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the new scores."""
@@ -85,13 +84,11 @@ class Progress(ProgressBar):
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin a bar of its own."""
-        self._begin(trainer, _EVALUATION * sum(trainer.num_test_batches), "testing")
+        self._begin(trainer, sum(trainer.num_test_batches), "testing")
 
-    def on_test_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
+    def on_test_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any) -> None:
         """Move on."""
-        self._advance(trainer, _EVALUATION, f"testing {batch_idx + 1}/{sum(trainer.num_test_batches)}")
+        self._advance(trainer, 1, f"testing {number + 1}/{sum(trainer.num_test_batches)}")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the terminal, and log how far a fit came."""
@@ -103,7 +100,7 @@ class Progress(ProgressBar):
         """Restore the terminal."""
         self._close()
 
-    def _begin(self, trainer: Trainer, work: float | None, where: str = "", *, done: float = 0.0) -> None:
+    def _begin(self, trainer: Trainer, work: float | None, where: str = "", *, done: float = 0) -> None:
         if not self._enabled:
             return
         self._close()
@@ -135,16 +132,16 @@ class Progress(ProgressBar):
             bar.stop()
         return bar
 
-    def _advance(self, trainer: Trainer, work: float, where: str = "") -> None:
+    def _advance(self, trainer: Trainer, work: int, where: str = "") -> None:
         """Draw the bar, or log a plain line when one is due."""
         if self._bar is None:
             return
         if work:
-            self._bar.advance(_TASK, work)
+            self._bar.advance(TASK, work)
         now = time.monotonic()
         if not self._bar.disable and now - self._drawn >= _REFRESH_SECONDS:
             self._drawn = now
-            self._bar.update(_TASK, texts=_texts(trainer, where, self._bar.tasks[0]))
+            self._bar.update(TASK, texts=_texts(trainer, where, self._bar.tasks[0]))
             self._bar.refresh()
         if now - self._logged >= self._line_seconds:
             self._log(trainer, where)
@@ -157,7 +154,7 @@ class Progress(ProgressBar):
         log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
 
     def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
-        left, elapsed = seconds_left(task), task.elapsed or 0.0
+        left, elapsed = task.time_remaining, task.elapsed or 0.0
         if left is None or elapsed < _MEASURED_SECONDS:
             return
         self._announced = True
@@ -168,10 +165,10 @@ class Progress(ProgressBar):
 
 
 def _texts(trainer: Trainer, where: str, task: Task) -> dict[str, str]:
-    left = seconds_left(task)
+    left = task.time_remaining  # None until two batches have ended, and where the run has no end
     return {
         "where": where or _epoch(trainer),
-        "percent": f"{int(task.percentage + 1e-9):3d}%" if task.total else "",
+        "percent": f"{min(100, 100 * task.completed // task.total):3.0f}%" if task.total else "",
         "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
         "left": "" if left is None else f"{clock(left)} left",
     }
@@ -188,15 +185,10 @@ class _Field(ProgressColumn):
         return Text(task.fields["texts"].get(self.name, ""), no_wrap=True, overflow="ellipsis")
 
 
-def seconds_left(task: Task) -> float | None:
-    """None until two batches have ended (rich leaves out the first, which is slow), and where the run has no end."""
-    return max(0.0, task.remaining / task.speed) if task.remaining is not None and task.speed else None
-
-
 def _work(trainer: Trainer, batches: int) -> float:
-    """The first `batches` training batches with their validations, in training batches."""
+    """The first `batches` training batches with their validations, in evaluation batches."""
     validation = sum(trainer.num_val_batches) if trainer.enable_validation else 0
-    return batches + _EVALUATION * validations(trainer, batches) * validation
+    return _TRAINING * batches + validations(trainer, batches) * validation
 
 
 def training_batches(trainer: Trainer) -> float:
@@ -250,17 +242,13 @@ def _facts(trainer: Trainer) -> str:
 
 def clock(seconds: float) -> str:
     """Seconds as 0:12:03."""
-    minutes, second = divmod(round(seconds), 60)
-    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+    return str(timedelta(seconds=round(seconds)))
 
 
 def duration(seconds: float) -> str:
     """Seconds as 8 h 20 min."""
-    minutes = max(1, round(seconds / 60))
-    if minutes < 60:
-        return f"{minutes} min"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if minutes else f"{hours} h"
+    hours, minutes = divmod(max(1, round(seconds / 60)), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"
 
 
 def rate(images_per_second: float) -> str:
@@ -268,24 +256,14 @@ def rate(images_per_second: float) -> str:
     return f"{images_per_second:,.{0 if images_per_second >= 10 else 1}f} images/s"
 
 
-class Count(Bar):
-    """A bar that counts to `total`, on stderr where that is a terminal. Leaves nothing when it ends."""
-
-    def __init__(self, what: str, total: int) -> None:
-        super().__init__(
-            *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
-            console=Console(stderr=True),
-            transient=True,
-            redirect_stdout=False,  # it would go to stderr
-            redirect_stderr=False,
-            disable=not sys.stderr.isatty(),
-        )
-        self.add_task(what, total=total)
-
-    def add(self, number: int) -> None:
-        """Count so many more."""
-        self.advance(_TASK, number)
-
-    def say(self, text: str) -> None:
-        """Print a line to stderr, above the bar."""
-        self.console.print(Text(text), soft_wrap=True)
+def counter(what: str, total: int) -> Bar:
+    """A bar that counts to `total` on stderr, where that is a terminal. Leaves nothing when it ends."""
+    bar = Bar(
+        *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=False,  # it would go to stderr
+        disable=not sys.stderr.isatty(),
+    )
+    bar.add_task(what, total=total)
+    return bar

@@ -1,8 +1,7 @@
 """The tables of a run: the net layer by layer at its beginning, the outcome at its end."""
 
 import copy
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import torch
@@ -24,28 +23,26 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
     out, in MB (10**6 bytes) of float32, not the peak; an output that shares memory with its input takes none: in-place
     activations, flattening, and dropout in evaluation.
     """
-    calls = trace(net, input_shape)
-    columns = [("parameters", "parameters", "{:,}")]
-    if costs:
-        columns += [("multiply-adds", "multiply_adds", "{:,}"), ("activations, MB", "megabytes", "{:.3f}")]
-    totals = {name: sum(getattr(call, name) for call in calls) for _, name, _ in columns}
-    totals["parameters"] = sum(each.numel() for each in net.parameters())
+    columns = {"parameters": "{:,}"} | ({"multiply-adds": "{:,}", "activations, MB": "{:.3f}"} if costs else {})
+    calls, seen = trace(net, torch.zeros(1, *input_shape)), set[nn.Parameter]()
+    values = [_costs(call, seen) for call in calls]
+    totals = [sum(column) for column in zip(*values, strict=True)]
+    totals[0] = sum(each.numel() for each in net.parameters())
     table = Table(box=box.SIMPLE_HEAD, show_footer=True, pad_edge=False)
     table.add_column("layer", footer="total", no_wrap=True)
     table.add_column("type", no_wrap=True)
     table.add_column("output", no_wrap=True)
-    for title, name, text in columns:
-        table.add_column(title, footer=text.format(totals[name]), justify="right", no_wrap=True)
+    for (title, text), total in zip(columns.items(), totals, strict=False):
+        table.add_column(title, footer=text.format(total), justify="right", no_wrap=True)
         if costs:
             table.add_column("%", justify="right", no_wrap=True)
     table.add_row("input", "", _shape((1, *input_shape)))
-    for call in calls:
+    for call, row in zip(calls, values, strict=True):
         cells = []
-        for _, name, text in columns:
-            value = getattr(call, name)
-            cell = [text.format(value), f"{100 * value / totals[name]:.1f}"] if value else ["", ""]
+        for text, value, total in zip(columns.values(), row, totals, strict=False):
+            cell = [text.format(value), f"{100 * value / total:.1f}"] if value else ["", ""]
             cells += cell if costs else cell[:1]
-        table.add_row(call.name, type(call.layer).__name__, _shape(call.shape), *cells)
+        table.add_row(call.name, type(call.layer).__name__, _shape(getattr(call.output, "shape", ())), *cells)
     return table
 
 
@@ -77,51 +74,46 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 
 
 class Call(NamedTuple):
-    """One call of a module that has no modules inside, for one image."""
+    """One call of a module that has no modules inside."""
 
     name: str
     layer: nn.Module
-    shape: tuple[int, ...]
-    parameters: int  # that no earlier call has
-    multiply_adds: int = 0
-    megabytes: float = 0.0  # of the output
+    inputs: tuple[Any, ...]
+    output: Any
 
 
-def trace(net: nn.Module, input_shape: tuple[int, ...]) -> list[Call]:
-    """Every call of a module that has no modules inside, in order. Changes neither the net nor the random numbers."""
+def trace(net: nn.Module, images: Tensor) -> list[Call]:
+    """Every call of a module that has no modules inside, in order, of the net in eval mode and not compiled.
+
+    images: (B, C, S, S), on any device. Changes neither the net nor the random numbers.
+    """
     calls: list[Call] = []
-    counted: set[nn.Parameter] = set()
-
-    def add(name: str, layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
-        new = set(layer.parameters()) - counted
-        counted.update(new)
-        calls.append(_call(name, layer, sum(each.numel() for each in new), inputs, output))
-
-    copied = shared_copy(net)
+    copied = copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()  # shares weights
     for name, module in copied.named_modules():
         if not any(module.children()):
-            module.register_forward_hook(partial(add, name or "net"))
-    device = next((parameter.device for parameter in net.parameters()), torch.device("cpu"))
+            module.register_forward_hook(
+                lambda layer, inputs, output, name=name or "net": calls.append(Call(name, layer, inputs, output))
+            )
+    device = next((parameter.device for parameter in net.parameters()), images.device)
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        copied(torch.zeros(1, *input_shape, device=device))
+        copied(images.to(device))
     return calls
 
 
-def shared_copy(net: nn.Module) -> nn.Module:
-    """The net in eval mode, with the same weights, but with buffers and hooks of its own, and not compiled."""
-    return copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()
-
-
-def _call(name: str, layer: nn.Module, parameters: int, inputs: tuple[Any, ...], output: Any) -> Call:
+def _costs(call: Call, seen: set[nn.Parameter]) -> tuple[int, int, float]:
+    """Parameters that are not among those `seen`, to which they are added; multiply-adds; MB of the output."""
+    new = set(call.layer.parameters()) - seen
+    seen |= new
+    parameters, output = sum(each.numel() for each in new), call.output
     if not isinstance(output, Tensor):
-        return Call(name, layer, (), parameters)
+        return parameters, 0, 0.0
     multiply_adds = 0
-    if isinstance(layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-        multiply_adds = output.numel() * layer.weight[0].numel()  # a group's weights see its own inputs alone
-    memory = {each.untyped_storage().data_ptr() for each in inputs if isinstance(each, Tensor)}
-    megabytes = 0.0 if output.untyped_storage().data_ptr() in memory else output.numel() * 4 / 1e6
-    return Call(name, layer, tuple(output.shape), parameters, multiply_adds, megabytes)
+    if isinstance(call.layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+        multiply_adds = output.numel() * call.layer.weight[0].numel()  # a group's weights see its own inputs alone
+    memory = {each.untyped_storage().data_ptr() for each in call.inputs if isinstance(each, Tensor)}
+    shared = output.untyped_storage().data_ptr() in memory
+    return parameters, multiply_adds, 0.0 if shared else output.numel() * 4 / 1e6
 
 
-def _shape(sizes: tuple[int, ...]) -> str:
+def _shape(sizes: Iterable[int]) -> str:
     return " x ".join(map(str, sizes))

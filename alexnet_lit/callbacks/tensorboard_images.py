@@ -5,19 +5,15 @@ from typing import Annotated, Any, NamedTuple
 
 import torch
 from lightning.pytorch import Callback, Trainer
-from matplotlib.figure import Figure
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 from torchmetrics.classification import MulticlassConfusionMatrix
 
-from alexnet_lit.callbacks import pictures
-from alexnet_lit.callbacks.figures import confusion
+from alexnet_lit.callbacks import figures
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.data import rank_and_world_size
-
-_SIDE = 80  # px of an image in a gallery
 
 
 class TensorBoardImages(Callback):
@@ -53,14 +49,15 @@ class TensorBoardImages(Callback):
         if self._batch_due and (writer := _writer(trainer)):
             self._batch_due = False
             Throughput.of(trainer).pause(trainer)
-            images = pictures.visible(batch.images[: self.images], module.pixels, _SIDE)
-            captions = [(module.classes[label],) for label in batch.labels[: self.images].tolist()]
+            captions = [[module.classes[label]] for label in batch.labels[: self.images].tolist()]
             title = f"a batch of training, step {trainer.global_step:,}"
-            _add(writer, "train/batch", pictures.gallery(images, captions, title), trainer.global_step)
+            with figures.style():
+                picture = figures.gallery(batch.images[: self.images], module.pixels, captions, title)
+                writer.add_figure("train/batch", picture, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, module: Any) -> None:
         """Begin to count."""
-        if trainer.state.fn == "fit" and not trainer.sanity_checking:
+        if not trainer.sanity_checking:
             self.on_test_start(trainer, module)
 
     def on_test_start(self, trainer: Trainer, module: Any) -> None:
@@ -77,17 +74,13 @@ class TensorBoardImages(Callback):
             if batch_idx == 0:
                 self._image = batch.images[:1].clone()
 
-    def on_test_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Count the logits."""
-        if self._predictions is not None:
-            self._predictions.update(outputs, batch.labels, batch.images)
+    on_test_batch_end = on_validation_batch_end  # type: ignore[assignment] # Lightning gives all by position
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
         """Draw, if a set is due and there is time."""
-        if self._predictions is None:
+        if trainer.sanity_checking:
             return
-        predictions, self._predictions = self._predictions, None
-        self._set_waiting(trainer, module.validate, predictions)
+        self._end_counting(trainer, module.validate)
         began = time.monotonic()
         if (writer := _writer(trainer)) and self._spent <= self.share * (began - self._began):
             self._draw_predictions(writer, module)
@@ -104,43 +97,43 @@ class TensorBoardImages(Callback):
 
     def on_test_end(self, trainer: Trainer, module: Any) -> None:
         """Draw."""
-        if self._predictions is None:
-            return
-        self._set_waiting(trainer, "test", self._predictions)
-        self._predictions = None
+        self._end_counting(trainer, "test")
         if writer := _writer(trainer):
             self._draw_predictions(writer, module)
 
-    def _set_waiting(self, trainer: Trainer, stage: str, predictions: "Predictions") -> None:
-        together = trainer.world_size // rank_and_world_size(trainer)[1]  # ranks that hold one net, and count alike
-        counts = predictions.confusion.compute().cpu() // together
-        assert predictions.mistakes is not None
-        self._waiting = stage, trainer.global_step, counts, predictions.mistakes
+    def _end_counting(self, trainer: Trainer, stage: str) -> None:
+        if self._predictions is not None:
+            predictions, self._predictions = self._predictions, None
+            together = trainer.world_size // rank_and_world_size(trainer)[1]  # ranks that hold one net, and count alike
+            counts = predictions.confusion.compute().cpu() // together
+            assert predictions.mistakes is not None
+            self._waiting = stage, trainer.global_step, counts, predictions.mistakes
 
+    @figures.style()
     def _draw_predictions(self, writer: SummaryWriter, module: Any) -> None:
         if self._waiting is None:
             return
         (stage, step, counts, mistakes), self._waiting = self._waiting, None
-        title = f"{stage}, step {step:,}"
-        _add(writer, f"{stage}/confusion", confusion(counts.tolist(), module.classes, title, dpi=72), step)
-        bars = pictures.class_accuracy(counts, module.classes, f"accuracy of each class, {title}")
-        _add(writer, f"{stage}/classes", bars, step)
+        title, names = f"{stage}, step {step:,}", module.classes
+        writer.add_figure(f"{stage}/confusion", figures.confusion(counts.tolist(), names, title, dpi=72), step)
+        bars = figures.class_accuracy(counts, names, f"accuracy of each class, {title}")
+        writer.add_figure(f"{stage}/classes", bars, step)
         if (wrong := mistakes.certainty >= 0).any():
             rows = zip(*(part[wrong].tolist() for part in mistakes[1:]), strict=True)
-            names = module.classes
-            captions = [(names[label], f"{names[answer][:11]} {100 * certain:.0f}%") for label, answer, certain in rows]
+            captions = [[names[label], f"{names[answer][:11]} {100 * certain:.0f}%"] for label, answer, certain in rows]
             title = f"most certain mistakes, {title}: true class, answer and its probability"
-            images = pictures.visible(mistakes.images[wrong], module.pixels, _SIDE)
-            _add(writer, f"{stage}/mistakes", pictures.gallery(images, captions, title), step)
+            picture = figures.gallery(mistakes.images[wrong], module.pixels, captions, title)
+            writer.add_figure(f"{stage}/mistakes", picture, step)
 
+    @figures.style()
     def _draw_inside(self, writer: SummaryWriter, module: Any, step: int) -> None:
         if self._inside_at == step:
             return
         self._inside_at = step
-        if (sheet := pictures.kernels(module.net)) is not None:
+        if (sheet := figures.kernels(module.net)) is not None:
             writer.add_image("net/kernels", sheet, step)
         if self._image is not None:
-            _add(writer, "net/activations", pictures.activations(module.net, self._image[0]), step)
+            writer.add_figure("net/activations", figures.activations(module.net, self._image[0]), step)
 
 
 class Mistakes(NamedTuple):
@@ -174,11 +167,6 @@ class Predictions:
     def _worst(self, mistakes: Mistakes) -> Mistakes:
         index = mistakes.certainty.topk(min(self._most, len(mistakes.certainty))).indices
         return Mistakes(*(part.index_select(0, index) for part in mistakes))
-
-
-def _add(writer: SummaryWriter, tag: str, figure: Figure, step: int) -> None:
-    """As SummaryWriter.add_figure, which imports pyplot, and draws with the fonts of the moment."""
-    writer.add_image(tag, pictures.rendered(figure), step, dataformats="HWC")
 
 
 def _logger(trainer: Trainer) -> TensorBoard | None:

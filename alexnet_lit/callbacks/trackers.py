@@ -15,8 +15,6 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from alexnet_lit.errors import UserError
 
-Result = Mapping[str, Any]
-
 _SCORES = ("test/acc", "test/loss", "val/acc_best", "images_per_second", "seconds")
 _STATUSES = {"completed": "FINISHED", "interrupted": "KILLED", "diverged": "FAILED", "failed": "FAILED"}
 
@@ -48,7 +46,7 @@ class WandB(WandbLogger):
             raise UserError(f"logger=wandb: {str(error).splitlines()[0]}: {hint}") from error
 
     @rank_zero_only
-    def end(self, config: Mapping[str, Any], result: Result) -> None:
+    def end(self, result: Mapping[str, Any]) -> None:
         """Write the scores and status into the summary, and finish: the next run of this process has its own."""
         if self._experiment is None:
             return
@@ -98,7 +96,7 @@ class MLflow(MLFlowLogger):
         """Nothing: Lightning calls this after the fit, and the test is still to come."""
 
     @rank_zero_only
-    def end(self, config: Mapping[str, Any], result: Result) -> None:
+    def end(self, result: Mapping[str, Any]) -> None:
         """Write the scores that it has not, and the status: FINISHED, KILLED where interrupted, or FAILED."""
         if not self._initialized:
             return

@@ -17,7 +17,7 @@ from torch import Tensor
 from torchmetrics.functional import classification as metrics
 
 from alexnet_lit.callbacks.figures import draw_confusion
-from alexnet_lit.callbacks.progress import Count
+from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import compose
 from alexnet_lit.data import Batch
@@ -89,11 +89,11 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         data.images["test"] = data.images["val"]
 
     outputs: list[tuple[Tensor, Tensor]] = []  # logits and labels of each batch
-    with Count("images", len(data.images["test"][1])) as count, exits_raised():
+    with counter("images", len(data.images["test"][1])) as bar, exits_raised():
 
         def keep(_: Trainer, __: LightningModule, logits: Any, batch: Batch, *___: int) -> None:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))
-            count.add(len(batch.labels))
+            bar.advance(TASK, len(batch.labels))
 
         trainer = Trainer(
             accelerator=kind,

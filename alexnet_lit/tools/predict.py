@@ -18,7 +18,7 @@ from rich.table import Table
 from rich.text import Text
 from torch import Tensor
 
-from alexnet_lit.callbacks.progress import Count
+from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data import FashionMNIST, Sample
 from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, decode, pixels
@@ -173,13 +173,13 @@ def predict(ckpt: Path, typed: Sequence[str], *, top: int, device: str, as_json:
     files = [file for name in typed for file in _files(name)]
     predictor = Predictor(ckpt, device=device)
     predictions = []
-    with Count("pictures", len(files)) as count:
+    with counter("pictures", len(files)) as bar:
         for result in predictor.predict(files, top=top):
-            count.add(1)
+            bar.advance(TASK)
             if isinstance(result, Prediction):
                 predictions.append(result)
             else:
-                count.say(f"{result}: left out")
+                print(f"{result}: left out", file=sys.stderr)
     show = _print_json if as_json else _print_csv if as_csv else _print_table
     show(predictions)
     return 1 if len(predictions) < len(files) else 0

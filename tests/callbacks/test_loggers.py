@@ -33,7 +33,7 @@ def test_a_step_logged_again_replaces_the_first_value_and_points_can_be_restored
     for step, value in ((10, 1.0), (20, 2.0), (20, 0.0)):
         history.log_metrics({"loss": value}, step)
     other.log_metrics({"other": 1.0}, 1)
-    other.points = history.points
+    other.load_state_dict(history.state_dict())
     assert other.points == {"loss": [(10, 1.0), (20, 0.0)]}
     assert other.latest("loss") == 0.0
 
@@ -208,9 +208,9 @@ def test_what_did_not_complete_is_said(status: str, mlflow: str, tmp_path: Path)
     run.mkdir(parents=True)
     theirs = MLflow(run_dir=str(run), experiment_name="alexnet_lit", tracking_uri=store)
     for logger in (WandB(run_dir=str(run), project="p"), theirs):
-        logger.end({}, {"status": status})  # nothing was begun: nothing begins
+        logger.end({"status": status})  # nothing was begun: nothing begins
         logger.log_metrics({"val/acc": 0.5}, 1)
-        logger.end({}, {"status": status, "val/acc_best": 0.5, "test/acc": None, "steps": 1})
+        logger.end({"status": status, "val/acc_best": 0.5, "test/acc": None, "steps": 1})
     (one,), (other,) = wandb_runs(run), mlflow_runs(store)
     assert (one["exit"], one["summary"]["status"]) == (1, status)
     assert (other.info.status, other.data.metrics) == (mlflow, {"val/acc": 0.5, "val/acc_best": 0.5})

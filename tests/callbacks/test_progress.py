@@ -125,7 +125,7 @@ def test_off_a_terminal_plain_lines_now_and_then(clock: Clock, capsys: pytest.Ca
     ]
     assert "left" not in lines[0]
     assert "acc 0.500  val/acc 0.750" in lines[1]
-    assert lines[1].endswith("images/s  0:00:13 left")
+    assert lines[1].endswith("images/s  0:00:14 left")
     assert lines[-1].endswith("after 0:08:44")
 
 
@@ -205,6 +205,6 @@ def test_the_bar_is_full_at_the_end(options: dict[str, Any], clock: Clock, termi
 
 def test_numbers_are_easy_to_read() -> None:
     assert as_clock(723.4) == "0:12:03"
-    minutes = {1 / 3: "1 min", 59.6: "1 h", 500: "8 h 20 min"}
+    minutes = {1 / 3: "1 min", 59.6: "1 h 0 min", 500: "8 h 20 min"}
     assert {each: duration(60 * each) for each in minutes} == minutes
     assert (rate(1234.4), rate(4.25)) == ("1,234 images/s", "4.2 images/s")

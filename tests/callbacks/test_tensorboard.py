@@ -82,7 +82,8 @@ def write_row(folder: Path, *typed: str, status: str = "completed") -> None:
     """The row of a run of these overrides."""
     logger = TensorBoard(run_dir=str(folder))
     config = plain(alexnet_lit.compose("model=lenet", "data=sample", *typed, f"paths.run={folder}"))
-    logger.end(config, {"status": status, "seconds": 1.5, "steps": 2, "overrides": list(typed)})
+    logger.log_hyperparams(config)
+    logger.end({"status": status, "seconds": 1.5, "steps": 2, "overrides": list(typed)})
     logger.experiment.close()
 
 

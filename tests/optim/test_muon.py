@@ -130,7 +130,7 @@ def test_its_gradients_are_clipped_beside_a_gradient_scaler(tmp_path: Path) -> N
     parts.trainer.strategy.precision_plugin = plugin
     parts.trainer.fit(parts.module, datamodule=parts.data)
     assert parts.trainer.global_step == 2
-    ((_, norm),) = parts.curves.history.points["grad_norm"]
+    ((_, norm),) = parts.history.points["grad_norm"]
     clipped = torch.nn.utils.get_total_norm(
         [each.grad for each in parts.module.net.parameters() if each.grad is not None]
     )

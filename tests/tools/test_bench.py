@@ -13,10 +13,10 @@ from alexnet_lit.__main__ import app
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError
-from alexnet_lit.tools.bench import BENCHES, data, epoch, timing
-from alexnet_lit.tools.bench.data import Pictures
+from alexnet_lit.tools.bench import BENCHES, epoch, timing
+from alexnet_lit.tools.bench.epoch import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
-from alexnet_lit.tools.bench.timing import Limits, alternate, ratios, spread
+from alexnet_lit.tools.bench.timing import alternate, limits, ratios, shares, spread
 from alexnet_lit.tools.records import read, titled
 
 
@@ -44,10 +44,10 @@ def test_the_arithmetic_of_a_training_image() -> None:
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its smallest: one round, and nothing is warmed up."""
     file = tmp_path / "bench.jsonl"
-    for module in (timing, data, epoch):
+    for module in (timing, epoch):
         monkeypatch.setattr(module, "rounds", lambda cases, _: {name: [case()] for name, case in cases.items()})
     monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
-    monkeypatch.setattr(data, "_BATCHES", 2)
+    monkeypatch.setattr(epoch, "_BATCHES", 2)
     monkeypatch.setattr(epoch, "_TRAIN", {"cpu": 1})
     arguments = ["bench", name, "--device", "cpu", "--batch", "2", "--repeats", "1", "--out", str(file)]
 
@@ -74,13 +74,12 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
 def test_a_cpu_with_units_for_bfloat16_is_measured_in_it_too(units: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "bf16_units", lambda: units)
     monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
-    limits = Limits("cpu")
-    seconds = {name: [2e-9 * limits.side**3 / speed] for name, speed in zip(limits.cases, (100, 400), strict=False)}
+    seconds = {name: [2e-9 * 64**3 / speed] for name, speed in zip(limits("cpu"), (100, 400), strict=False)}
     of_float32, of_bfloat16 = "% of a matrix product's 100 GFLOP/s", "% of a bf16 matrix product's 400 GFLOP/s"
-    in_float32, in_bfloat16 = (limits.shares(seconds, 80, half=half) for half in (False, True))
+    in_float32, in_bfloat16 = (shares(seconds, "cpu", 80, half=half) for half in (False, True))
     assert in_float32 == {of_float32: "80", **({of_bfloat16: ""} if units else {})}
     assert in_bfloat16 == {of_float32: "", **({of_bfloat16: "20"} if units else {})}
-    assert set(limits.shares(seconds, None, half=False).values()) == {""}
+    assert set(shares(seconds, "cpu", None, half=False).values()) == {""}
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:

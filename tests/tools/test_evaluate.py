@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from rich.progress import Progress
 
 import alexnet_lit
-from alexnet_lit.callbacks.progress import Count
 from alexnet_lit.data.fashion_mnist import DataSet, load_sample
 from alexnet_lit.tools.evaluate import score, wilson
 from tests.conftest import REPOSITORY, Train
@@ -175,7 +175,7 @@ def test_ctrl_c_ends_it_with_130(ckpt: Path, verb: Train, monkeypatch: pytest.Mo
     def stopped(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Count, "add", stopped)
+    monkeypatch.setattr(Progress, "advance", stopped)
     monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores it from then on, for good
     outcome = verb("evaluate", str(ckpt))
     assert (outcome.status, outcome.out) == (130, "")

@@ -1,7 +1,6 @@
 """`python -m alexnet_lit bench`: one thing beside another in one process, in turn, reported as medians."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
 from datetime import date
 from typing import NamedTuple
 
@@ -11,9 +10,8 @@ from alexnet_lit.distributed.devices import pick
 from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.run import origin
-from alexnet_lit.tools.bench.data import bench_data
 from alexnet_lit.tools.bench.ddp import bench_ddp
-from alexnet_lit.tools.bench.epoch import bench_epoch
+from alexnet_lit.tools.bench.epoch import bench_data, bench_epoch
 from alexnet_lit.tools.bench.step import bench_lrn, bench_step
 from alexnet_lit.tools.bench.timing import Report, machine
 from alexnet_lit.tools.records import Record
@@ -60,4 +58,4 @@ def measure(
         images = batch or (128 if device == "cuda" else 64)
         report = BENCHES[name].run(batch=images, repeats=repeats, device=device)
         made = {"command": COMMAND.format(name, images, repeats), "date": str(date.today()), "machine": machine(device)}
-        yield {**made, "status": "completed", **origin(), "table": asdict(report)}
+        yield {**made, "status": "completed", **origin(), "table": report._asdict()}

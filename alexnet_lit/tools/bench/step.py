@@ -15,7 +15,7 @@ from alexnet_lit.factory import build
 from alexnet_lit.nets import LocalResponseNorm
 from alexnet_lit.nets.kernels import lrn_plain
 from alexnet_lit.nets.lrn import Normalise
-from alexnet_lit.tools.bench.timing import Case, Limits, Report, alternate, has_bf16, ratios, spread
+from alexnet_lit.tools.bench.timing import Case, Report, alternate, has_bf16, limits, ratios, shares, spread
 
 # Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
@@ -37,7 +37,6 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
     """
     small, labels = random_batch(batch, device)
     step = partial(our_step, small, labels, device)
-    limits = Limits(device)
     cases: dict[str, Case] = {
         _PLAIN: _plain_step(small, labels, device),
         _OURS: step(),
@@ -49,7 +48,7 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
         cases |= {_HALF: step(half=True), f"{_HALF}, LRN": step([_LRN], half=True)}
     for mode in ("true", "reduce-overhead") if device == "cuda" else ():
         cases[f"{_HALF}, model.compile={mode}"] = step([f"model.compile={mode}"], half=True)
-    seconds = alternate(limits.cases | cases, repeats, device)
+    seconds = alternate(limits(device) | cases, repeats, device)
     rows = []
     for name in cases:
         speed, base = batch / median(seconds[name]), _BASES.get(name)
@@ -60,7 +59,7 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
                 "step": name,
                 "images/s": f"{speed:.1f}",
                 "times the plain loop": spread(ratios(seconds[_PLAIN], seconds[name])) if is_course_net else "",
-                **limits.shares(seconds, GFLOP * speed if is_course_net else None, half=name.startswith(_HALF)),
+                **shares(seconds, device, GFLOP * speed if is_course_net else None, half=name.startswith(_HALF)),
                 "% more time": f"{spread(more, 0)} than {base}" if base else "",
             }
         )
@@ -73,19 +72,21 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
 
     In float32, and in bfloat16 where the device has units for it; torch's layer takes no bfloat16 on a CPU.
     """
+    size, alpha, beta, k = _LRN_SETTINGS
     layers: dict[str, Callable[[Tensor], Tensor]] = {
         "ours": LocalResponseNorm(*_LRN_SETTINGS, reduction="mean"),
-        "plain": _uncompiled_lrn,
+        "plain": lambda x: Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False),
         "torch": nn.LocalResponseNorm(*_LRN_SETTINGS),
     }
-    dtypes = (torch.float32, torch.bfloat16) if has_bf16(device) else (torch.float32,)
     rows = []
-    for dtype, shape, layout in product(dtypes, _LRN_SHAPES, _LAYOUTS):
+    for dtype, shape, layout in product((torch.float32, torch.bfloat16), _LRN_SHAPES, _LAYOUTS):
+        if dtype == torch.bfloat16 and not has_bf16(device):
+            continue
         x = torch.randn(batch, *shape, device=device).to(dtype).contiguous(memory_format=_LAYOUTS[layout])
         x.requires_grad_()
         has_torch = dtype == torch.float32 or device == "cuda"
-        timed_layers = {name: layer for name, layer in layers.items() if name != "torch" or has_torch}
-        cases = {name: partial(_pass, layer, x, torch.randn_like(x)) for name, layer in timed_layers.items()}
+        names = [name for name in layers if name != "torch" or has_torch]
+        cases = {name: partial(_pass, layers[name], x, torch.randn_like(x)) for name in names}
         seconds = alternate(cases, repeats, device)
         rows.append(
             {
@@ -104,12 +105,6 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
 
 def _pass(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:
     return torch.autograd.grad(layer(x), x, gradient)
-
-
-def _uncompiled_lrn(x: Tensor) -> Tensor:
-    size, alpha, beta, k = _LRN_SETTINGS
-    out: Tensor = Normalise.apply(x, lrn_plain, size, alpha / size, beta, k, False)
-    return out
 
 
 def random_batch(batch: int, device: str) -> tuple[Tensor, Tensor]:

@@ -4,10 +4,10 @@ import platform
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import NamedTuple
 
 import torch
 
@@ -21,8 +21,7 @@ Case = Callable[[], object]
 Seconds = dict[str, list[float]]  # of each case, round by round
 
 
-@dataclass(frozen=True)
-class Report:
+class Report(NamedTuple):
     """A table of measurements, and how they were made."""
 
     title: str
@@ -32,28 +31,22 @@ class Report:
 
 def rounds(cases: Mapping[str, Callable[[], float]], repeats: int) -> Seconds:
     """What each case returns: one round to warm up, then `repeats` rounds of all cases in turn."""
-    seconds: Seconds = {name: [] for name in cases}
-    for n in range(repeats + 1):
-        for name, case in cases.items():
-            took = case()
-            if n:
-                seconds[name].append(took)
-    return seconds
-
-
-def timed(case: Case, device: str) -> float:
-    """Seconds of a call: of one on a CPU, on cuda the mean of 20 that are waited for together."""
-    wait(device)
-    start = time.perf_counter()
-    for _ in range(_CALLS[device]):
-        case()
-    wait(device)
-    return (time.perf_counter() - start) / _CALLS[device]
+    turns = [{name: case() for name, case in cases.items()} for _ in range(repeats + 1)][1:]
+    return {name: [turn[name] for turn in turns] for name in cases}
 
 
 def alternate(cases: Mapping[str, Case], repeats: int, device: str) -> Seconds:
-    """Seconds of a call of each case, in `rounds`."""
-    return rounds({name: partial(timed, case, device) for name, case in cases.items()}, repeats)
+    """Seconds of a call of each case, in `rounds`: of one call on a CPU, on cuda of 20 that are waited for together."""
+
+    def seconds(case: Case) -> float:
+        wait(device)
+        start = time.perf_counter()
+        for _ in range(_CALLS[device]):
+            case()
+        wait(device)
+        return (time.perf_counter() - start) / _CALLS[device]
+
+    return rounds({name: partial(seconds, case) for name, case in cases.items()}, repeats)
 
 
 def wait(device: str) -> None:
@@ -90,33 +83,27 @@ def has_bf16(device: str) -> bool:
     return device == "cuda" or bool(bf16_units())
 
 
-class Limits:
+def limits(device: str) -> dict[str, Case]:
     """What the device does at its best, as cases to be timed among others: products of square matrices.
 
     On a CPU in float32 and, with units for it, in bfloat16; on cuda in bfloat16. Of random numbers: zeros would take
     less power, and so less time.
     """
+    dtypes = {"matrix product": torch.float32, "bf16 matrix product": torch.bfloat16}
+    names = [name for name in dtypes if (has_bf16(device) if "bf16" in name else device == "cpu")]
+    pairs = {name: torch.randn(2, _SIDES[device], _SIDES[device], device=device).to(dtypes[name]) for name in names}
+    return {name: partial(torch.matmul, *pair) for name, pair in pairs.items()}
 
-    def __init__(self, device: str) -> None:
-        self.on_gpu = device == "cuda"
-        self.side = _SIDES[device]
-        dtypes = {} if self.on_gpu else {"matrix product": torch.float32}
-        if has_bf16(device):
-            dtypes["bf16 matrix product"] = torch.bfloat16
-        self.cases: dict[str, Case] = {}
-        for name, dtype in dtypes.items():
-            a, b = torch.randn(2, self.side, self.side, device=device).to(dtype)
-            self.cases[name] = partial(torch.matmul, a, b)
 
-    def shares(self, seconds: Seconds, speed: float | None, *, half: bool) -> dict[str, str]:
-        """A column for each product: `speed` (GFLOP/s) as a percentage of it.
+def shares(seconds: Seconds, device: str, speed: float | None, *, half: bool) -> dict[str, str]:
+    """A column for each of the `limits` that were timed: `speed` (GFLOP/s) as a percentage of it.
 
-        Empty for None, and on a CPU where one is in bfloat16 and the other is not. half: the speed is in bfloat16.
-        """
-        columns = {}
-        for name in self.cases:
-            product = 2e-9 * self.side**3 / median(seconds[name])
-            comparable = self.on_gpu or half == (name == "bf16 matrix product")
-            share = f"{100 * speed / product:.0f}" if speed is not None and comparable else ""
-            columns[f"% of a {name}'s {product:,.0f} GFLOP/s"] = share
-        return columns
+    Empty for None, and on a CPU where one is in bfloat16 and the other is not. half: the speed is in bfloat16.
+    """
+    columns = {}
+    for name in [name for name in seconds if name.endswith("matrix product")]:
+        product = 2e-9 * _SIDES[device] ** 3 / median(seconds[name])
+        comparable = device == "cuda" or half == name.startswith("bf16")
+        share = f"{100 * speed / product:.0f}" if speed is not None and comparable else ""
+        columns[f"% of a {name}'s {product:,.0f} GFLOP/s"] = share
+    return columns

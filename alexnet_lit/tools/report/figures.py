@@ -4,20 +4,16 @@ import io
 import math
 import re
 import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import pandas as pd
-from matplotlib import style
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_lit.callbacks.figures import fonts
+from alexnet_lit.callbacks.figures import style
 from alexnet_lit.tools.report.statistics import Difference, Study
-from alexnet_lit.tools.report.tables import effect_name
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
 _COLOURS = (
@@ -28,8 +24,8 @@ _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "tra
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
 _MOST_DIFFERENCES = 12  # that a panel has room for
 
-Panel = tuple[Callable[[Axes], None], float]  # what draws it, and its height in inches
 Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
+Effect = tuple[str, Difference, float]  # a name, what was found, the paper's points
 
 
 def draw(study: Study) -> tuple[str, list[str]]:
@@ -40,8 +36,14 @@ def draw(study: Study) -> tuple[str, list[str]]:
     ranked = study.spread[study.metric]["mean"].drop(study.baseline).sort_values(ascending=False, kind="stable")
     chosen = [study.baseline, *sorted(ranked.index[: len(_COLOURS) - 1])]
     by_images = bool(study.runs.loc[study.runs["curves"].map(bool), "images_per_step"].notna().all())
-    panels = _panels(study, chosen, by_images)
-    if not panels:
+    stage = "val" if any("val/acc" in curves for curves in study.runs["curves"]) else "test"
+    panels: dict[str, list[Curves]] = {}  # accuracy, loss and training loss, those that were recorded
+    for tag in (f"{stage}/acc", f"{stage}/loss", "train/loss"):
+        curves = [learning_curve(study.runs[study.runs["experiment"] == n], tag, by_images) for n in chosen]
+        if any(len(band) or incomplete for band, incomplete in curves):
+            panels[tag] = curves
+    effects = _effects(study)
+    if not panels and not effects:
         return "", ["There is nothing to draw: no event file has a point."]
     line = "Line: mean over the runs of an experiment that completed; band: from the lowest to the highest of them."
     notes = [f"{line} Dashed: single runs that did not complete, up to the cross."]
@@ -49,21 +51,45 @@ def draw(study: Study) -> tuple[str, list[str]]:
         notes.append("Drawn against steps, as not every run tells how many images a step has.")
     if len(chosen) < len(study.labels):
         notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
-    with style.context(Path(__file__).with_name("report.mplstyle")), fonts():
-        return _svg(panels, [_short(study.labels[n]) for n in chosen]), notes
+    names = [_short(study.labels[n]) for n in chosen]
+    title = "The paper's ideas" if study.effects else "Difference to the baseline"
+    with style():
+        figure = _figure(panels, "training images" if by_images else "steps", effects, title, names)
+        return _svg(figure), notes
 
 
-def _svg(panels: Sequence[Panel], names: Sequence[str]) -> str:
-    """The panels on one sheet, with the names of the experiments below."""
-    columns = min(2, len(panels))
-    heights = [max(height for _, height in panels[n : n + columns]) for n in range(0, len(panels), columns)]
+def _effects(study: Study) -> list[Effect]:
+    """What the paper's ideas are worth if there are any among the experiments, else all differences to the baseline."""
+    if study.effects:
+        return [(_short(study.name_of(each)), each.worth, each.idea.points) for each in study.effects]
+    pairs = zip(study.labels, study.differences, strict=True)
+    return [(_short(label), each, math.nan) for label, each in pairs if not math.isnan(each.value)][:_MOST_DIFFERENCES]
+
+
+def _figure(
+    panels: Mapping[str, list[Curves]], xlabel: str, effects: Sequence[Effect], title: str, names: Sequence[str]
+) -> Figure:
+    """The panels on one sheet, the effects as the last, with the names of the experiments below."""
+    count = len(panels) + bool(effects)
+    columns = min(2, count)
+    heights = [3.4] * math.ceil(count / columns)
+    heights[-1] = max(3.4, 1 + 0.42 * len(effects))
     figure = Figure(figsize=(11, 1 + sum(heights)), layout="constrained")
-    grid = figure.add_gridspec(len(heights), columns, height_ratios=heights)
-    for n, (draw_panel, _) in enumerate(panels):
-        draw_panel(figure.add_subplot(grid[n // columns, n % columns]))
-    pairs = zip(names, _COLOURS, strict=False)
-    handles = [Line2D([], [], color=colour, linewidth=2.4, label=name) for name, colour in pairs]
+    places = [*figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat]
+    for axes, (tag, curves) in zip(places, panels.items(), strict=False):
+        axes.set(title=_TITLES[tag], xlabel=xlabel)
+        _draw_curves(axes, curves)
+    if effects:
+        places[len(panels)].set(title=title, xlabel="percentage points")
+        _draw_effects(places[len(panels)], effects)
+    for axes in places[count:]:
+        axes.remove()
+    handles = [Line2D([], [], color=each, linewidth=2.4, label=n) for n, each in zip(names, _COLOURS, strict=False)]
     figure.legend(handles=handles, loc="outside lower left", ncols=max(1, min(5, 140 // (8 + max(map(len, names))))))
+    return figure
+
+
+def _svg(figure: Figure) -> str:
     file = io.StringIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader may have it
@@ -71,28 +97,6 @@ def _svg(panels: Sequence[Panel], names: Sequence[str]) -> str:
     page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
     return page[page.index("<svg") :]
-
-
-def _panels(study: Study, chosen: Sequence[int], by_images: bool) -> list[Panel]:
-    """Accuracy, loss and training loss, those that were recorded; then what the paper's ideas are worth if there are
-    any among the experiments, else all differences to the baseline.
-    """
-    panels: list[Panel] = []
-    stage = "val" if any("val/acc" in curves for curves in study.runs["curves"]) else "test"
-    for tag in (f"{stage}/acc", f"{stage}/loss", "train/loss"):
-        curves = [learning_curve(study.runs[study.runs["experiment"] == n], tag, by_images) for n in chosen]
-        if any(len(band) or incomplete for band, incomplete in curves):
-            xlabel = "training images" if by_images else "steps"
-            panels.append((partial(_draw_curves, curves=curves, title=_TITLES[tag], xlabel=xlabel), 3.4))
-    title = "The paper's ideas"
-    effects = [(_short(effect_name(study, each)), each.worth, each.idea.points) for each in study.effects]
-    if not effects:
-        title, pairs = "Difference to the baseline", zip(study.labels, study.differences, strict=True)
-        effects = [(_short(label), found, math.nan) for label, found in pairs if found][:_MOST_DIFFERENCES]
-    if effects:
-        height = max(3.4, 1 + 0.42 * len(effects))
-        panels.append((partial(_draw_effects, effects=effects, title=title), height))
-    return panels
 
 
 def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
@@ -117,8 +121,8 @@ def _short(name: str, length: int = 60) -> str:
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
-def _draw_curves(axes: Axes, *, curves: Sequence[Curves], title: str, xlabel: str) -> None:
-    axes.set(title=title, xlabel=xlabel)
+def _draw_curves(axes: Axes, curves: Sequence[Curves]) -> None:
+    axes.grid()
     for (band, incomplete), colour in reversed([*zip(curves, _COLOURS, strict=False)]):  # the baseline on top
         if len(band):
             marker = "o" if len(band) < 25 else None
@@ -137,10 +141,9 @@ def _draw_curves(axes: Axes, *, curves: Sequence[Curves], title: str, xlabel: st
     axes.xaxis.set_major_formatter("{x:,.0f}")
 
 
-def _draw_effects(axes: Axes, *, effects: Sequence[tuple[str, Difference, float]], title: str) -> None:
-    """A dot and its interval for each (name, difference, points claimed), and a diamond for the claim."""
-    axes.set(title=title, xlabel="percentage points")
-    axes.grid(visible=False, axis="y")
+def _draw_effects(axes: Axes, effects: Sequence[Effect]) -> None:
+    """A dot and its interval for each, and a diamond for the paper's points."""
+    axes.grid(axis="x")
     axes.spines["left"].set_visible(False)
     axes.axvline(0, color="#8c8c8c", linewidth=1)
     dot, diamond = _COLOURS[1], _COLOURS[2]

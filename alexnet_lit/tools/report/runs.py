@@ -1,6 +1,6 @@
 """Runs as their folders hold them: result.json and event files, in a table with a row per run."""
 
-import json
+import logging
 import math
 import re
 from collections.abc import Iterator, Sequence
@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from tensorboard.backend.event_processing.event_file_loader import LegacyEventFileLoader
-from tensorboard.compat.proto.event_pb2 import SessionLog  # type: ignore[attr-defined] # made at import time
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from alexnet_lit.config import typed_overrides
+from alexnet_lit.config import RESULT
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import REPEATS, key_by_key
+from alexnet_lit.sweep.jobs import REPEATS, key_by_key, read_job
 
-UNFINISHED = "killed or still running"
 _NUMBERS = ("steps", "images", "test/acc", "val/acc_best", "seconds")
 _TAGS = ("train/loss", "val/loss", "val/acc", "test/loss", "test/acc")
-_RESULT, _EVENTS = "result.json", "events.out.tfevents.*"
 _SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a sweep's jobs, which no longer count
+
+logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of what a resumed run has measured again
 
 # A run's name, its paths and its loggers don't make it another experiment.
 _IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "sweep", "data.dir", "data.search", "data.mirrors", "data.cache")
@@ -42,48 +41,35 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    if (folder / _RESULT).is_file() or any(folder.glob(_EVENTS)) or (folder / ".hydra").is_dir():
+    if (folder / RESULT).is_file() or any(folder.glob("events.out.tfevents.*")) or (folder / ".hydra").is_dir():
         yield folder
         return
-
-    def natural_order(path: Path) -> list[str | int]:
-        return [int(part) if n % 2 else part for n, part in enumerate(re.split(r"(\d+)", path.name))]
-
-    for path in sorted(folder.iterdir(), key=natural_order):
+    # By names, with numbers as numbers.
+    names = {path: re.split(r"(\d+)", path.name) for path in folder.iterdir()}
+    for path in sorted(names, key=lambda path: [int(part) if part.isdigit() else part for part in names[path]]):
         if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":
             yield from _run_folders(path)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """One run: folder, status (that of result.json, or UNFINISHED without one or if steps were recorded after it was
-    written), seed, fold, overrides by key, remark, curves, images_per_step and _NUMBERS, NaN where they are not known.
+    """One run: folder, status, seed, fold, overrides by key, remark, curves, images_per_step and _NUMBERS, NaN where
+    they are not known. Of a run that has no result, or has gone on since, its event files tell how far it came.
     """
-    file, curves = folder / _RESULT, read_curves(folder)
-    result: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    remark = str(result.get("reason") or "") if result else f"no {_RESULT}"
-    overrides = key_by_key(map(str, result.get("overrides") or typed_overrides(folder)))
-    numbers = {
-        key: float(value) if isinstance(value, int | float) and math.isfinite(value) else math.nan
-        for key, value in ((key, result.get(key)) for key in _NUMBERS)
-    }
-    images_per_step = numbers["images"] / numbers["steps"] if numbers["steps"] else math.nan
-    status = str(result.get("status", UNFINISHED))
-    last_step = max((curve.index[-1] for curve in curves.values()), default=0)
-    if status == UNFINISHED or last_step > numbers["steps"]:
+    job, curves = read_job(folder), read_curves(folder)
+    overrides = key_by_key(job.result.get("overrides", ())) or job.overrides
+    numbers = {key: math.nan if (value := job.result.get(key)) is None else float(value) for key in _NUMBERS}
+    if not job.result:
         best = curves["val/acc"].max() if "val/acc" in curves else math.nan
-        numbers = dict.fromkeys(_NUMBERS, math.nan) | {"steps": last_step, "val/acc_best": best}
-        status, remark = UNFINISHED, "has gone on since its result.json" if result else remark
-    elif status == "completed" and not curves:
-        remark = "no event file, so no curves"
+        numbers |= {"steps": max((curve.index[-1] for curve in curves.values()), default=0), "val/acc_best": best}
     return {
         "folder": folder,
-        "status": status,
-        "seed": str(result.get("seed", overrides.get("seed", ""))),
+        "status": job.status,
+        "seed": str(job.result.get("seed", overrides.get("seed", ""))),
         "fold": overrides.get("data.fold", ""),
         "overrides": overrides,
-        "remark": remark,
+        "remark": job.reason,
         "curves": curves,
-        "images_per_step": images_per_step,
+        "images_per_step": numbers["images"] / numbers["steps"] if numbers["steps"] else math.nan,
         **numbers,
     }
 
@@ -93,18 +79,13 @@ def read_curves(folder: Path) -> dict[str, pd.Series]:
 
     What a resumed run measures again replaces what was there, as in TensorBoard. A file may be cut off anywhere.
     """
-    points: dict[tuple[str, int], float] = {}
-    for file in sorted(folder.glob(_EVENTS)):
-        for event in LegacyEventFileLoader(str(file)).Load() if file.stat().st_size else ():
-            if event.HasField("session_log") and event.session_log.status == SessionLog.START:
-                points = {key: value for key, value in points.items() if key[1] < event.step}
-            for value in event.summary.value:
-                if value.tag in _TAGS and value.HasField("simple_value") and math.isfinite(value.simple_value):
-                    points[value.tag, event.step] = value.simple_value
-    curves: dict[str, dict[int, float]] = {}
-    for (tag, step), number in sorted(points.items()):
-        curves.setdefault(tag, {})[step] = number
-    return {tag: pd.Series(curve) for tag, curve in curves.items()}
+    events = EventAccumulator(str(folder), size_guidance={"scalars": 0, "images": 1, "tensors": 1}).Reload()
+    curves = {}
+    for tag in set(_TAGS) & set(events.Tags()["scalars"]):
+        points = {event.step: event.value for event in events.Scalars(tag) if math.isfinite(event.value)}
+        if points:
+            curves[tag] = pd.Series(points)
+    return curves
 
 
 def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], list[str], dict[str, str]]:

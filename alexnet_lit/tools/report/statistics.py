@@ -17,7 +17,7 @@ from alexnet_lit.tools.report.runs import find_baseline, group_runs
 class Difference(NamedTuple):
     """A difference of two means, its 95% interval and the p value of "there is none"; NaN where n allows none."""
 
-    value: float
+    value: float = math.nan
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
@@ -62,7 +62,7 @@ class Study:
     labels, overrides: of each experiment, what tells it from the others.
     metric: the result that experiments are compared by.
     spread: count, mean and sample standard deviation over the runs of each experiment that count, of their results.
-    differences: to the baseline in percentage points, None where there is none. corrected: their p values (Holm).
+    differences: to the baseline in percentage points. corrected: their p values (Holm).
     effects: of each two experiments that differ in an idea alone.
 
     Raises: UserError if `baseline` names no experiment.
@@ -84,26 +84,33 @@ class Study:
         self.spread = results.groupby("experiment").agg(["count", "mean", "std"]).reindex(numbers)
         self.metric = "test/acc" if results["test/acc"].notna().any() else "val/acc_best"
         percent = [100 * results.loc[results["experiment"] == n, self.metric].dropna() for n in numbers]
-        self.differences = [None if n == self.baseline else welch(percent[n], percent[self.baseline]) for n in numbers]
-        self.corrected = holm([each.p if each else math.nan for each in self.differences])
+        self.differences = [welch(values, percent[self.baseline]) for values in percent]
+        self.differences[self.baseline] = Difference()
+        self.corrected = holm([each.p for each in self.differences])
         self.effects = [
             Effect(idea, having, lacking, worth)
             for idea, (having, lacking) in product(IDEAS, permutations(numbers, 2))
             if idea.tells_apart(self.overrides[having], self.overrides[lacking])
-            and (worth := welch(percent[having], percent[lacking]))
+            and not math.isnan((worth := welch(percent[having], percent[lacking])).value)
         ]
 
+    def name_of(self, effect: Effect) -> str:
+        """The idea, with what else tells the two experiments from others."""
+        overrides = self.overrides[effect.having].items()
+        others = " ".join(f"{key}={value}" for key, value in overrides if key != "idea")
+        return f"{effect.idea.name} ({others})" if others else effect.idea.name
 
-def welch(values: Sequence[float], base: Sequence[float]) -> Difference | None:
+
+def welch(values: Sequence[float], base: Sequence[float]) -> Difference:
     """mean(values) - mean(base) by Welch's t test (1947), which assumes neither equal variances nor equal n.
 
     It is not paired by seed: what a seed decides (first weights, order of images) is drawn for another net anew, so
     that pairs are hardly alike, and pairing would halve the degrees of freedom.
 
-    None where one of them is empty; without interval and p where one has a single value, or neither has any spread.
+    NaN where one of them is empty; without interval and p where one has a single value, or neither has any spread.
     """
     if not len(values) or not len(base):
-        return None
+        return Difference()
     value = float(np.mean(values) - np.mean(base))
     if min(len(values), len(base)) < 2 or len(set(values)) == len(set(base)) == 1:
         return Difference(value)

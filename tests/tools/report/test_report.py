@@ -36,7 +36,7 @@ def test_a_sweep(sweep: Path, verb: Train) -> None:
     for title in ("Validation accuracy", "Training loss", "The paper's ideas", "idea=lrn", "training images"):
         assert re.search(rf">\s*{title}\s*</text>", text), title
     assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", text), "the page stands alone"
-    assert "Runs: 8 (6 completed, 1 killed or still running, 1 failed). Experiments: 3." in text
+    assert "Runs: 8 (6 completed, 1 unfinished, 1 failed). Experiments: 3." in text
 
     base, lrn, tanh = table(page, "Experiments")
     assert (lrn["n"], lrn["test accuracy"], lrn["difference, points"]) == ("3 of 4", "0.8600 ± 0.0100", "+5.00")
@@ -98,8 +98,8 @@ def test_one_run_alone_and_killed_ones(lenet: Path, tmp_path: Path, verb: Train)
     assert verb("report", str(tmp_path / "killed")).status == 0
     page = tmp_path / "killed" / "report.html"
     one, two = table(page, "Runs")
-    assert (one["status"], one["steps"]) == ("killed or still running", "20")
-    assert two["remark"] == "no result.json"
+    assert (one["status"], one["steps"]) == ("unfinished", "20")
+    assert two["remark"] == "no result.json: at work still, or killed"
     assert "Drawn against steps" in page.read_text()
 
 

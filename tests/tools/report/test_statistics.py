@@ -8,7 +8,7 @@ import pytest
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.errors import UserError
 from alexnet_lit.tools.report.figures import learning_curve
-from alexnet_lit.tools.report.runs import UNFINISHED, find_baseline, group_runs, read_curves, read_run, read_runs
+from alexnet_lit.tools.report.runs import find_baseline, group_runs, read_curves, read_run, read_runs
 from alexnet_lit.tools.report.statistics import IDEAS, Difference, Study, holm, welch
 from tests.conftest import REPOSITORY
 from tests.tools.report.made import events, run
@@ -44,15 +44,17 @@ def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
 
 def test_without_a_result_a_run_is_unfinished_and_hydra_s_record_tells_its_overrides(tmp_path: Path) -> None:
     found = read_run(run(tmp_path / "4", "idea=lrn", "data.fold=4", "seed=12", status=None, curve=(0.4, 0.5)))
-    assert (found["status"], found["steps"], found["overrides"]["idea"]) == (UNFINISHED, 20, "lrn")
+    assert (found["status"], found["steps"], found["overrides"]["idea"]) == ("unfinished", 20, "lrn")
     assert (found["seed"], found["fold"]) == ("12", "4")
     (tmp_path / "begun" / ".hydra").mkdir(parents=True)
-    assert read_run(tmp_path / "begun")["remark"] == "no result.json"
+    assert read_run(tmp_path / "begun")["remark"] == "no result.json: at work still, or killed"
     # One that has gone on since its result was written.
     run(tmp_path / "x", status="interrupted", curve=(0.4,))
     assert read_run(tmp_path / "x")["status"] == "interrupted"
+    (tmp_path / "x" / "result.json.part").touch()
     events(tmp_path / "x" / "events.out.tfevents.2", [({"train/loss": 1.0}, 15, 20.0)], restart=10)
-    assert read_run(tmp_path / "x")["status"] == UNFINISHED
+    found = read_run(tmp_path / "x")
+    assert (found["status"], found["steps"]) == ("unfinished", 15)
 
 
 def test_a_file_that_is_cut_anywhere_has_what_stands_before(tmp_path: Path) -> None:
@@ -121,12 +123,12 @@ def test_welch_with_equal_and_with_unequal_spreads() -> None:
     # One has no spread: standard error sqrt(1/3), 2 degrees of freedom, t(0.975) = 4.303.
     half = 4.303 * (1 / 3) ** 0.5
     unequal = welch([1, 2, 3], [5, 5])
-    assert unequal is not None
     assert unequal[:3] == pytest.approx((-3, -3 - half, -3 + half), rel=1e-3)
     # Where n does not allow it there is no interval.
     assert welch([0.5], [0.25, 0.5]) == pytest.approx(Difference(0.125), nan_ok=True)
     assert welch([0.5, 0.5], [0.25, 0.25]) == pytest.approx(Difference(0.25), nan_ok=True)
-    assert welch([], [1, 2]) is welch([1, 2], []) is None
+    assert math.isnan(welch([], [1, 2]).value)
+    assert math.isnan(welch([1, 2], []).value)
     # Holm's correction: the more comparisons, the less each says.
     assert holm([0.01, math.nan, 0.04, 0.03]).tolist() == pytest.approx([0.03, math.nan, 0.06, 0.06], nan_ok=True)
     assert (holm([0.02]).tolist(), holm([0.9, 0.8]).tolist(), holm([]).tolist()) == ([0.02], [1, 1], [])
