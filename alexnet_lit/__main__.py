@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -230,7 +229,7 @@ def bench(
         raise typer.Exit(bench_recipes(names, seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
     from alexnet_lit.tools.bench import measure
 
-    for record in measure(what, batch=batch, repeats=repeats, device=device, say=partial(print, file=sys.stderr)):
+    for record in measure(what, batch=batch, repeats=repeats, device=device):
         if out is not None:  # each time, so that Ctrl-C keeps what is measured
             append(record, out)
         print(titled(record) + "\n", flush=True)

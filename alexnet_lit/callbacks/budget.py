@@ -2,9 +2,8 @@
 
 import re
 import time
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from omegaconf import DictConfig
@@ -53,8 +52,7 @@ def parse_seconds(budget: Any) -> float:
     return total
 
 
-@dataclass(frozen=True)
-class Durations:
+class Durations(NamedTuple):
     """Seconds of a training batch, of evaluating an image, of writing last.ckpt; and what measuring them took."""
 
     batch: float
@@ -75,14 +73,14 @@ class TimeBudget(Callback):
     def measure(self, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Durations:
         """Train and save a little, on every rank."""
         trainer.fit(module, datamodule=data)
-        self._start(trainer)
+        began = _now(trainer)
         file = Path(trainer.default_root_dir) / "budget.ckpt"
         try:
             trainer.save_checkpoint(file)
         finally:
             if trainer.is_global_zero:
                 file.unlink(missing_ok=True)
-        save, batch = self._elapsed(trainer), self._training / self._batches
+        save, batch = _now(trainer) - began, self._training / self._batches
         return Durations(batch, _EVALUATION * batch / self._batch_size, save, self._training + save)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
@@ -90,18 +88,15 @@ class TimeBudget(Callback):
         self._batch_size = max(self._batch_size, batch.total)
         self._batches += 1
         if self._batches == 0:
-            self._start(trainer)
+            self._began = _now(trainer)
         elif self._batches >= _FEWEST:
-            self._training = self._elapsed(trainer)
+            self._training = _now(trainer) - self._began
             trainer.should_stop = trainer.strategy.broadcast(self._training > self.seconds)
 
-    def _start(self, trainer: Trainer) -> None:
-        wait_for_device(trainer)
-        self._began = time.monotonic()
 
-    def _elapsed(self, trainer: Trainer) -> float:
-        wait_for_device(trainer)
-        return time.monotonic() - self._began
+def _now(trainer: Trainer) -> float:
+    wait_for_device(trainer)
+    return time.monotonic()
 
 
 def choose_steps(

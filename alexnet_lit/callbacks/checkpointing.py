@@ -70,7 +70,6 @@ class Checkpoints(Checkpoint):
         self.say = say
         self.best_score = -math.inf  # negated where less is better
         self._stop_signal = 0
-        self._step = -1  # global step before the last batch
         self._saved_at = time.monotonic()
         self._handlers: dict[int, Any] = {}
 
@@ -107,17 +106,11 @@ class Checkpoints(Checkpoint):
         say_from_handler(self.say, text)
         signal.signal(number, handler)
 
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, batch: Any, batch_idx: int) -> None:
-        """Note the step for `_within_step`."""
-        self._step = trainer.global_step
-
-    def on_train_batch_end(
-        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
         """Save or stop if that is due. Where a validation or the epoch's end comes next, both wait for it: resumed from
         here, Lightning would leave that validation out.
         """
-        if not (self._within_step(trainer) or trainer.is_last_batch or _validates_next(trainer, batch_idx)):
+        if not (_within_step(trainer) or trainer.is_last_batch or _validates_next(trainer)):
             self._save_last_or_stop(trainer, trainer.global_step % self.every_steps == 0 or _run_ends(trainer))
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -125,7 +118,7 @@ class Checkpoints(Checkpoint):
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self._save_best(trainer)
-        if not (self._within_step(trainer) or trainer.is_last_batch):
+        if not (_within_step(trainer) or trainer.is_last_batch):
             self._save_last_or_stop(trainer, True)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -144,10 +137,6 @@ class Checkpoints(Checkpoint):
             self._saved_at = time.monotonic()
         if stop:
             raise Interrupted(signal.Signals(stop).name)
-
-    def _within_step(self, trainer: Trainer) -> bool:
-        """Whether gradients are being accumulated, which no checkpoint holds: saving and stopping wait for the step."""
-        return trainer.global_step == self._step and not _run_ends(trainer)
 
     def _save_best(self, trainer: Trainer) -> None:
         if self.objective is None or self.keep == 0:
@@ -181,20 +170,18 @@ class Checkpoints(Checkpoint):
             self.best_score = state_dict["best_score"]
 
 
+def _within_step(trainer: Trainer) -> bool:
+    """Whether gradients are being accumulated, which no checkpoint holds: saving and stopping wait for the step."""
+    return trainer.fit_loop._should_accumulate() and not _run_ends(trainer)
+
+
 def _run_ends(trainer: Trainer) -> bool:
     """Whether this is the last step."""
     stops = trainer.should_stop and trainer.fit_loop._can_stop_early  # not before min_epochs and min_steps
     return bool(stops) or trainer.global_step == trainer.max_steps
 
 
-def _validates_next(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether validation follows this batch; False where the clock decides that (a `val_check_interval` in time)."""
-    if not (trainer.enable_validation and trainer.num_val_batches):
-        return False
-    epochs, interval = trainer.check_val_every_n_epoch, trainer.val_check_batch
-    if interval is None or (epochs is not None and (trainer.current_epoch + 1) % epochs):
-        return False
-    if math.isinf(interval):
-        return trainer.is_last_batch
-    number = trainer.fit_loop.total_batch_idx if epochs is None else batch_idx
-    return (number + 1) % int(interval) == 0
+def _validates_next(trainer: Trainer) -> bool:
+    """Whether validation follows this batch."""
+    loop = trainer.fit_loop
+    return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type] # there is one in a fit

@@ -1,8 +1,8 @@
 """Figures: curves.png, confusion matrices, and the pictures that TensorBoard shows of a run."""
 
-import functools
 import logging
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -52,32 +52,16 @@ def families() -> list[str]:
     return [_OWN, *[name for name in _CHINESE if name in here][:1]]
 
 
-@functools.cache
-def _characters() -> frozenset[int]:
-    fonts = [font_manager.get_font(font_manager.findfont(family)) for family in families()]
-    return frozenset(code for font in fonts for code in font.get_charmap())
-
-
-def drawable(text: str) -> str:
-    """The text with a question mark for each character that no font here has, instead of an empty box."""
-    have = _characters()
-    return "".join(letter if ord(letter) in have or letter.isspace() else "?" for letter in text)
-
-
 @contextmanager
 def style() -> Iterator[None]:
     """Draw each character in the first font that has it, a dollar sign as one, and all in the project's colours."""
     fonts = {"font.family": families(), "text.parse_math": False}
-    with matplotlib.style.context([Path(__file__).with_suffix(".mplstyle"), fonts]):
+    with warnings.catch_warnings(), matplotlib.style.context([Path(__file__).with_suffix(".mplstyle"), fonts]):
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a character that no font has: it is a box
         yield
 
 
 @style()
-def draw_confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], path: Path, title: str) -> None:
-    """Write the PNG of `confusion`."""
-    confusion(matrix, classes, title, dpi=120).savefig(path, format="png")
-
-
 def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: str, *, dpi: int) -> Figure:
     """True classes by row, predicted ones by column; the colour is the share of the row, the number the count.
 
@@ -88,15 +72,14 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     axes = figure.subplots()
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set_title(drawable(title), fontsize=10, fontweight="bold")
+    axes.set_title(title, fontsize=10, fontweight="bold")
     axes.set(xlabel="answer", ylabel="true class")
     axes.spines[:].set_visible(True)
     if len(classes) > _NAMED:
         axes.set(xticks=[], yticks=[])
         return figure
-    names = [drawable(name) for name in classes]
-    axes.set_xticks(range(len(names)), names, rotation=45, ha="right")
-    axes.set_yticks(range(len(names)), names)
+    axes.set_xticks(range(len(classes)), classes, rotation=45, ha="right")
+    axes.set_yticks(range(len(classes)), classes)
     axes.tick_params(length=0)
     for row, counts in enumerate(matrix):
         for column, count in enumerate(counts):
@@ -198,7 +181,6 @@ def gallery(images: Tensor, pixels: nn.Module, captions: Sequence[Sequence[str]]
 
 
 def _short(name: str) -> str:
-    name = drawable(name)
     return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
 
 
@@ -263,5 +245,5 @@ def _strip(values: Tensor) -> Tensor:
         units = F.interpolate(values.view(1, 1, rows, -1), size=(_SIDE + 4, _MAPS * (_SIDE + 2) + 2))
         return make_grid(units, normalize=True)[0]
     maps = F.interpolate(values[0, :_MAPS, None], size=(_SIDE, _SIDE), mode="area")  # (k, 1, 40, 40)
-    sheet = make_grid(maps, nrow=_MAPS, normalize=True, pad_value=1)[0]
-    return F.pad(sheet, (0, _MAPS * (_SIDE + 2) + 2 - sheet.shape[1]), value=1)
+    blanks = maps.max().expand(_MAPS - len(maps), 1, _SIDE, _SIDE)
+    return make_grid(torch.cat([maps, blanks]), nrow=_MAPS, normalize=True, pad_value=1)[0]

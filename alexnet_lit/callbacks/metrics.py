@@ -32,17 +32,12 @@ class TrainingCurve(Callback):
 
     def __init__(self, every: int) -> None:
         self.every = every
-        self._step = 0  # global step before this batch
-
-    def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Note the step: a batch whose gradients accumulate ends none."""
-        self._step = trainer.global_step
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
-        """Log a point if it is due."""
+        """Log a point if it is due: a batch whose gradients accumulate ends no step."""
         step = trainer.global_step
         last = trainer.is_last_batch or step == trainer.max_steps
-        if step != self._step and (last or (self.every and step % self.every == 0)):
+        if not trainer.fit_loop._should_accumulate() and (last or (self.every and step % self.every == 0)):
             point = module.take_point()  # type: ignore[operator] # torch types any attribute as a Module
             log_to_all(trainer, {**point, **Throughput.of(trainer).take_point(trainer)})
 
@@ -80,10 +75,6 @@ class Throughput(Callback):
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock of `seconds`."""
         self._fit.start()
-
-    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Measure from here: a resumed run has loaded its counts by now."""
-        self._since = (self.images, self._training.seconds)
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Start the training clock, which a validation or a checkpoint may have stopped."""
@@ -125,6 +116,7 @@ class Throughput(Callback):
         self.images = int(state_dict["images"])
         self._fit.earlier = state_dict["seconds"]
         self._training.earlier = state_dict["training_seconds"]
+        self._since = (self.images, self._training.seconds)
 
 
 class _Stopwatch:

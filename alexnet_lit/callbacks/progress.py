@@ -65,16 +65,17 @@ class Progress(ProgressBar):
         if self._bar is not None and not self._announced:
             self._announce_long_run(trainer, self._bar.tasks[0])
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any
-    ) -> None:
+    def on_test_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any) -> None:
         """Move on."""
-        self._advance(trainer, 1, f"validating {number + 1}/{sum(trainer.num_val_batches)}")
+        testing = trainer.testing
+        of = sum(trainer.num_test_batches if testing else trainer.num_val_batches)
+        self._advance(trainer, 1, f"{'testing' if testing else 'validating'} {number + 1}/{of}")
+
+    on_validation_batch_end = on_test_batch_end  # type: ignore[assignment] # Lightning gives all by position
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Log the new scores."""
-        if self._bar is not None:
-            self._log(trainer)
+        self._log(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Leave one plain line where the bar was."""
@@ -85,10 +86,6 @@ class Progress(ProgressBar):
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Begin a bar of its own."""
         self._begin(trainer, sum(trainer.num_test_batches), "testing")
-
-    def on_test_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any) -> None:
-        """Move on."""
-        self._advance(trainer, 1, f"testing {number + 1}/{sum(trainer.num_test_batches)}")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the terminal, and log how far a fit came."""
@@ -103,7 +100,6 @@ class Progress(ProgressBar):
     def _begin(self, trainer: Trainer, work: float | None, where: str = "", *, done: float = 0) -> None:
         if not self._enabled:
             return
-        self._close()
         texts = map(_Field, ("percent", "facts", "left"))
         self._bar = Bar(
             *(_Field("where"), BarColumn(20, table_column=Column(no_wrap=True)), *texts),
@@ -148,7 +144,8 @@ class Progress(ProgressBar):
 
     def _log(self, trainer: Trainer, where: str = "") -> None:
         """Log a plain line; while there is a bar, to train.log only."""
-        assert self._bar is not None
+        if self._bar is None:
+            return
         self._logged = time.monotonic()
         line = "  ".join(filter(None, _texts(trainer, where, self._bar.tasks[0]).values()))
         log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
@@ -187,38 +184,27 @@ class _Field(ProgressColumn):
 
 def _work(trainer: Trainer, batches: int) -> float:
     """The first `batches` training batches with their validations, in evaluation batches."""
-    validation = sum(trainer.num_val_batches) if trainer.enable_validation else 0
-    return _TRAINING * batches + validations(trainer, batches) * validation
+    interval, every_epochs = getattr(trainer, "val_check_batch", None), trainer.check_val_every_n_epoch
+    validations, per_epoch = 0.0, trainer.num_training_batches
+    if interval and every_epochs is None:
+        validations = batches // interval
+    elif interval:  # else there is no validation, or the clock decides
+        validations = batches / per_epoch * (per_epoch // interval) // every_epochs
+    return _TRAINING * batches + validations * (sum(trainer.num_val_batches) if trainer.enable_validation else 0)
 
 
 def training_batches(trainer: Trainer) -> float:
     """Training batches of the whole fit; inf where it has no end."""
     steps, per_epoch = trainer.estimated_stepping_batches, trainer.num_training_batches
-    gathered = trainer.accumulate_grad_batches
     if math.isinf(steps) or not per_epoch:
-        return steps * gathered
-    epochs, rest = divmod(steps, math.ceil(per_epoch / gathered))  # an epoch's last step may be of fewer batches
-    return epochs * per_epoch + rest * gathered
-
-
-def validations(trainer: Trainer, batches: int) -> int:
-    """How many validations the first `batches` training batches bring."""
-    per_epoch, every_epochs = trainer.num_training_batches, trainer.check_val_every_n_epoch
-    interval = getattr(trainer, "val_check_batch", None)
-    if not interval:  # there is no validation, or the clock decides
-        return 0
-    if every_epochs is None:
-        return int(batches // interval)
-    epochs, rest = divmod(batches, per_epoch)
-    last = rest // interval if (epochs + 1) % every_epochs == 0 else 0
-    return int(epochs // every_epochs * (per_epoch // interval) + last)
+        return steps
+    return steps * per_epoch / math.ceil(per_epoch / trainer.accumulate_grad_batches)
 
 
 def _test_batches(trainer: Trainer) -> int:
-    """Batches of the test after a fit, if the data module knows its `sizes` and `batch_size`."""
-    data = trainer.datamodule  # type: ignore[attr-defined] # set by Lightning's data connector
-    batches = math.ceil(getattr(data, "sizes", {}).get("test", 0) / getattr(data, "batch_size", 1))
-    limit = trainer.limit_test_batches
+    """Batches of the test after a fit."""
+    data, limit = trainer.datamodule, trainer.limit_test_batches  # type: ignore[attr-defined] # set by Lightning
+    batches = math.ceil(data.sizes["test"] / data.batch_size)
     return int(batches * limit if isinstance(limit, float) else min(batches, limit))
 
 

@@ -56,22 +56,17 @@ class TensorBoardImages(Callback):
                 writer.add_figure("train/batch", picture, trainer.global_step)
 
     def on_validation_start(self, trainer: Trainer, module: Any) -> None:
-        """Begin to count."""
-        if not trainer.sanity_checking:
-            self.on_test_start(trainer, module)
+        """Begin to count, on all ranks."""
+        if not trainer.sanity_checking and any(isinstance(logger, TensorBoard) for logger in trainer.loggers):
+            self._predictions, self._image = Predictions(module, mistakes=self.images), None
 
-    def on_test_start(self, trainer: Trainer, module: Any) -> None:
-        """Begin to count."""
-        if _logger(trainer) is not None:
-            self._predictions = Predictions(module, mistakes=self.images)
+    on_test_start = on_validation_start  # type: ignore[assignment] # Lightning gives all by position
 
-    def on_validation_batch_end(
-        self, trainer: Trainer, module: Any, outputs: Any, batch: Any, batch_idx: int, *_: Any
-    ) -> None:
+    def on_validation_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         """Count the logits."""
         if self._predictions is not None:
             self._predictions.update(outputs, batch.labels, batch.images)
-            if batch_idx == 0:
+            if self._image is None:
                 self._image = batch.images[:1].clone()
 
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment] # Lightning gives all by position
@@ -96,7 +91,7 @@ class TensorBoardImages(Callback):
             self._draw_inside(writer, module, trainer.global_step)
 
     def on_test_end(self, trainer: Trainer, module: Any) -> None:
-        """Draw."""
+        """Draw, however long it takes."""
         self._end_counting(trainer, "test")
         if writer := _writer(trainer):
             self._draw_predictions(writer, module)
@@ -160,21 +155,14 @@ class Predictions:
         """Add a batch: logits (B, classes), labels (B,), images (B, C, S, S)."""
         certainty, predicted = logits.detach().float().softmax(1).max(1)
         self.confusion.update(predicted, labels)
-        batch = self._worst(Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0)))
+        batch = Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0))
         both = [batch] if self.mistakes is None else [self.mistakes, batch]
-        self.mistakes = self._worst(Mistakes(*map(torch.cat, zip(*both, strict=True))))
-
-    def _worst(self, mistakes: Mistakes) -> Mistakes:
-        index = mistakes.certainty.topk(min(self._most, len(mistakes.certainty))).indices
-        return Mistakes(*(part.index_select(0, index) for part in mistakes))
-
-
-def _logger(trainer: Trainer) -> TensorBoard | None:
-    """The same on all ranks, of which the first alone writes."""
-    return next((logger for logger in trainer.loggers if isinstance(logger, TensorBoard)), None)
+        parts = Mistakes(*map(torch.cat, zip(*both, strict=True)))
+        worst = parts.certainty.topk(min(self._most, len(parts.certainty))).indices
+        self.mistakes = Mistakes(*(part[worst] for part in parts))
 
 
 def _writer(trainer: Trainer) -> SummaryWriter | None:
     """TensorBoard's, on the first rank."""
-    logger = _logger(trainer)
-    return logger.experiment if logger is not None and trainer.is_global_zero else None
+    boards = [logger for logger in trainer.loggers if isinstance(logger, TensorBoard)]
+    return boards[0].experiment if boards and trainer.is_global_zero else None

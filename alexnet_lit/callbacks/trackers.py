@@ -27,11 +27,9 @@ class WandB(WandbLogger):
     """
 
     def __init__(self, *, run_dir: str, project: str, **settings: Any) -> None:
-        _require("wandb")
-        folder = Path(run_dir)
-        group = folder.parent.name if folder.parent.parent.name == "sweeps" else None
-        own = {"group": group, "settings": {"console": "off"}}  # train.log has the console's text
-        super().__init__(name=folder.name, save_dir=run_dir, id=_key(folder), project=project, **own | settings)
+        name, key, sweep = _place("wandb", Path(run_dir))
+        own = {"group": sweep, "settings": {"console": "off"}}  # train.log has the console's text
+        super().__init__(name=name, save_dir=run_dir, id=key, project=project, **own | settings)
 
     @property
     @rank_zero_experiment
@@ -65,12 +63,9 @@ class MLflow(MLFlowLogger):
     _TAG = "alexnet_lit.run"
 
     def __init__(self, *, run_dir: str, experiment_name: str, tracking_uri: str, **settings: Any) -> None:
-        _require("mlflow")
-        folder = Path(run_dir)
-        tags = {**settings.pop("tags", {}), self._TAG: _key(folder)}
-        if (sweep := folder.parent).parent.name == "sweeps":
-            tags["sweep"] = sweep.name
-        super().__init__(experiment_name, run_name=folder.name, tracking_uri=tracking_uri, tags=tags, **settings)
+        name, key, sweep = _place("mlflow", Path(run_dir))
+        tags = {**settings.pop("tags", {}), self._TAG: key, **({"sweep": sweep} if sweep else {})}
+        super().__init__(experiment_name, run_name=name, tracking_uri=tracking_uri, tags=tags, **settings)
 
     @property
     @rank_zero_experiment
@@ -106,13 +101,14 @@ class MLflow(MLFlowLogger):
         self.experiment.set_terminated(self.run_id, _STATUSES[result["status"]])
 
 
-def _require(package: str) -> None:
+def _place(package: str, folder: Path) -> tuple[str, str, str | None]:
+    """The name of a run's folder, a key of it that stays when logs/ is moved, and of a job its sweep's name.
+
+    Raises: UserError without the package.
+    """
     if find_spec(package) is None:
-        raise UserError(
-            f'logger={package}: needs a package that is not installed: pip install "alexnet-lit[{package}]"'
-        )
-
-
-def _key(folder: Path) -> str:
-    """A key of a run's folder that stays when logs/ is moved, from the names of the folder and the one above it."""
-    return hashlib.sha256("/".join(folder.parts[-2:]).encode()).hexdigest()[:16]
+        hint = f'pip install "alexnet-lit[{package}]"'
+        raise UserError(f"logger={package}: needs a package that is not installed: {hint}")
+    key = hashlib.sha256("/".join(folder.parts[-2:]).encode()).hexdigest()[:16]
+    sweep = folder.parent
+    return folder.name, key, sweep.name if sweep.parent.name == "sweeps" else None

@@ -5,7 +5,7 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
@@ -102,19 +102,16 @@ def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
                 with gr.Row():
                     outputs.append(gr.Image(show_label=False, format="png", height=180, buttons=[], elem_id="seen"))
                     outputs.append(gr.Textbox(label="As the net sees it", lines=5, interactive=False))
-        if (first := _first_convolution(net)) is not None:
-            things = f"looks for {first.out_channels} things in it: a map of each, the stronger the darker."
-            gr.Markdown(f"The **first layer** {things}")
-            outputs.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps"))
+        first = _first_convolution(net)
+        things = f"looks for {first and first.out_channels} things in it: a map of each, the stronger the darker."
+        gr.Markdown(f"The **first layer** {things}", visible=first is not None)
+        outputs.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps", visible=first is not None))
 
-        def show(source: str | BytesIO | None) -> list[Any]:
-            values: list[Any] = [None] * 4
-            if source is not None:
-                try:
-                    values = list(explain(predictor, source))
-                except Broken as reason:
-                    values[2] = f"Not a picture that can be read: {reason}"
-            return values[: len(outputs)]
+        def show(source: str | BytesIO | None) -> Sequence[Any]:
+            try:
+                return [None] * 4 if source is None else explain(predictor, source)
+            except Broken as reason:
+                return [None, None, f"Not a picture that can be read: {reason}", None]
 
         # Events share the net; of strokes that follow each other fast the last counts.
         events: dict[str, Any] = {"concurrency_id": "net", "trigger_mode": "always_last", "api_visibility": "private"}
@@ -126,16 +123,12 @@ def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
 
 
 class Explanation(NamedTuple):
-    """What the page shows of a picture, in its order.
+    """What the page shows of a picture, in its order."""
 
-    probabilities: of all classes by name, the likeliest first. seen: what goes into the net, "L" or "RGB".
-    steps: what was done to the picture for that. maps: see `grid`; None where the net has no convolution.
-    """
-
-    probabilities: dict[str, float]
-    seen: Image.Image
-    steps: str
-    maps: Image.Image | None
+    probabilities: dict[str, float]  # of all classes by name, the likeliest first
+    seen: Image.Image  # what goes into the net, "L" or "RGB"
+    steps: str  # what was done to the picture for that
+    maps: Image.Image | None  # see `grid`; None where the net has no convolution
 
 
 def explain(predictor: Predictor, source: str | BytesIO) -> Explanation:
@@ -172,4 +165,4 @@ def _drawing(sketch: Mapping[str, Image.Image | None] | None) -> BytesIO | None:
         return None
     png = BytesIO()
     composite.convert("RGB").save(png, "PNG")
-    return BytesIO(png.getvalue())
+    return png

@@ -16,7 +16,7 @@ from scipy.stats import binomtest
 from torch import Tensor
 from torchmetrics.functional import classification as metrics
 
-from alexnet_lit.callbacks.figures import draw_confusion
+from alexnet_lit.callbacks.figures import confusion, style
 from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import compose
@@ -54,10 +54,10 @@ def evaluate(
     check_free(picture, force=force)
     found = measure(ckpt, tta=tta, split=split, dir=dir, device=device)
     found = {"checkpoint": str(ckpt), **found, "picture": str(picture)}
-    with whole(picture) as part:
+    with whole(picture) as part, style():
         images = f"{found['images']:,} {_SPLITS[split]} images"
         title = f"{ckpt.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
-        draw_confusion(found["confusion"], list(found["classes"]), part, title)
+        confusion(found["confusion"], [*found["classes"]], title, dpi=120).savefig(part, format="png")
     print(json.dumps(found, indent=2) if as_json else _tables(found))
 
 

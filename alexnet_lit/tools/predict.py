@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from PIL import Image, ImageOps, ImageStat
@@ -37,14 +37,6 @@ class Picture(NamedTuple):
 
     image: Image.Image
     steps: str
-
-
-class Prediction(NamedTuple):
-    """The likeliest classes of a file with their probabilities, and what was done to the picture."""
-
-    file: str
-    classes: list[tuple[str, float]]
-    picture: str
 
 
 class Predictor:
@@ -79,8 +71,8 @@ class Predictor:
         values, indices = probabilities.topk(min(top, len(probabilities)))
         return [(self.data.classes[n], value) for n, value in zip(indices.tolist(), values.tolist(), strict=True)]
 
-    def predict(self, files: Sequence[str], *, top: int) -> Iterator[Prediction | str]:
-        """The `top` classes of each file, in order, a batch at a time; for one that can't be decoded, why."""
+    def predict(self, files: Sequence[str], *, top: int) -> Iterator[dict[str, Any] | str]:
+        """The `top` classes of each file in order, as in JSON, a batch at a time; why one can't be decoded."""
         size = self.data.batch_size
         with ThreadPoolExecutor(cores()) as pool:
             for batch in (files[start : start + size] for start in range(0, len(files), size)):
@@ -88,17 +80,19 @@ class Predictor:
                 pictures = [result for result in results if isinstance(result, Picture)]
                 rows = iter(self.probabilities(pictures) if pictures else ())
                 for file, result in zip(batch, results, strict=True):
-                    if isinstance(result, Picture):
-                        yield Prediction(file, self.ranked(next(rows), top), result.steps)
-                    else:
-                        yield result
+                    if isinstance(result, str):
+                        yield f"{file}: not a picture that can be read ({result}): left out"
+                        continue
+                    ranked = self.ranked(next(rows), top)
+                    classes = [{"class": name, "probability": round(value, _DIGITS)} for name, value in ranked]
+                    yield {"file": file, "classes": classes, "picture": result.steps}
 
     def _try_read(self, file: str) -> Picture | str:
         """The picture, or why it can't be decoded."""
         try:
             return self.read(BytesIO(sys.stdin.buffer.read()) if file == "-" else file)
         except Broken as reason:
-            return f"{file}: not a picture that can be read ({reason})"
+            return str(reason)
 
 
 def clothes(source: str | BytesIO, *, size: int) -> Picture:
@@ -116,10 +110,11 @@ def clothes(source: str | BytesIO, *, size: int) -> Picture:
         box = image.point([255 * (abs(value - level) > _TOLERANCE) for value in range(256)]).getbbox()
         if box is not None and box != (0, 0, *image.size):
             image = image.crop(box)
-            steps.append(f"trimmed to {_size_in_file(decoded, *image.size)}")
+            scale = decoded.width / decoded.image.width  # a large JPEG is decoded smaller than the file has it
+            steps.append("trimmed to {}x{}".format(*(round(side * scale) for side in image.size)))
         longest = max(image.size)
-        width, height = (max(1, round(side * size / longest)) for side in image.size)
         if longest != size:
+            width, height = (max(1, round(side * size / longest)) for side in image.size)
             image = image.resize((width, height), Image.Resampling.BOX if longest > size else Image.Resampling.BILINEAR)
             steps.append(f"{'shrunk' if longest > size else 'enlarged'} to {width}x{height}")
     if level > 127:
@@ -136,11 +131,11 @@ def clothes(source: str | BytesIO, *, size: int) -> Picture:
 def square(source: str | BytesIO, *, size: int, channels: int) -> Picture:
     """The square in the centre of a picture, the very pixels that `ImageFolder` keeps of it. Raises: Broken."""
     image, decoded = centre(source, size=size, channels=channels)
-    side, steps = min(decoded.image.size), list[str]()
+    side, steps = min(decoded.width, decoded.height), list[str]()
     if decoded.width != decoded.height:
-        steps.append(f"centre {_size_in_file(decoded, side, side)}")
-    if side != size:
-        steps.append(f"{'shrunk' if side > size else 'enlarged'} to {size}x{size}")
+        steps.append(f"centre {side}x{side}")
+    if min(decoded.image.size) != size:
+        steps.append(f"{'shrunk' if min(decoded.image.size) > size else 'enlarged'} to {size}x{size}")
     return _described(decoded, image, steps)
 
 
@@ -150,12 +145,6 @@ def _corner_level(image: Image.Image) -> float:
     corners = [(left, top) for left in (0, image.width - width) for top in (0, image.height - height)]
     boxes = [(left, top, left + width, top + height) for left, top in corners]
     return median(ImageStat.Stat(image.crop(box)).mean[0] for box in boxes)
-
-
-def _size_in_file(decoded: Decoded, width: int, height: int) -> str:
-    """A size in px of the file's picture, of which a large JPEG is decoded smaller."""
-    scale = decoded.width / decoded.image.width
-    return f"{round(width * scale)}x{round(height * scale)}"
 
 
 def _described(decoded: Decoded, image: Image.Image, steps: list[str]) -> Picture:
@@ -176,12 +165,14 @@ def predict(ckpt: Path, typed: Sequence[str], *, top: int, device: str, as_json:
     with counter("pictures", len(files)) as bar:
         for result in predictor.predict(files, top=top):
             bar.advance(TASK)
-            if isinstance(result, Prediction):
-                predictions.append(result)
+            if isinstance(result, str):
+                print(result, file=sys.stderr)
             else:
-                print(f"{result}: left out", file=sys.stderr)
-    show = _print_json if as_json else _print_csv if as_csv else _print_table
-    show(predictions)
+                predictions.append(result)
+    if as_json:
+        print(json.dumps(predictions, indent=2))
+    elif predictions:
+        (_print_csv if as_csv else _print_table)(predictions)
     return 1 if len(predictions) < len(files) else 0
 
 
@@ -202,37 +193,26 @@ def _files(name: str) -> list[str]:
     return sorted(map(str, shown))
 
 
-def _print_table(predictions: Sequence[Prediction]) -> None:
+def _print_table(predictions: Sequence[dict[str, Any]]) -> None:
     """As wide as it is, so that names stay in one piece."""
-    if predictions:
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        ranks = [f"{n}." for n in range(1, len(predictions[0].classes) + 1)]
-        for title in ("picture", *ranks, "what was done to it"):
-            table.add_column(title, no_wrap=True)
-        for file, classes, picture in predictions:
-            cells = [f"{name} {100 * probability:.1f}%" for name, probability in classes]
-            table.add_row(*map(Text, (file, *cells, picture)))
-        print(plain_text(table))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    ranks = [f"{n}." for n in range(1, len(predictions[0]["classes"]) + 1)]
+    for title in ("picture", *ranks, "what was done to it"):
+        table.add_column(title, no_wrap=True)
+    for each in predictions:
+        cells = [f"{one['class']} {100 * one['probability']:.1f}%" for one in each["classes"]]
+        table.add_row(*map(Text, (each["file"], *cells, each["picture"])))
+    print(plain_text(table))
 
 
-def _print_csv(predictions: Sequence[Prediction]) -> None:
+def _print_csv(predictions: Sequence[dict[str, Any]]) -> None:
     """file, class_1, probability_1, class_2, ..., picture."""
     rows = []
-    for file, classes, picture in predictions:
-        row = {"file": file}
-        for rank, (name, probability) in enumerate(classes, start=1):
-            row |= {f"class_{rank}": name, f"probability_{rank}": f"{probability:.{_DIGITS}f}"}
-        rows.append({**row, "picture": picture})
-    if rows:
-        writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
-def _print_json(predictions: Sequence[Prediction]) -> None:
-    """A list with an object for each picture."""
-    objects = []
-    for file, classes, picture in predictions:
-        ranked = [{"class": name, "probability": round(value, _DIGITS)} for name, value in classes]
-        objects.append({"file": file, "classes": ranked, "picture": picture})
-    print(json.dumps(objects, indent=2))
+    for each in predictions:
+        row = {"file": each["file"]}
+        for rank, one in enumerate(each["classes"], start=1):
+            row |= {f"class_{rank}": one["class"], f"probability_{rank}": f"{one['probability']:.{_DIGITS}f}"}
+        rows.append({**row, "picture": each["picture"]})
+    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)

@@ -1,45 +1,35 @@
 """`python -m alexnet_lit bench`: one thing beside another in one process, in turn, reported as medians."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
-from typing import NamedTuple
 
 import torch
 
 from alexnet_lit.distributed.devices import pick
-from alexnet_lit.errors import UserError, check_choice
+from alexnet_lit.errors import check_choice
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.run import origin
 from alexnet_lit.tools.bench.ddp import bench_ddp
 from alexnet_lit.tools.bench.epoch import bench_data, bench_epoch
 from alexnet_lit.tools.bench.step import bench_lrn, bench_step
-from alexnet_lit.tools.bench.timing import Report, machine
+from alexnet_lit.tools.bench.timing import Table, machine
 from alexnet_lit.tools.records import Record
 
-
-class Bench(NamedTuple):
-    """A measurement. seconds: what it takes by default, on two CPU cores or a GPU."""
-
-    run: Callable[..., Report]
-    what: str
-    seconds: int
-
-
-BENCHES = {
-    "lrn": Bench(bench_lrn, "local response normalisation beside torch's layer", 20),
-    "step": Bench(bench_step, "a training step beside a plain torch loop", 60),
-    "data": Bench(bench_data, "the input pipeline beside the course's loader", 30),
-    "epoch": Bench(bench_epoch, "an epoch in small beside the course's program", 120),
-    "ddp": Bench(bench_ddp, "a step on all devices beside one on one", 50),
+# Each with what it measures, and the seconds that it takes by default, on two CPU cores or a GPU.
+BENCHES: dict[str, tuple[Callable[..., Table], str, int]] = {
+    "lrn": (bench_lrn, "local response normalisation beside torch's layer", 20),
+    "step": (bench_step, "a training step beside a plain torch loop", 60),
+    "data": (bench_data, "the input pipeline beside the course's loader", 30),
+    "epoch": (bench_epoch, "an epoch in small beside the course's program", 120),
+    "ddp": (bench_ddp, "a step on all devices beside one on one", 50),
 }
 
 COMMAND = "python -m alexnet_lit bench {} --batch {} --repeats {}"  # as a record has it
 
 
-def measure(
-    names: Sequence[str] | None, *, batch: int | None, repeats: int, device: str, say: Callable[[str], None]
-) -> Iterator[Record]:
-    """Yield a record for each of `names`, or for all. Before each, `say` gets a line: what comes, how long it takes.
+def measure(names: Sequence[str] | None, *, batch: int | None, repeats: int, device: str) -> Iterator[Record]:
+    """Yield a record for each of `names`, or for all. Before each, stderr has a line: what comes, how long it takes.
 
     batch: images a step; None takes 64 on a CPU and 128 on a GPU.
     Raises: UserError for a name or a device that there is not.
@@ -48,14 +38,13 @@ def measure(
         check_choice("bench, name", name, list(BENCHES))
     device = "cuda" if pick(device) == "cuda" else "cpu"
     one_gpu = device == "cuda" and torch.cuda.device_count() == 1
-    if one_gpu and "ddp" in (names or ()):
-        raise UserError("bench ddp --device=cuda: this machine has one GPU: use --device=cpu")
     chosen = names or [name for name in BENCHES if not (one_gpu and name == "ddp")]
     if device == "cpu":
         keep_memory()  # as in a run; for what is compared with it too
     for n, name in enumerate(chosen, start=1):
-        say(f"{n} of {len(chosen)}  {name}: {BENCHES[name].what}; about {BENCHES[name].seconds} s by default")
+        run, what, seconds = BENCHES[name]
+        print(f"{n} of {len(chosen)}  {name}: {what}; about {seconds} s by default", file=sys.stderr)
         images = batch or (128 if device == "cuda" else 64)
-        report = BENCHES[name].run(batch=images, repeats=repeats, device=device)
+        table = run(batch=images, repeats=repeats, device=device)
         made = {"command": COMMAND.format(name, images, repeats), "date": str(date.today()), "machine": machine(device)}
-        yield {**made, "status": "completed", **origin(), "table": report._asdict()}
+        yield {**made, "status": "completed", **origin(), "table": table}

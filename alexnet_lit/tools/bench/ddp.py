@@ -17,10 +17,10 @@ from torch.nn.parallel import DistributedDataParallel
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.strategy import DDP, HOOKS
 from alexnet_lit.tools.bench.step import our_step, random_batch
-from alexnet_lit.tools.bench.timing import Case, Report, alternate, ratios, spread
+from alexnet_lit.tools.bench.timing import Case, Table, alternate, ratios, spread
 
 
-def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
+def bench_ddp(*, batch: int, repeats: int, device: str) -> Table:
     """Images/s of steps of the course's recipe at 224 px, the batch split over all devices.
 
     On a CPU one process with a thread a core is compared with a process a core, of one thread each; on cuda one GPU
@@ -45,7 +45,7 @@ def bench_ddp(*, batch: int, repeats: int, device: str) -> Report:
         for name, took in seconds.items()
     ]
     how = f"batch {batch} over all processes, float32, medians of {repeats} rounds in turn; ratios round by round"
-    return Report("Several devices", how, rows)
+    return {"title": "Several devices", "how": how, "rows": rows}
 
 
 def _measure_ddp(rank: int, ranks: int, folder: Path, batch: int, repeats: int, device: str) -> None:

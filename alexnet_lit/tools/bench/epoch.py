@@ -25,7 +25,7 @@ from alexnet_lit.factory import build
 from alexnet_lit.prepare import prepare
 from alexnet_lit.terminal import quiet_libraries
 from alexnet_lit.tools.bench.step import course_net
-from alexnet_lit.tools.bench.timing import Report, has_bf16, ratios, rounds, spread, wait
+from alexnet_lit.tools.bench.timing import Table, has_bf16, ratios, rounds, spread, wait
 
 _IMAGES = 60_000  # as many as Fashion-MNIST has, repeated from the sample
 _BATCHES = 20  # that are timed of an epoch
@@ -56,7 +56,7 @@ class Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(self.images[index].numpy())), int(self.labels[index])
 
 
-def bench_data(*, batch: int, repeats: int, device: str) -> Report:
+def bench_data(*, batch: int, repeats: int, device: str) -> Table:
     """Images/s in the steady part of an epoch at 224 px: the course's loader by workers, and this pipeline.
 
     On cuda the pipeline's images end on the device, and the loader's in memory.
@@ -82,7 +82,7 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Report:
         for name, took in seconds.items()
     ]
     how = f"batch {batch}, float32, medians of {repeats} rounds in turn; ratios round by round, with their range"
-    return Report("Input pipeline", how, rows)
+    return {"title": "Input pipeline", "how": how, "rows": rows}
 
 
 def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
@@ -116,7 +116,7 @@ def _seconds_a_batch(batches: Iterable[object], skip: int, device: str) -> float
     return (time.perf_counter() - start) / count
 
 
-def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
+def bench_epoch(*, batch: int, repeats: int, device: str) -> Table:
     """Seconds of training and evaluating with the course's recipe at 224 px, loading included.
 
     The course's program works in float32, reads pictures through PIL in a DataLoader with workers, whose start is part
@@ -146,7 +146,7 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Report:
     ]
     how = f"{train} batches of {batch} for training and {test} for evaluation, medians of {repeats} rounds"
     theirs = f"the course's program in float32 with {_WORKERS[device]} workers, {_OURS} with {usual[0]}"
-    return Report("An epoch, in small", f"{how}; {theirs}", rows)
+    return {"title": "An epoch, in small", "how": f"{how}; {theirs}", "rows": rows}
 
 
 def _course_program(batch: int, device: str) -> Callable[[], float]:

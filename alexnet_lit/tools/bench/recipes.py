@@ -45,9 +45,8 @@ def bench_recipes(names: list[str], *, seeds: int, deadline: float, device: str,
             for n, command in enumerate(left, start=1):
                 if (seconds := deadline - _SAVING - time.monotonic()) <= 0:
                     break
-                print(
-                    f"{n} of {len(left)}  {command}" + f"; {seconds:,.0f} s left" * math.isfinite(seconds), flush=True
-                )
+                until = f"; {seconds:,.0f} s left" if math.isfinite(seconds) else ""
+                print(f"{n} of {len(left)}  {command}{until}", flush=True)
                 if made := _run(command, steps[command], seconds, out):
                     append({"command": command, "date": str(date.today()), "machine": where, **made}, out)
                     status |= made["status"] in ("failed", "diverged")

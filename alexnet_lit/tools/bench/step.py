@@ -15,7 +15,7 @@ from alexnet_lit.factory import build
 from alexnet_lit.nets import LocalResponseNorm
 from alexnet_lit.nets.kernels import lrn_plain
 from alexnet_lit.nets.lrn import Normalise
-from alexnet_lit.tools.bench.timing import Case, Report, alternate, has_bf16, limits, ratios, shares, spread
+from alexnet_lit.tools.bench.timing import Case, Table, alternate, has_bf16, limits, ratios, shares, spread
 
 # Of one image: each convolution and linear layer once forward and twice backward, but no gradient of the images.
 GFLOP = 2e-9 * (3 * 938_146_176 - 96 * 54 * 54 * 121)
@@ -29,7 +29,7 @@ _LRN_SETTINGS = (5, 1e-4, 0.75, 2.0)
 _LAYOUTS = {"channels first": torch.contiguous_format, "channels last": torch.channels_last}
 
 
-def bench_step(*, batch: int, repeats: int, device: str) -> Report:
+def bench_step(*, batch: int, repeats: int, device: str) -> Table:
     """Images/s of training steps with the course's recipe (plain SGD), dropout on, at 224 px, in float32; also in bf16
     where the device has units for it, on cuda with and without a compiler and CUDA graphs.
 
@@ -64,10 +64,10 @@ def bench_step(*, batch: int, repeats: int, device: str) -> Report:
             }
         )
     how = f"batch {batch}, float32 where nothing else is said, medians of {repeats} rounds; ratios round by round"
-    return Report("Training step", how, rows)
+    return {"title": "Training step", "how": how, "rows": rows}
 
 
-def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
+def bench_lrn(*, batch: int, repeats: int, device: str) -> Table:
     """Seconds of a forward and a backward pass of local response normalisation: ours, compiled and not; torch's.
 
     In float32, and in bfloat16 where the device has units for it; torch's layer takes no bfloat16 on a CPU.
@@ -100,7 +100,7 @@ def bench_lrn(*, batch: int, repeats: int, device: str) -> Report:
             }
         )
     how = f"forward and backward, medians of {repeats} rounds; ratios round by round, with their range"
-    return Report("Local response normalisation", how, rows)
+    return {"title": "Local response normalisation", "how": how, "rows": rows}
 
 
 def _pass(layer: Callable[[Tensor], Tensor], x: Tensor, gradient: Tensor) -> tuple[Tensor, ...]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from statistics import median
-from typing import NamedTuple
+from typing import Any
 
 import torch
 
@@ -19,14 +19,7 @@ _SIDES = {"cpu": 4096, "cuda": 8192}  # of the matrices that are multiplied
 
 Case = Callable[[], object]
 Seconds = dict[str, list[float]]  # of each case, round by round
-
-
-class Report(NamedTuple):
-    """A table of measurements, and how they were made."""
-
-    title: str
-    how: str
-    rows: list[dict[str, str]]
+Table = dict[str, Any]  # its title, how it was measured, and rows
 
 
 def rounds(cases: Mapping[str, Callable[[], float]], repeats: int) -> Seconds:

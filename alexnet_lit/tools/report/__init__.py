@@ -45,15 +45,12 @@ def report(folders: list[str], *, baseline: str | None, out: Path | None) -> Non
     """
     study = Study(read_runs(folders), baseline=baseline)
     file = (out or Path(folders[0]).expanduser()) / "report.html"
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{file.parent}: can't be made ({error.strerror}): name another folder with --out") from error
     if file.exists() and (file.is_dir() or _MARK.encode() not in file.read_bytes()[:2000]):
         raise UserError(f"{file}: is there already and is no report of ours: name another folder with --out")
     names = [Path(each).expanduser().resolve().name for each in folders]
     page = _render(study, ", ".join(names[:3] + ["…"] * (len(names) > 3)))
     with whole(file) as part:
+        part.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(page, encoding="utf-8")
     print(file)
 

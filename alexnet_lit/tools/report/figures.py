@@ -3,7 +3,6 @@
 import io
 import math
 import re
-import warnings
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -91,9 +90,7 @@ def _figure(
 
 def _svg(figure: Figure) -> str:
     file = io.StringIO()
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # the reader may have it
-        figure.savefig(file, format="svg", metadata={"Date": None})
+    figure.savefig(file, format="svg", metadata={"Date": None})
     page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
     return page[page.index("<svg") :]

@@ -41,9 +41,8 @@ class Idea(NamedTuple):
         """Whether of two experiments, given by their overrides, the first has the idea and the second has not, and they
         differ in nothing else.
         """
-        choices = having.get("idea", "base"), lacking.get("idea", "base")
-        others = [{key: each[key] for key in each if key != "idea"} for each in (having, lacking)]
-        return choices == (self.choice_with, self.choice_without) and others[0] == others[1]
+        having, lacking = {"idea": "base", **having}, {"idea": "base", **lacking}
+        return lacking["idea"] == self.choice_without and having == {**lacking, "idea": self.choice_with}
 
 
 class Effect(NamedTuple):
