@@ -113,6 +113,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             f"{ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint"
         )
     acc, loss = (module.published[f"test/{name}"] for name in ("acc", "loss"))
+    interval = binomtest(round(acc * len(labels)), len(labels)).proportion_ci(method="wilson")  # 95% (Wilson 1927)
     return {
         "split": split,
         "images": len(labels),
@@ -121,7 +122,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         "device": describe(kind, 1),
         "precision": str(precision),
         f"{split}/acc": acc,
-        "acc_interval": wilson(acc, len(labels)),
+        "acc_interval": [float(interval.low), float(interval.high)],
         f"{split}/loss": loss,
         **score(logits, labels, data.classes),
     }
@@ -166,12 +167,6 @@ def score(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any
         "classes": {name: dict(zip(keys, row, strict=True)) for name, row in zip(names, rows, strict=True)},
         "confusion": metrics.multiclass_confusion_matrix(logits, labels, num_classes=count).tolist(),
     }
-
-
-def wilson(share: float, count: int) -> tuple[float, float]:
-    """The 95% interval of a share that was found in `count` draws (Wilson 1927)."""
-    interval = binomtest(round(share * count), count).proportion_ci(method="wilson")
-    return float(interval.low), float(interval.high)
 
 
 def _tables(found: Mapping[str, Any]) -> str:

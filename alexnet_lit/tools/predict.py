@@ -17,11 +17,12 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data import FashionMNIST, Sample
-from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, decode, pixels
+from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, decode
 from alexnet_lit.distributed.devices import cores, pick
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
@@ -60,11 +61,7 @@ class Predictor:
 
     def probabilities(self, pictures: Sequence[Picture]) -> Tensor:
         """(B, classes) of B >= 1 pictures, on the CPU."""
-        images = [
-            torch.frombuffer(bytearray(pixels(image)), dtype=torch.uint8).view(-1, image.height, image.width)
-            for image, _ in pictures
-        ]
-        return self.module.predict(torch.stack(images)).cpu()
+        return self.module.predict(torch.stack([pil_to_tensor(image) for image, _ in pictures])).cpu()
 
     def ranked(self, probabilities: Tensor, top: int) -> list[tuple[str, float]]:
         """The names of the likeliest `top` classes, from the probabilities (classes,) of one picture."""

@@ -94,17 +94,17 @@ def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], lis
     Returns the experiment of each run; of each experiment the overrides that tell it from the others, and its label;
     the overrides that all have in common.
     """
-    overrides = pd.DataFrame(list(runs["overrides"]), index=runs.index, dtype=object)
-    ignored = [key for key in overrides if key in _IGNORED_KEYS or key.startswith(_IGNORED_PREFIXES)]
-    overrides = overrides.drop(columns=ignored)
-    varying = [key for key in overrides if overrides[key].nunique(dropna=False) > 1]
-    common = overrides.drop(columns=varying).iloc[0].to_dict()
-    if not varying:
-        return pd.Series(0, runs.index), [{}], ["no other override"], common
-    experiment = overrides.groupby(varying, sort=False, dropna=False).ngroup()
-    differing = [group.iloc[0].dropna().to_dict() for _, group in overrides[varying].groupby(experiment)]
-    labels = [" ".join(f"{key}={value}" for key, value in each.items()) or "no other override" for each in differing]
-    return experiment, differing, labels, common
+    overrides: list[dict[str, str]] = [
+        {key: run[key] for key in run if not (key in _IGNORED_KEYS or key.startswith(_IGNORED_PREFIXES))}
+        for run in runs["overrides"]
+    ]
+    keys = dict.fromkeys(key for run in overrides for key in run)
+    common = {key: overrides[0].get(key, "") for key in keys if len({run.get(key) for run in overrides}) == 1}
+    differing = [{key: run[key] for key in keys if key in run and key not in common} for run in overrides]
+    names = [" ".join(f"{key}={value}" for key, value in run.items()) or "no other override" for run in differing]
+    experiments = dict(zip(names, differing, strict=True))
+    labels = [*experiments]
+    return pd.Series([labels.index(name) for name in names], runs.index), [*experiments.values()], labels, common
 
 
 def find_baseline(labels: Sequence[str], wanted: str | None) -> int:
