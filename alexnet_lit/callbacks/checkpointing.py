@@ -182,6 +182,8 @@ def _run_ends(trainer: Trainer) -> bool:
 
 
 def _validates_next(trainer: Trainer) -> bool:
-    """Whether validation follows this batch."""
+    """Whether validation follows this batch; False where the clock decides that, on each rank for itself."""
+    if getattr(trainer, "_val_check_time_interval", None) is not None:
+        return False
     loop = trainer.fit_loop
     return loop.epoch_loop._should_check_val_fx(loop._data_fetcher)  # type: ignore[arg-type] # there is one in a fit

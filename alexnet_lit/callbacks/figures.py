@@ -84,8 +84,8 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     for row, counts in enumerate(matrix):
         for column, count in enumerate(counts):
             colour = "white" if shares[row][column] > 0.5 else INK if count else GREY
-            text = axes.text(column, row, f"{count:,}", ha="center", va="center", fontsize=8, color=colour)
-            text.set_in_layout(False)  # it needs no room of its own, and to measure it takes time
+            # It needs no room of its own, and to measure it takes time.
+            axes.text(column, row, f"{count:,}", ha="center", va="center", size=8, color=colour, in_layout=False)
     return figure
 
 
