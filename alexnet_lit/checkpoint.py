@@ -73,14 +73,22 @@ def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> 
 def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
     """Refuse a checkpoint of other classes, another net, an average without callbacks.ema, or of a longer run.
 
-    name: of the checkpoint, as typed. Raises: UserError that says what differs.
+    name: of the checkpoint, as typed. Loads its weights. Raises: UserError that says what differs.
     """
     classes = list(module.classes)
     if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
         raise UserError(
             f"{name}: the classes have changed since, now {changed}: make them what they were, or start a new run"
         )
-    _check_same_net(module, checkpoint, name)
+    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
+    # How weights were drawn and whether the net is compiled is no part of it.
+    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
+    if other := [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
+        raise UserError(f"{name}: is of another net, with {several(other)}: set these, or start a new run")
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{name}: is of another net: {reason_of(error)}: use a checkpoint of this net") from error
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
         raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
     trainer, epochs = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
@@ -94,19 +102,6 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
             raise UserError(
                 f"trainer.{key}={trainer[key]}: {name} has already {text}: use trainer.{key}={least} or more"
             )
-
-
-def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Raises: UserError that names what differs: keys of model, else weights."""
-    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
-    # How weights were drawn and whether the net is compiled is no part of it.
-    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
-    if other := [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
-        raise UserError(f"{name}: is of another net, with {several(other)}: set these, or start a new run")
-    try:
-        module.load_state_dict(checkpoint["state_dict"])
-    except RuntimeError as error:
-        raise UserError(f"{name}: is of another net: {reason_of(error)}: use a checkpoint of this net") from error
 
 
 class Resume(Callback):

@@ -93,10 +93,7 @@ def choose(argument: str) -> str:
     group, equals, typed = argument.lstrip("+").partition("=")
     if not equals or not (CONF / group).is_dir():
         return argument
-    try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException as error:
-        raise explain(error) from error
+    value = OverridesParser.create().parse_override(argument).value()
     values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if None in values and "none" in names and not isinstance(value, list):

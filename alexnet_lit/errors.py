@@ -52,8 +52,7 @@ def exits_raised() -> Iterator[None]:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt | BrokenPipeError):
             raise KeyboardInterrupt from error
-        code = 0 if error.code is None else error.code
-        status = code if isinstance(code, int) else f"1: {code}"
+        status = f"1: {error.code}" if isinstance(error.code, str) else error.code or 0
         raise Exited(f"exited with status {status}").with_traceback(error.__traceback__) from None
 
 

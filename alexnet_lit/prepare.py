@@ -139,7 +139,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
-    loggers = [history, *_loggers(config)]
+    loggers = [history, *_group(config, "logger").values()]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
@@ -188,10 +188,17 @@ def restore(
     return module.eval(), data
 
 
+def _group(config: DictConfig, group: str) -> dict[str, Any]:
+    """The callbacks or loggers of the group by name, null switches one off; or the one that a file of one's own is."""
+    nodes = config.get(group) or {}
+    if "_target_" in nodes:
+        return {group: instantiate(config, group)}
+    return {name: instantiate(config, f"{group}.{name}") for name, node in nodes.items() if node is not None}
+
+
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
-    """Those of the group; null switches one off. Raises: UserError if one monitors what the run does not measure."""
-    nodes = config.get("callbacks") or {}
-    callbacks = {name: instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
+    """Those of the group. Raises: UserError if one monitors what the run does not measure."""
+    callbacks = _group(config, "callbacks")
     for name, callback in callbacks.items():
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
             factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
@@ -199,26 +206,17 @@ def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
     return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
 
 
-def _loggers(config: DictConfig) -> list[Logger]:
-    """Those of the group, by name; or the one that a file of one's own describes."""
-    nodes = config.get("logger") or {}
-    if "_target_" in nodes:
-        return [instantiate(config, "logger")]
-    return [instantiate(config, f"logger.{name}") for name, node in nodes.items() if node is not None]
-
-
 def _objective(config: DictConfig, data: ImageData) -> str | None:
     """The score that chooses best.ckpt. Raises: UserError if the run does not measure it on validation images."""
     objective: str | None = config.objective
     if objective is None:
         return None
-    if objective not in ("val/acc", "val/loss"):
+    better = {"val/acc": "maximize", "val/loss": "minimize"}.get(objective)
+    if better is None:
         raise UserError(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
-    better = "minimize" if objective == "val/loss" else "maximize"
     if config.direction in ("minimize", "maximize") and config.direction != better:
-        raise UserError(
-            f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}"
-        )
+        hint = f"use direction={better}"
+        raise UserError(f"direction={config.direction}: would keep the worst net by {objective}: {hint}")
     if data.validate != "val" or data.sizes["val"] == 0:
         key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
         raise UserError(
@@ -354,8 +352,8 @@ def _check_compiler(config: DictConfig, kind: str) -> None:
     if not compile:
         return
     # As torch's inductor and Triton look for one.
-    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
-    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
+    cpu = ("C++", "CXX", "clang++" if sys.platform == "darwin" else "g++")
+    language, variable, usual = ("C", "CC", "gcc clang") if kind == "cuda" else cpu
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):
         raise UserError(

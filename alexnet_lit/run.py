@@ -16,24 +16,12 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from alexnet_lit import config as composition
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.callbacks.loggers import History, TensorBoard, log_outcome
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.checkpoint import read_checkpoint
-from alexnet_lit.config import (
-    PART,
-    RESULT,
-    as_override,
-    discard,
-    home,
-    last_record,
-    next_record,
-    plain,
-    read_result,
-    run_folder,
-    run_of,
-    typed_overrides,
-)
+from alexnet_lit.config import as_override, plain, read_result
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launch import Failure, join, launch
@@ -62,10 +50,8 @@ def run(config: DictConfig, folder: Path) -> Result:
         if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
             objects = prepare(infer_model_dims(objects.config, objects.data), folder)
         _log_start(objects)
-        rank_config = infer_model_dims(config, objects.data)
-        rank_config.paths.run = str(folder)
-        message = {"config": plain(rank_config), "folder": str(folder), "began": began}
-        message["config"]["trainer"]["precision"] = objects.config.trainer.precision  # `auto`, the same on all ranks
+        message = {"config": plain(objects.config), "folder": str(folder), "began": began}
+        message["config"]["trainer"]["devices"] = "auto"  # as many as each machine has ranks
         if rank_group is not None:
             rank_group.broadcast(message)
             rank_group.barrier()
@@ -81,18 +67,19 @@ def fit(config: DictConfig) -> Result:
 
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
-    folder = None if config.ckpt is None else run_of(Path(config.ckpt).expanduser())
     if config.ckpt is None:
-        folder = Path(run_folder(f"{config.paths.logs}/runs", time.strftime("%Y-%m-%d_%H-%M-%S"), config.name))
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path(composition.run_folder(f"{config.paths.logs}/runs", stamp, config.name))
         record = folder / ".hydra"
-    elif folder is None:
-        raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
     else:
-        before: Any = OmegaConf.load(last_record(folder) / "config.yaml")
+        if (found := composition.run_of(Path(config.ckpt).expanduser())) is None:
+            raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
+        folder = found
+        before: Any = OmegaConf.load(composition.last_record(folder) / "config.yaml")
         same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-        record = next_record(folder)
+        record = composition.next_record(folder)
     record.mkdir()
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save([] if config.ckpt is None else [f"ckpt={config.ckpt}"], record / "overrides.yaml")
@@ -150,7 +137,7 @@ def _log_and_report(folder: Path) -> Iterator[None]:
         elif not environment.is_child:  # else the parent does so
             log.debug("error: %s", error)
             close_log()
-            discard(folder)
+            composition.discard(folder)
         raise
     finally:
         close_log()
@@ -305,7 +292,7 @@ def _collect(status: str, objects: RunObjects) -> Result:
         "device": objects.device,
         "world_size": trainer.world_size,
         "precision": str(trainer.precision),
-        "overrides": typed_overrides(objects.folder),
+        "overrides": composition.typed_overrides(objects.folder),
         **origin(),
     }
 
@@ -317,9 +304,9 @@ def origin() -> Result:
     """
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
     versions = {name: version(package) for name, package in packages.items()} | {"python": platform.python_version()}
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    command = ["git", "-C", composition.home(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(command, cwd=home(), capture_output=True, encoding="utf-8", timeout=10, check=False)
+        described = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return {"versions": versions, "commit": None}
     return {"versions": versions, "commit": described.stdout.strip() or None}
@@ -328,8 +315,8 @@ def origin() -> Result:
 @contextmanager
 def _expect_result(folder: Path) -> Iterator[None]:
     """Mark a run that has a result until it has another; for good if it saves a step and is killed."""
-    part = folder / PART
-    if (folder / RESULT).exists():
+    part = folder / composition.PART
+    if (folder / composition.RESULT).exists():
         part.touch()
     try:
         yield
@@ -342,7 +329,7 @@ def keep_result(result: Result, folder: Path) -> Result:
     """Write result.json, whole or not at all, and return what is in it then: a failure never replaces the result of a
     run that completed, nor does a stop before anything was saved. Raises: UserError where the disk refuses.
     """
-    file, part = folder / RESULT, folder / PART
+    file, part = folder / composition.RESULT, folder / composition.PART
     if part.exists() and result["status"] != "completed":
         before: Result = json.loads(file.read_text(encoding="utf-8"))
         if before["status"] == "completed" and (result["status"] == "failed" or not _has_saved(folder)):
@@ -356,7 +343,7 @@ def keep_result(result: Result, folder: Path) -> Result:
 def _has_saved(folder: Path) -> bool:
     """Whether the run has saved a step since its result was expected."""
     last = folder / "checkpoints" / "last.ckpt"
-    return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
+    return last.exists() and last.stat().st_mtime_ns > (folder / composition.PART).stat().st_mtime_ns
 
 
 def _log_start(objects: RunObjects) -> None:
@@ -376,7 +363,7 @@ def _log_start(objects: RunObjects) -> None:
     log.info("run     %s", objects.folder)
     if objects.resume is not None:
         log.info("resume  %s", objects.resume)
-        for override in typed_overrides(objects.folder, last=True):
+        for override in composition.typed_overrides(objects.folder, last=True):
             if not override.startswith("ckpt="):
                 log.info("        with %s", override)
     size = config.data.image_size
@@ -390,22 +377,21 @@ def _images(data: ImageData) -> str:
 
 def _log_run(objects: RunObjects) -> None:
     """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
-    for logger in objects.trainer.loggers:
-        logger.log_hyperparams(plain(objects.config))
-    boards = [logger for logger in objects.trainer.loggers if isinstance(logger, TensorBoard)]
-    if objects.resume is not None or not boards or not objects.trainer.is_global_zero:
-        return
-    config, made_from, size = objects.config, origin(), objects.config.data.image_size
+    config, data, made_from = objects.config, objects.data, origin()
     about = {
-        "command": " \\\n  ".join(["python train.py", *typed_overrides(objects.folder)]),
+        "command": " \\\n  ".join(["python train.py", *composition.typed_overrides(objects.folder)]),
         "device": f"{objects.device}, precision {config.trainer.precision}",
-        "images": f"{_images(objects.data)}, from {objects.data.origin}",
+        "images": f"{_images(data)}, from {data.origin}",
         "commit": made_from["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made_from["versions"].items()),
     }
-    net = plain_text(layers(objects.module.net, (objects.data.channels, size, size)))
-    for board in boards:
-        board.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
+    for logger in objects.trainer.loggers:
+        logger.log_hyperparams(plain(config))
+        if isinstance(logger, TensorBoard) and objects.resume is None:
+            net = plain_text(
+                layers(objects.module.net, (data.channels, config.data.image_size, config.data.image_size))
+            )
+            logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
 def _log_results(objects: RunObjects, result: Result) -> None:

@@ -14,7 +14,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,17 +57,16 @@ class Lasting:
 
     def close(self) -> None:
         """Close the stream, whether or not it takes what is left to write."""
-        self._try(self.stream.close)
+        with suppress(OSError):
+            self.stream.close()
 
     def _try(self, act: Callable[..., object], *arguments: Any) -> None:
-        over = self._over
         try:
-            if not over or act == self.stream.close:
+            if not self._over:
                 act(*arguments)
         except OSError as error:
             self._over = True
-            if not over:
-                self._failed(error)
+            self._failed(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -150,9 +149,9 @@ def program(name: str) -> str:
     return name if found and Path(found).parent == here.parent else str(here)
 
 
-def on_terminal() -> bool:
-    """Whether lines on stdout can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
-    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+def on_terminal(screen: Console = console) -> bool:
+    """Whether lines on it can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
+    return screen.is_terminal and not screen.is_dumb_terminal and screen.file.isatty()
 
 
 def open_log(path: Path | None, *, speak: bool, screen: Console = console) -> None:
@@ -235,7 +234,7 @@ class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno == logging.WARNING else ""
         try:
-            if hasattr(record, "renderable") and self.screen.is_terminal and self.screen.file.isatty():
+            if hasattr(record, "renderable") and on_terminal(self.screen):
                 self.screen.print(record.renderable)
             else:
                 self.screen.print(Text(_text(record), style=style), soft_wrap=True)
