@@ -153,7 +153,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     try:
         _log_run(objects)
         with exits_raised():
-            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume and str(objects.resume))
+            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
             _test(objects)
         status = "completed"
     except (Interrupted, Diverged, KeyboardInterrupt) as outcome:
@@ -377,7 +377,7 @@ def _images(data: ImageData) -> str:
 
 def _log_run(objects: RunObjects) -> None:
     """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
-    config, data, made_from = objects.config, objects.data, origin()
+    config, data, size, made_from = objects.config, objects.data, objects.config.data.image_size, origin()
     about = {
         "command": " \\\n  ".join(["python train.py", *composition.typed_overrides(objects.folder)]),
         "device": f"{objects.device}, precision {config.trainer.precision}",
@@ -388,9 +388,7 @@ def _log_run(objects: RunObjects) -> None:
     for logger in objects.trainer.loggers:
         logger.log_hyperparams(plain(config))
         if isinstance(logger, TensorBoard) and objects.resume is None:
-            net = plain_text(
-                layers(objects.module.net, (data.channels, config.data.image_size, config.data.image_size))
-            )
+            net = plain_text(layers(objects.module.net, (data.channels, size, size)))
             logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
