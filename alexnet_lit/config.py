@@ -144,11 +144,11 @@ def explain(error: Exception) -> UserError:
             return raised
         raised = raised.__cause__ or raised.__context__
     if isinstance(error, OverrideParseException):
-        key, equals, value = error.override.partition("=")
+        typed = error.override
+        key, equals, value = typed.partition("=")
         if not equals:
             return UserError(f"{key}: not of the form key=value")
-        hint = f"quote a value with special characters, as in '{key}=\"{value}\"'"
-        return UserError(f"{error.override}: cannot be read: {hint}")
+        return UserError(f"{typed}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
     text = str(error)
     if match := _NO_KEY.search(text):
         return UserError(f"{match['key']}: there is no such key: {suggest(match['key'])}")
