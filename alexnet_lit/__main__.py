@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from alexnet_lit.errors import UserError
+from alexnet_lit.config import checkpoint_file, compose, quoted
+from alexnet_lit.errors import UserError, check_free
 from alexnet_lit.terminal import printing
 
 app = typer.Typer(
@@ -37,7 +38,6 @@ def data(
     check: Annotated[bool, typer.Option("--check", help="Only look, and print nothing: exit 1 without it.")] = False,
 ) -> None:
     """Find Fashion-MNIST on this machine, or download it."""
-    from alexnet_lit.config import compose
     from alexnet_lit.data import fetch
 
     places = compose("data=fashion_mnist").data
@@ -65,8 +65,6 @@ def summary(
 
     Needs no data, but of data=image_folder the folder, for how many classes there are.
     """
-    from alexnet_lit.config import compose, quoted
-
     more = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     config = compose(*more, *overrides or ())
     from alexnet_lit.callbacks.summary import layers
@@ -75,22 +73,16 @@ def summary(
 
     check_root(config)
     config = infer_model_dims(without_weights(config))
-    net = build_net(config)
-    size = config.model.image_size if "image_size" in config.model else config.data.image_size
-    channels = config.model.in_channels if "in_channels" in config.model else instantiate(config, "data").channels
-    table = layers(net, (channels, size, size), costs=True)
-    print(plain_text(table))
-
-
-def _checkpoint(typed: Path) -> Path:
-    from alexnet_lit.config import checkpoint_file
-
-    return checkpoint_file(typed)
+    size = config.model.get("image_size", config.data.image_size)
+    channels = config.model.get("in_channels") or instantiate(config, "data").channels
+    print(plain_text(layers(build_net(config), (channels, size, size), costs=True)))
 
 
 Checkpoint = Annotated[
     Path,
-    typer.Argument(metavar="CKPT", callback=_checkpoint, help="A .ckpt file, or a run folder (its best, else last)."),
+    typer.Argument(
+        metavar="CKPT", callback=checkpoint_file, help="A .ckpt file, or a run folder (its best, else last)."
+    ),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there already.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")]
@@ -217,21 +209,19 @@ def bench(
     from alexnet_lit.tools.records import FOLDER, append, titled
 
     kind, *names = what or [""]
-    if kind == "recipes":
-        out = out or FOLDER / "recipes.jsonl"
-    if out is not None and (out.is_dir() or not out.parent.is_dir()):
-        raise UserError(f"--out={out}: not a file in a folder that there is: make {out.parent}, or name another file")
-    if kind == "recipes" and out is not None:
-        from alexnet_lit.config import compose
+    file = FOLDER / "recipes.jsonl" if out is None and kind == "recipes" else out
+    if file is not None:
+        check_free(file, force=True)
+    if kind == "recipes" and file is not None:
         from alexnet_lit.tools.bench.recipes import bench_recipes
 
-        logs = Path(compose().paths.logs, "recipes", out.stem)  # apart for each file: a new one begins anew
-        raise typer.Exit(bench_recipes(names, seeds=seeds, deadline=deadline, device=device, out=out, logs=logs))
+        logs = Path(compose().paths.logs, "recipes", file.stem)  # apart for each file: a new one begins anew
+        raise typer.Exit(bench_recipes(names, seeds=seeds, deadline=deadline, device=device, out=file, logs=logs))
     from alexnet_lit.tools.bench import measure
 
     for record in measure(what, batch=batch, repeats=repeats, device=device):
-        if out is not None:  # each time, so that Ctrl-C keeps what is measured
-            append(record, out)
+        if file is not None:  # each time, so that Ctrl-C keeps what is measured
+            append(record, file)
         print(titled(record) + "\n", flush=True)
 
 

@@ -3,33 +3,30 @@
 Imports no torch before there is something to train.
 """
 
-import errno
 import os
 import shutil
 import sys
 import traceback
 from argparse import Namespace
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 import hydra
-from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException, OverrideParseException
+from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from alexnet_lit import config as composition
-from alexnet_lit.config import RESULT, explain, explain_override, quoted, run_of
+from alexnet_lit.config import explain, quoted
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
-from alexnet_lit.errors import UserError, reason_of, unwritten
-from alexnet_lit.sweep.jobs import named_sweep, read_job, worst
-from alexnet_lit.sweep.jobs import resume_arguments as resume_sweep_arguments
+from alexnet_lit.errors import UserError, reason_of
+from alexnet_lit.sweep.jobs import named_sweep, read_job, resume_arguments, worst
 from alexnet_lit.sweep.signals import process_restored, stop_requested, worker
 from alexnet_lit.sweep.start import Refused, SweepCallback, starts_sweep, sweep_arguments
 from alexnet_lit.sweep.summary import print_summary, update_summary
@@ -70,7 +67,7 @@ def _rank(environment: RankEnvironment) -> int:
             rank_group.leave(status)
     except UserError as error:
         if not environment.is_child:  # else the leader prints it
-            _print_error(error)
+            print(f"error: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         return EXIT["interrupted"]
@@ -81,96 +78,65 @@ def _command(environment: RankEnvironment) -> int:
     """Run the command line of a process that stands alone or leads."""
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     program, *typed = sys.argv
-    # Hydra reads its options before or after all overrides, not between them.
-    options, others = get_args_parser().parse_known_args(typed)
-    overrides = [*options.overrides, *others]
-    flags = [argument for argument in typed if argument not in overrides]
     # Without HYDRA_FULL_ERROR Hydra prints errors itself, in several lines, and exits.
     with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"), mock.patch.object(sys, "argv", [program]):
         try:
-            return _answer(options, flags, overrides, environment)
+            return _answer(typed, environment)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT["interrupted"]
         except _INPUT_ERRORS as error:
             if full_errors:
                 raise
-            _print_error(error)
-        except OSError as error:
-            if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-                raise
-            _print_error(unwritten(error.filename or "paths.logs", error.strerror))
+            print(f"error: {explain(error)}", file=sys.stderr)
         return 2
 
 
-def _answer(options: Namespace, flags: list[str], overrides: list[str], environment: RankEnvironment) -> int:
-    overrides = [composition.choose(override) for override in overrides]
-    arguments = [*flags, *overrides]
-    sweep = named_sweep(arguments)
+def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
+    """Hand over to Hydra: a new run or sweep, or one that goes on with the config that was saved at its start."""
+    options, others = get_args_parser().parse_known_args(typed)
+    overrides = [composition.choose(override) for override in (*options.overrides, *others)]
+    flags = [argument for argument in typed if argument not in (*options.overrides, *others)]
+    arguments = [*flags, *overrides]  # Hydra reads its options before or after all overrides, not between them
+    sweep, ckpt = named_sweep(arguments), composition.typed_checkpoint(arguments)
     if environment.ranks > 1 and (sweep or starts_sweep(arguments)):
         hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
-    if folder := finished(arguments):
-        print(f"{folder} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-        return 0
     if sweep:
-        sys.argv += resume_sweep_arguments(sweep, arguments)
-    elif starts_sweep(arguments) and not composition.typed_checkpoint(arguments):
-        sys.argv += [*flags, *sweep_arguments(overrides)]
+        arguments = resume_arguments(sweep, arguments)
+    elif starts_sweep(arguments):
+        if ckpt:
+            raise UserError(f"ckpt={ckpt}: continues one run: leave out -m and sweep=")
+        arguments = [*flags, *sweep_arguments(overrides)]
     else:
-        sys.argv += resume_arguments(arguments)
-    return _show(options) if any(getattr(options, name) for name in _SHOW) else _hydra()
+        arguments, run = composition.continued_run(arguments)
+        if run:
+            groups = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
+            # trainer and callbacks decide when a run ends.
+            if composition.read_result(run).get("status") == "completed" and not groups & {"trainer", "callbacks"}:
+                print(f"{run} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
+                return 0
+            arguments = _continue(run, arguments)
+    sys.argv += arguments
+    return _hydra(options)
 
 
-def _print_error(error: Exception) -> None:
-    mistake = explain_override(error.override) if isinstance(error, OverrideParseException) else explain(error)
-    print(f"error: {mistake}", file=sys.stderr)
-
-
-# ---- Resuming
-
-
-def resume_arguments(arguments: Sequence[str]) -> list[str]:
-    """Hydra's arguments for continuing the run that `ckpt=` names; `arguments` as they are if it names none.
-
-    The run's saved config takes the place of conf/, so overrides of its start and of earlier continuations hold; those
-    typed now are applied on top. Each continuation keeps a config of its own beside that of the start.
-    Raises: UserError if it makes no sense.
+def _continue(run: Path, arguments: Sequence[str]) -> list[str]:
+    """Hydra's arguments for going on with a run in its folder. The config that it last had takes the place of conf/, so
+    that overrides of its start and of earlier continuations hold. Each continuation keeps a config of its own.
     """
-    value = composition.typed_checkpoint(arguments)
-    if not value:
-        return list(arguments)
-    if starts_sweep(arguments):
-        raise UserError(f"ckpt={value}: continues one run: leave out -m and sweep=")
-    folder = composition.continued_run(arguments)
-    arguments = composition.quote_checkpoint(arguments)
-    if folder is None:
-        return arguments
     return [
-        *("--config-path", str(composition.last_record(folder)), "--config-name", "config"),
+        *("--config-path", str(composition.last_record(run)), "--config-name", "config"),
         *arguments,
-        f"hydra.run.dir={quoted(folder)}",
-        f"hydra.output_subdir=.hydra/{composition.next_record(folder).name}",
-        "hydra/job_logging=none",
-        "hydra/hydra_logging=none",
+        f"hydra.run.dir={quoted(run)}",
+        f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
+        *("hydra/job_logging=none", "hydra/hydra_logging=none"),
     ]
 
 
-def finished(arguments: Sequence[str]) -> Path | None:
-    """The run that `ckpt=` names if it is complete and no override beside it makes it longer."""
-    value = composition.typed_checkpoint(arguments)
-    folder = run_of(Path(value).expanduser()) if value else None
-    groups = {argument.lstrip("+~").partition("=")[0].partition(".")[0] for argument in arguments}
-    if groups & {"trainer", "callbacks"}:  # which decide when a run ends
-        return None
-    return folder if folder is not None and composition.completed(folder) else None
-
-
-# ---- Hydra
-
-
-def _hydra(*, shows: bool = False) -> int:
+def _hydra(options: Namespace) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
+    shows = any(getattr(options, name) for name in _SHOW)
     statuses: list[str] = []
     failures: list[Exception] = []  # raised at the end, with their own causes: Hydra would add lines
     stopped = False
@@ -181,10 +147,15 @@ def _hydra(*, shows: bool = False) -> int:
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
             return score(config, run_job(config, folder))
+        from alexnet_lit.run import run  # which imports torch: not before there is something to train
+
         try:
-            statuses.append(_run_alone(config, folder)["status"])
+            statuses.append(run(config, folder)["status"])
         except Exception as error:
             failures.append(error)
+        finally:
+            if (folder.parent / "summary.csv").is_file():  # ckpt= continued one job of a sweep
+                update_summary(folder.parent)
         return None
 
     composition.forget_folders(only_named=shows)
@@ -192,6 +163,10 @@ def _hydra(*, shows: bool = False) -> int:
         application()
     except Refused as refused:
         failures.append(refused.error)
+    except ValueError as error:
+        if not shows:
+            raise
+        failures.append(explain(error))  # options that don't go together
     except KeyboardInterrupt:
         stopped = True
         raise
@@ -202,51 +177,16 @@ def _hydra(*, shows: bool = False) -> int:
     return max((EXIT[status] for status in statuses), default=0)
 
 
-def _show(options: Namespace) -> int:
-    """Let Hydra show what is asked for, and run nothing."""
-    sanitized = Hydra.get_sanitized_cfg
-
-    def resolved(application: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
-        # Hydra takes the rest away first, to which its own part refers.
-        if options.resolve and cfg_type != "job":
-            OmegaConf.resolve(cfg)
-        return sanitized(application, cfg, cfg_type)
-
-    try:
-        with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
-            return _hydra(shows=True)
-    except ValueError as error:  # options that don't go together
-        raise UserError(" ".join(str(error).split())) from error
-
-
 def _close_sweep(*, stopped: bool) -> list[str]:
     """Print the summary of the sweep, if there was one; the statuses of its jobs. Without any it leaves no folder."""
     folder = SweepCallback.folder
     SweepCallback.forget()
     if folder:
-        composition.discard_folder(folder)
+        composition.discard(folder)
     if not folder or not folder.exists():
         return []
     update_summary(folder)  # a job that was killed has not done so
     return print_summary(folder, stopped=stopped)
-
-
-# ---- One job: a run by itself, or one of a sweep
-
-
-def _run_alone(config: DictConfig, folder: Path) -> Result:
-    """One run. One that is refused before training leaves no folder behind, or an earlier run as it was."""
-    from alexnet_lit.run import run  # which imports torch: not before there is something to train
-
-    try:
-        return run(config, folder)
-    except UserError:
-        composition.discard_folder(folder)
-        composition.discard_continuation(folder / str(HydraConfig.get().output_subdir))
-        raise
-    finally:
-        if (folder.parent / "summary.csv").is_file():  # ckpt= continued one job of a sweep
-            update_summary(folder.parent)
 
 
 @printing(ends=False)  # in a launcher's worker process too
@@ -270,11 +210,8 @@ def run_job(config: DictConfig, folder: Path) -> Result:
         config.ckpt = str(folder)
     result: Result = {"status": "interrupted"}
     try:
-        with worker() if in_worker else nullcontext(), process_restored():
+        with suppress(KeyboardInterrupt), worker() if in_worker else nullcontext(), process_restored():
             result = _run_recorded(config, folder, fresh=not job.can_go_on)
-    except KeyboardInterrupt:
-        if not in_worker:
-            raise
     finally:
         update_summary(sweep)
     if in_worker:  # in which an interruption is a result, as other jobs go on
@@ -287,19 +224,19 @@ def run_job(config: DictConfig, folder: Path) -> Result:
 
 def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
     """Run it, and write result.json for a failure, unless it can still go on from its last checkpoint."""
-    from alexnet_lit.run import run, write_result
+    from alexnet_lit.run import keep_result, run
 
     try:
         return run(config, folder)
     except _INPUT_ERRORS as error:
-        _print_error(error)
         reason = str(explain(error))
+        print(f"error: {reason}", file=sys.stderr)
     except Exception as error:
         traceback.print_exception(error)
         reason = reason_of(error)
     failed = {"status": "failed", "reason": reason, "overrides": composition.typed_overrides(folder)}
-    if fresh and not (folder / RESULT).exists():
-        write_result(failed, folder)
+    if fresh and not (folder / composition.RESULT).exists():
+        keep_result(failed, folder)
     return failed
 
 

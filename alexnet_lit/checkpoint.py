@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.config import as_override
 from alexnet_lit.data import changed_classes
-from alexnet_lit.errors import UserError
+from alexnet_lit.errors import UserError, reason_of, several
 from alexnet_lit.lit import Classifier
 
 
@@ -73,43 +73,35 @@ def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> 
 def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
     """Refuse a checkpoint of other classes, another net, an average without callbacks.ema, or of a longer run.
 
-    name: of the checkpoint, as typed. Raises: UserError that says what differs.
+    name: of the checkpoint, as typed. Loads its weights. Raises: UserError that says what differs.
     """
     classes = list(module.classes)
     if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
         raise UserError(
             f"{name}: the classes have changed since, now {changed}: make them what they were, or start a new run"
         )
-    _check_same_net(module, checkpoint, name)
+    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
+    # How weights were drawn and whether the net is compiled is no part of it.
+    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
+    if other := [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
+        raise UserError(f"{name}: is of another net, with {several(other)}: set these, or start a new run")
+    try:
+        module.load_state_dict(checkpoint["state_dict"])
+    except RuntimeError as error:
+        raise UserError(f"{name}: is of another net: {reason_of(error)}: use a checkpoint of this net") from error
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
         raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
     trainer, epochs = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     whole, begun, steps = epochs["processed"], epochs["started"], checkpoint["global_step"]
     done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"
-    limits = [("max_epochs", begun, max(begun, whole + 1), done)]
-    limits.append(("max_steps", steps, steps + 1, f"done {steps} steps"))
-    for key, reached, least, text in limits:
+    for key, reached, least, text in (
+        ("max_epochs", begun, max(begun, whole + 1), done),
+        ("max_steps", steps, steps + 1, f"done {steps} steps"),
+    ):
         if isinstance(trainer.get(key), int) and 0 <= trainer[key] < reached:
             raise UserError(
                 f"trainer.{key}={trainer[key]}: {name} has already {text}: use trainer.{key}={least} or more"
             )
-
-
-def _check_same_net(module: Classifier, checkpoint: dict[str, Any], name: str) -> None:
-    """Raises: UserError that names what differs: keys of model, else weights."""
-    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
-    # How weights were drawn and whether the net is compiled is no part of it.
-    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
-    other = [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]
-    hint = "set these, or start a new run"
-    if not other:
-        states = (module.state_dict(), checkpoint["state_dict"])
-        mine, theirs = ({key: tuple(value.shape) for key, value in state.items()} for state in states)
-        differing = (key for key in {**mine, **theirs} if mine.get(key) != theirs.get(key))
-        other, hint = [f"{key} {theirs.get(key, 'missing')}" for key in differing], "use a checkpoint of this net"
-    if other:
-        more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-        raise UserError(f"{name}: is of another net, with {', '.join(other[:4])}{more}: {hint}")
 
 
 class Resume(Callback):
@@ -128,7 +120,10 @@ class Resume(Callback):
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Stop if the run had stopped, unless it has other limits now. Note the arguments of callbacks."""
         saved, here = checkpoint["hyper_parameters"]["config"], module.hparams["config"]
-        trainer.should_stop = checkpoint.get("should_stop", False) and _limits(saved) == _limits(here)
+        keys = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
+        same = all(saved["trainer"].get(key) == here["trainer"].get(key) for key in keys)
+        same = same and saved["callbacks"] == here["callbacks"]
+        trainer.should_stop = same and checkpoint.get("should_stop", False)
         states = checkpoint["callbacks"]
         for callback in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
             names = inspect.signature(type(callback)).parameters.keys() & states.get(callback.state_key, {}).keys()
@@ -138,7 +133,8 @@ class Resume(Callback):
         """Give callbacks their arguments back, and begin a new epoch if the saved one was whole."""
         for callback, values in self._arguments:
             vars(callback).update(values)
-        loop, epochs = trainer.fit_loop, _epochs(trainer)
+        loop = trainer.fit_loop
+        epochs: Any = loop.epoch_progress.current, loop.epoch_progress.total  # their base class lacks half of it
         if epochs[0].ready == epochs[0].processed:
             # Lightning does so too, but not where max_steps is set: it takes the next epoch for the rest of the last.
             for progress in epochs:
@@ -148,16 +144,5 @@ class Resume(Callback):
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Count the epoch in which the run has ended, once: a run saved after its end has not started another."""
-        progress, _ = _epochs(trainer)
+        progress: Any = trainer.fit_loop.epoch_progress.current
         progress.completed = max(progress.completed, progress.started)
-
-
-def _epochs(trainer: Trainer) -> tuple[Any, Any]:
-    """Lightning's counts of epochs, of this fit and in all; Any, as the base class that types them lacks half."""
-    return trainer.fit_loop.epoch_progress.current, trainer.fit_loop.epoch_progress.total
-
-
-def _limits(config: dict[str, Any]) -> dict[str, Any]:
-    """What decides when a run ends."""
-    keys = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
-    return {"callbacks": config["callbacks"], **{key: config["trainer"].get(key) for key in keys}}

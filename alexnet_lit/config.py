@@ -59,11 +59,9 @@ def compose(*overrides: str) -> DictConfig:
     if not all(isinstance(override, str) for override in overrides):
         raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')
     try:
-        folder = continued_run(overrides)
-        overrides = tuple(map(choose, quote_checkpoint(overrides)))
-        return _compose(overrides) if folder is None else _compose(overrides, last_record(folder), "config")
-    except OverrideParseException as error:
-        raise explain_override(error.override) from error
+        typed, folder = continued_run(overrides)
+        typed = [choose(override) for override in typed]
+        return _compose(typed) if folder is None else _compose(typed, last_record(folder), "config")
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
 
@@ -92,15 +90,10 @@ def choose(argument: str) -> str:
 
     Raises: UserError for a group that is given anything else that is no name.
     """
-    group, _, typed = argument.lstrip("+").partition("=")
-    if not group or not typed or not (CONF / group).is_dir():
+    group, equals, typed = argument.lstrip("+").partition("=")
+    if not equals or not (CONF / group).is_dir():
         return argument
-    try:
-        value = OverridesParser.create().parse_override(argument).value()
-    except HydraException as error:
-        raise explain_override(argument) from error
-    if isinstance(value, dict) and argument.startswith("+"):  # a node in place of a group
-        return argument
+    value = OverridesParser.create().parse_override(argument).value()
     values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if None in values and "none" in names and not isinstance(value, list):
@@ -118,11 +111,6 @@ def plain(config: Any) -> Any:
 def as_typed(config: Any) -> Any:
     """A config node as plain dicts and lists, interpolations as they are written."""
     return OmegaConf.to_container(config, resolve=False)
-
-
-def mode(direction: str) -> str:
-    """Lightning's word for a direction: min or max."""
-    return str(direction)[:3]
 
 
 def quoted(path: str | Path) -> str:
@@ -150,16 +138,20 @@ _NO_PLUGIN = re.compile(r"Could not find '(?P<group>hydra/(launcher|sweeper))/(s
 
 def explain(error: Exception) -> UserError:
     """The UserError behind an error of Hydra's composition; a UserError as it is."""
-    text = str(error)
     raised: BaseException | None = error
     while raised is not None:
         if isinstance(raised, UserError):  # of a resolver below
             return raised
         raised = raised.__cause__ or raised.__context__
+    if isinstance(error, OverrideParseException):
+        typed = error.override
+        key, equals, value = typed.partition("=")
+        if not equals:
+            return UserError(f"{key}: not of the form key=value")
+        return UserError(f"{typed}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
+    text = str(error)
     if match := _NO_KEY.search(text):
-        cause = str(error.__cause__ or "")
-        if "is not in struct" in cause or "is not a valid" not in cause:
-            return UserError(f"{match['key']}: there is no such key: {suggest(match['key'])}")
+        return UserError(f"{match['key']}: there is no such key: {suggest(match['key'])}")
     if match := _NO_PLUGIN.search(text):
         has = 'pip install "alexnet-lit[sweep]" brings joblib, submitit_local, submitit_slurm and optuna'
         return UserError(f"{match['group']}: {match['choice']} isn't there: {has}")
@@ -171,19 +163,10 @@ def explain(error: Exception) -> UserError:
     return UserError(" ".join(text.split()))
 
 
-def explain_override(override: str) -> UserError:
-    """The error of an override that Hydra's grammar cannot read."""
-    if "=" not in override:
-        return UserError(f"{override}: not of the form key=value")
-    key, _, value = override.partition("=")
-    return UserError(f"{override}: cannot be read: quote a value with special characters, as in '{key}=\"{value}\"'")
-
-
 def explain_argument(error: ValidationError, path: str) -> UserError:
     """The first wrong argument of a constructor, by its config key. `path`: of the object in the config."""
     first = _first(error)
-    name = ".".join(str(part) for part in first["loc"][:1])
-    key = f"{path}.{name}" if path else name
+    key = ".".join([path, *map(str, first["loc"][:1])])
     if first["type"] == "unexpected_keyword_argument":
         return UserError(f"{key}: there is no such key: {suggest(key)}")
     if first["type"] == "missing_keyword_only_argument":
@@ -212,38 +195,27 @@ def as_override(value: object) -> str:
 
 def suggest(key: str) -> str:
     """A few words on which key may be meant by one that does not exist."""
-    if choices := _choices_with(key):
-        return f"it is one of {' and '.join(choices)}"
-    group, _, last = key.rpartition(".")
-    if group and last in known() and (CONF / last).is_dir():
+    (group, _, rest), last = key.partition("."), key.rpartition(".")[2]
+    files = sorted((CONF / group).glob("*.yaml")) if rest else []
+    choices = {f"{group}={file.stem}": DictConfig(OmegaConf.load(file)) for file in files}
+    # A file for the whole config (`@package _global_`) says data.broken where others say broken.
+    if having := [choice for choice, node in choices.items() if {key, rest} & {*_leaves(node)}]:
+        return f"it is one of {' and '.join(having)}"
+    if rest and last in known() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
     names = _leaves(known())
     near = [name for name in names if name.split(".")[-1] == last]
-    if not near and (choices := _choices_taking(key)):
-        return f"write +{key}=..., for {' and '.join(choices)}"
+    if not near and (taking := [choice for choice, node in choices.items() if _takes(node, rest)]):
+        return f"write +{key}=..., for {' and '.join(taking)}"
     near = near or [name for name in names if len(last) > 2 and last in name.split(".")[-1]]
     near = near or difflib.get_close_matches(key, names, n=1, cutoff=0.75)
     return f"did you mean {' or '.join(near[:3])}?" if near else "python train.py --cfg job lists the keys"
 
 
-def _choices_with(key: str) -> list[str]:
-    """The choices of a group that have this key of it: optimizer=sgd for optimizer.momentum."""
-    group, _, rest = key.partition(".")
-    files = sorted((CONF / group).glob("*.yaml")) if rest else []
-    # A file for the whole config (`@package _global_`) says data.broken where others say broken.
-    return [f"{group}={file.stem}" for file in files if {key, rest} & {*_leaves(DictConfig(OmegaConf.load(file)))}]
-
-
-def _choices_taking(key: str) -> list[str]:
-    """The choices of a group whose class, a library's, has this argument, though their file does not list it."""
-    group, _, argument = key.partition(".")
-    taking = []
-    for file in sorted((CONF / group).glob("*.yaml")) if argument else []:
-        target = str(DictConfig(OmegaConf.load(file)).get("_target_", ""))
-        # Classes of this package have no arguments but the listed ones.
-        if target.partition(".")[0] not in ("", "alexnet_lit") and argument in signature(get_object(target)).parameters:
-            taking.append(f"{group}={file.stem}")
-    return taking
+def _takes(node: DictConfig, argument: str) -> bool:
+    """Whether the node's class, a library's, has the argument: this package's have no others than are listed."""
+    target = str(node.get("_target_", ""))
+    return target.partition(".")[0] not in ("", "alexnet_lit") and argument in signature(get_object(target)).parameters
 
 
 def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
@@ -268,18 +240,16 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
     if _only_named:
         return str(base / stem)
-    try:
-        base.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        hint = "set paths.logs to a folder that you can write to"
-        raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {hint}") from error
     attempt, folder = 1, base / stem
     while True:
         try:
-            folder.mkdir()
+            folder.mkdir(parents=True)
         except FileExistsError:
             attempt += 1
             folder = base / f"{stem}_{attempt}"
+        except OSError as error:
+            hint = "set paths.logs to a folder that you can write to"
+            raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {hint}") from error
         else:
             _made.add(folder)
             return str(folder)
@@ -334,29 +304,26 @@ def claim_folder(folder: Path, key: str) -> None:
         _made.add(folder)
 
 
-def discard_folder(folder: Path) -> None:
-    """Remove a run's or a sweep's folder if this process has made it and nothing was trained in it."""
+def discard(folder: Path) -> None:
+    """Remove what a refused run or sweep has left: the folder, if this process has made it and nothing was trained in
+    it; of a run that was to go on .hydra/resume_<n>, Hydra's record of that, if nothing was written since.
+    """
     fresh = {".hydra", "train.log", PLAN, ".running.lock", "study.db"}
     if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
-
-
-def discard_continuation(record: Path) -> None:
-    """Remove <run>/.hydra/resume_<n>, Hydra's record of a continuation, if that was refused: it has written no more."""
-    if not record.name.startswith("resume_"):
-        return
-    began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
-    files = (path for path in record.parents[1].rglob("*") if path.name != "train.log")  # which records the refusal
-    if not any(path.stat().st_mtime_ns > began for path in files):
-        shutil.rmtree(record)
+    elif (record := last_record(folder)).name != ".hydra":
+        began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
+        files = (path for path in folder.rglob("*") if path.name != "train.log")  # which records the refusal
+        if not any(path.stat().st_mtime_ns > began for path in files):
+            shutil.rmtree(record)
 
 
 # ---- Earlier runs and their checkpoints
 
 
-def typed_overrides(folder: Path) -> list[str]:
-    """The overrides that the run in `folder` was started with."""
-    file = folder / ".hydra" / "overrides.yaml"
+def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
+    """The overrides that the run in `folder` was started with; `last`: with which it last went on."""
+    file = (last_record(folder) if last else folder / ".hydra") / "overrides.yaml"
     return [str(item) for item in as_typed(OmegaConf.load(file))] if file.exists() else []
 
 
@@ -377,19 +344,15 @@ def typed_checkpoint(arguments: Sequence[str]) -> str:
     return value if value and value != "null" else ""
 
 
-def quote_checkpoint(arguments: Sequence[str]) -> list[str]:
-    """The arguments with the path after `ckpt=`, whatever characters it has, as Hydra's grammar takes it."""
-    value = typed_checkpoint(arguments)
-    return [f"ckpt={quoted(value)}" if value and argument.startswith("ckpt=") else argument for argument in arguments]
-
-
-def continued_run(arguments: Sequence[str]) -> Path | None:
-    """The folder of the run that `ckpt=` names; None where it names none.
+def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
+    """The arguments with the path after `ckpt=`, whatever characters it has, as Hydra's grammar takes it; and the
+    folder of the run that it names, None where it names none.
 
     Raises: UserError for a sweep, and for a key beside it that can't be changed in a run that has begun.
     """
     if not (value := typed_checkpoint(arguments)):
-        return None
+        return list(arguments), None
+    typed = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     path = Path(value).expanduser()
     folder = run_of(path)
     if folder is None and (path / PLAN).is_file():
@@ -402,14 +365,7 @@ def continued_run(arguments: Sequence[str]) -> Path | None:
         if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
             hint = f"set single keys of it, {key}.<key>=..."
             raise UserError(f"{argument}: a run that is continued has its {key} already: {hint}")
-    return folder
-
-
-def continued_overrides(folder: Path) -> list[str]:
-    """The overrides beside ckpt= with which the run in `folder` was last continued."""
-    file = last_record(folder) / "overrides.yaml"
-    typed = as_typed(OmegaConf.load(file)) if file.parent.name != ".hydra" and file.exists() else []
-    return [str(item) for item in typed if not str(item).startswith("ckpt=")]
+    return typed, folder
 
 
 def run_of(path: Path) -> Path | None:
@@ -418,19 +374,10 @@ def run_of(path: Path) -> Path | None:
     return folder.resolve() if (folder / ".hydra" / "config.yaml").is_file() else None
 
 
-def under_way(folder: Path) -> bool:
-    """Whether a run that had a result has gone on since: it still runs, or was killed."""
-    return (folder / PART).exists()
-
-
-def completed(folder: Path) -> bool:
-    """Whether the run in `folder` has completed, and has not gone on since."""
-    file = folder / RESULT
-    return (
-        file.is_file()
-        and not under_way(folder)
-        and json.loads(file.read_text(encoding="utf-8"))["status"] == "completed"
-    )
+def read_result(folder: Path) -> dict[str, Any]:
+    """What result.json holds; empty without one, and where the run has gone on since: it still runs, or was killed."""
+    file, under_way = folder / RESULT, (folder / PART).exists()
+    return {} if under_way or not file.is_file() else dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def checkpoint_file(place: str | Path) -> Path:
@@ -450,7 +397,7 @@ def checkpoint_file(place: str | Path) -> Path:
 
 # Resolvers are global: the prefix keeps those of the program around from being overwritten.
 OmegaConf.register_new_resolver("alexnet_lit.home", home, replace=True)
-OmegaConf.register_new_resolver("alexnet_lit.mode", mode, replace=True)
+OmegaConf.register_new_resolver("alexnet_lit.mode", lambda direction: str(direction)[:3], replace=True)  # min, max
 OmegaConf.register_new_resolver("alexnet_lit.job_folder", job_folder, replace=True)
 OmegaConf.register_new_resolver("alexnet_lit.sweep_folder", sweep_folder, replace=True)
 # Cached, as it makes a folder: one for each config.

@@ -5,8 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_NAMED = 3  # of many things in one line
-
 
 class UserError(ValueError):
     """Wrong input. Its text is one line that names the key or file, the value, and the way out.
@@ -35,9 +33,9 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
 
 def several(names: Sequence[str]) -> str:
     """Name a few of many: "a, b, c and 7 more"."""
-    more = f" and {len(names) - _NAMED:,} more" if len(names) > _NAMED else ""
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     # A file may be called anything: what would break the line is written as Python writes it.
-    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:_NAMED]) + more
+    return ", ".join(name if name.isprintable() else repr(name)[1:-1] for name in names[:3]) + more
 
 
 def reason_of(error: BaseException) -> str:
@@ -54,14 +52,8 @@ def exits_raised() -> Iterator[None]:
     except SystemExit as error:
         if isinstance(error.__context__, KeyboardInterrupt | BrokenPipeError):
             raise KeyboardInterrupt from error
-        code = 0 if error.code is None else error.code
-        status = code if isinstance(code, int) else f"1: {code}"
+        status = f"1: {error.code}" if isinstance(error.code, str) else error.code or 0
         raise Exited(f"exited with status {status}").with_traceback(error.__traceback__) from None
-
-
-def unwritten(path: Path | str, why: str | None) -> UserError:
-    """The error of a disk that refuses a file of a run."""
-    return UserError(f"{path}: cannot be written ({why}): make room there, or set paths.logs to another folder")
 
 
 @contextmanager
@@ -71,11 +63,12 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         cause: BaseException | None = error
-        while cause is not None:  # torch raises a RuntimeError of its own in place of the OSError
-            if isinstance(cause, OSError):
-                raise unwritten(path, cause.strerror or str(cause)) from error
+        while cause is not None and not isinstance(cause, OSError):  # torch raises a RuntimeError in its place
             cause = cause.__cause__ or cause.__context__
-        raise
+        if cause is None:
+            raise
+        hint = "make room there, or set paths.logs to another folder"
+        raise UserError(f"{path}: cannot be written ({cause.strerror or cause}): {hint}") from error
 
 
 def check_free(path: Path, *, force: bool) -> None:

@@ -3,7 +3,8 @@
 import functools
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 import hydra.utils
@@ -36,7 +37,7 @@ def instantiate(
     Raises: UserError for a key that the target does not take or the run sets itself, or a value that it refuses.
     """
     node = OmegaConf.select(config, path)
-    try:
+    with _refusals(path):
         if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
             raise UserError(
                 f"{path}={as_override(node)}: has no _target_ that names a class: use one of the group's files"
@@ -54,22 +55,23 @@ def instantiate(
         # Hydra builds nested nodes; the object itself is built here, as `more` may hold what no config can.
         factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
         return functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
-    except UserError:
-        raise
-    except InstantiationException as error:
-        where = re.search(r"full_key: (\S+)", str(error))
-        raise _as_user_error(error.__cause__ or error, where[1] if where else path) from error
+
+
+@contextmanager
+def _refusals(path: str) -> Iterator[None]:
+    """Raise a constructor's refusal of its arguments as a UserError; any other error is a bug and stays as it is."""
+    try:
+        yield
     except _REFUSALS as error:
-        raise _as_user_error(error, path) from error
-
-
-def _as_user_error(error: BaseException, path: str) -> BaseException:
-    """A constructor's refusal as a UserError; any other exception is a bug and stays as it is."""
-    if isinstance(error, ValidationError):
-        return explain_argument(error, path)
-    if isinstance(error, _REFUSALS) and not isinstance(error, UserError):
-        return UserError(f"{path}: {' '.join(str(error).split())}")
-    return error
+        cause: BaseException = error
+        if isinstance(error, InstantiationException):  # Hydra's, of a nested node
+            cause, where = error.__cause__ or error, re.search(r"full_key: (\S+)", str(error))
+            path = where[1] if where else path
+        if isinstance(cause, ValidationError):
+            raise explain_argument(cause, path) from error
+        if isinstance(cause, _REFUSALS) and not isinstance(cause, UserError):
+            raise UserError(f"{path}: {' '.join(str(cause).split())}") from error
+        raise cause from cause.__cause__
 
 
 def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Mapping[str, Any]) -> None:
@@ -97,10 +99,9 @@ def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Map
 
 def check_root(config: DictConfig) -> None:
     """Check the keys and values at the top of the config, which no constructor sees. Raises: UserError."""
-    for path, node in (("", config), ("paths.", config.paths)):
-        for key in map(str, node):
-            if key not in OmegaConf.select(known(), path[:-1], default=known()):
-                raise UserError(f"{path}{key}: there is no such key: {suggest(f'{path}{key}')}")
+    for key in map(str, config):
+        if key not in known():
+            raise UserError(f"{key}: there is no such key: {suggest(key)}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={as_override(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
     smoothing = config.get("label_smoothing", 0.0)
@@ -115,9 +116,7 @@ def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictC
 
     data: the config's; None builds it where the net leaves something to it.
     """
-    model = OmegaConf.select(config, "model")
-    model = model if isinstance(model, DictConfig) else {}  # `instantiate` refuses it
-    missing = [key for key in ("num_classes", "in_channels") if key in model and model[key] is None]
+    missing = [key for key in ("num_classes", "in_channels") if key in config.model and config.model[key] is None]
     if data is None and not missing:
         return config
     data = data or instantiate(config, "data")
@@ -132,7 +131,7 @@ def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictC
 def without_weights(config: DictConfig) -> DictConfig:
     """The config with model.weights=null: for a net whose weights come from a checkpoint, or do not matter."""
     config = config.copy()
-    if OmegaConf.select(config, "model.weights") is not None:
+    if config.model.get("weights") is not None:
         config.model.weights = None
     return config
 
@@ -186,13 +185,10 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         seed=config.seed,
         config=plain(config),
     )
-    path = "optimizer"
-    try:
+    with _refusals("optimizer"):
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
-        path = "scheduler"
+    with _refusals("scheduler"):
         scheduler = module.schedule.factory(optimizer)
-    except Exception as error:
-        raise _as_user_error(error, path) from error
     plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
     if plateau != (monitor is not None):
         reason = "looks at a score: use val/loss or train/loss" if plateau else "looks at no score: use null"

@@ -5,7 +5,6 @@ import os
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +48,7 @@ _TYPES: dict[str, Any] = {
     ],
     "max_epochs": _COUNT | Literal[-1] | None,
     "max_steps": _COUNT | Literal[-1],
+    "fast_dev_run": bool | Annotated[int, Field(ge=0)],
     "limit_train_batches": Annotated[float, Field(gt=0, le=1)] | _COUNT | None,
     **dict.fromkeys(("limit_val_batches", "limit_test_batches", "limit_predict_batches"), _LIMIT),
     "overfit_batches": Annotated[float, Field(ge=0, le=1)] | _COUNT,
@@ -138,8 +138,12 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
-    loggers = [history, *_loggers(config)]
+    loggers = [history, *_group(config, "logger").values()]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
+    for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
+        if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
+            most = config.trainer.max_time
+            raise UserError(f"trainer.max_time={most}: is no time to train in: use 00:01:00:00 for an hour")
     device = describe(kind, ranks, config.trainer.num_nodes)
     objects = (config, folder, module, data, trainer, checkpoints, throughput, history, resume, device, ranks)
     return RunObjects(*objects, why_precision, seconds=time.monotonic() - began)
@@ -181,10 +185,17 @@ def restore(
     return module.eval(), data
 
 
+def _group(config: DictConfig, group: str) -> dict[str, Any]:
+    """The callbacks or loggers of the group by name, null switches one off; or the one that a file of one's own is."""
+    nodes = config.get(group) or {}
+    if "_target_" in nodes:
+        return {group: instantiate(config, group)}
+    return {name: instantiate(config, f"{group}.{name}") for name, node in nodes.items() if node is not None}
+
+
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
-    """Those of the group; null switches one off. Raises: UserError if one monitors what the run does not measure."""
-    nodes = config.get("callbacks") or {}
-    callbacks = {name: instantiate(config, f"callbacks.{name}") for name, node in nodes.items() if node is not None}
+    """Those of the group. Raises: UserError if one monitors what the run does not measure."""
+    callbacks = _group(config, "callbacks")
     for name, callback in callbacks.items():
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
             factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
@@ -192,26 +203,17 @@ def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
     return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
 
 
-def _loggers(config: DictConfig) -> list[Logger]:
-    """Those of the group, by name; or the one that a file of one's own describes."""
-    nodes = config.get("logger") or {}
-    if "_target_" in nodes:
-        return [instantiate(config, "logger")]
-    return [instantiate(config, f"logger.{name}") for name, node in nodes.items() if node is not None]
-
-
 def _objective(config: DictConfig, data: ImageData) -> str | None:
     """The score that chooses best.ckpt. Raises: UserError if the run does not measure it on validation images."""
     objective: str | None = config.objective
     if objective is None:
         return None
-    if objective not in ("val/acc", "val/loss"):
+    better = {"val/acc": "maximize", "val/loss": "minimize"}.get(objective)
+    if better is None:
         raise UserError(f"objective={objective}: should be val/acc, val/loss, or null to keep the last net")
-    better = "minimize" if objective == "val/loss" else "maximize"
     if config.direction in ("minimize", "maximize") and config.direction != better:
-        raise UserError(
-            f"direction={config.direction}: would keep the worst net by {objective}: use direction={better}"
-        )
+        hint = f"use direction={better}"
+        raise UserError(f"direction={config.direction}: would keep the worst net by {objective}: {hint}")
     if data.validate != "val" or data.sizes["val"] == 0:
         key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
         raise UserError(
@@ -247,19 +249,14 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
         bf16 = kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
         trainer.precision = "bf16-mixed" if bf16 else "32-true"
     _check_compiler(config, kind)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # refused below, or said again when the run is built
-        bare = _bare_trainer(config, environment)
-    if trainer.precision not in ("auto", bare.precision):
+    if kind == "cpu" and trainer.precision == "16-mixed":
         raise UserError(
-            f"trainer.precision={trainer.precision}: on a {kind.upper()} Lightning takes {bare.precision} instead: "
-            f"use trainer.precision={bare.precision}, or 32-true"
+            "trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead: "
+            "use trainer.precision=bf16-mixed, or 32-true"
         )
-    for timer in bare.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
-        if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
-            raise UserError(f"trainer.max_time={trainer.max_time}: is no time to train in: use 00:01:00:00 for an hour")
-    trainer.log_every_n_steps = bare.log_every_n_steps  # type: ignore[attr-defined] # set by its logger connector
-    if trainer.max_epochs is None:  # as Lightning decides when it begins to fit
+    if trainer.log_every_n_steps is None:  # as Lightning decides, and below when it begins to fit
+        trainer.log_every_n_steps = 50
+    if trainer.max_epochs is None:
         trainer.max_epochs = 1000 if trainer.max_steps == -1 and trainer.max_time is None else -1
     return kind, environment.ranks if environment.launcher else trainer.devices
 
@@ -267,20 +264,32 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
 def build_trainer(
     config: DictConfig, environment: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
 ) -> Trainer:
-    """The run's trainer. Without a progress bar among the callbacks it has none."""
+    """The run's trainer. Without a progress bar among the callbacks it has none.
+
+    Raises: UserError that names the key whose value Lightning refuses.
+    """
     settings = _without(config.trainer, *_SET_BY_STRATEGY)
     settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
-    trainer: Trainer = instantiate(
-        OmegaConf.create({"trainer": settings}),
-        "trainer",
-        types=_TYPES,
-        callbacks=callbacks,
-        logger=logger,
-        barebones=False,
-        plugins=[AtomicFile(), RankClusterEnvironment(environment)],
-        default_root_dir=str(folder),
-        **arguments(environment, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
-    )
+    try:
+        trainer: Trainer = instantiate(
+            OmegaConf.create({"trainer": settings}),
+            "trainer",
+            types=_TYPES,
+            callbacks=callbacks,
+            logger=logger,
+            barebones=False,
+            plugins=[AtomicFile(), RankClusterEnvironment(environment)],
+            default_root_dir=str(folder),
+            **arguments(environment, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
+        )
+    except UserError as error:
+        path, _, reason = str(error).partition(": ")
+        named = reason.replace("Timer(duration", "max_time")
+        keys = [str(key) for key in config.trainer if str(key) in named]
+        if path != "trainer" or not keys:
+            raise
+        key = max(keys, key=len)
+        raise UserError(f"trainer.{key}={as_override(config.trainer[key])}: {reason}") from error
     return trainer
 
 
@@ -334,31 +343,14 @@ def _without(trainer: DictConfig, *keys: str) -> DictConfig:
     return OmegaConf.masked_copy(trainer, [str(key) for key in trainer if key not in keys])
 
 
-def _bare_trainer(config: DictConfig, environment: RankEnvironment) -> Trainer:
-    """A trainer of these settings and nothing else. Raises: UserError that names the key that Lightning refuses."""
-    config = config.copy()
-    if config.trainer.precision == "auto":
-        config.trainer.precision = "32-true"
-    try:
-        return build_trainer(config, environment, callbacks=[], logger=[], folder=Path())
-    except UserError as error:
-        path, _, reason = str(error).partition(": ")
-        named = reason.replace("Timer(duration", "max_time")
-        keys = [str(key) for key in config.trainer if str(key) in named]
-        if path != "trainer" or not keys:
-            raise
-        key = max(keys, key=len)
-        raise UserError(f"trainer.{key}={as_override(config.trainer[key])}: {reason}") from error
-
-
 def _check_compiler(config: DictConfig, kind: str) -> None:
     """Refuse model.compile without a compiler, and with gradients accumulated in CUDA graphs, which overwrite them."""
     compile, steps = config.model.get("compile"), config.trainer.accumulate_grad_batches
     if not compile:
         return
     # As torch's inductor and Triton look for one.
-    usual = "gcc clang" if kind == "cuda" else "clang++" if sys.platform == "darwin" else "g++"
-    language, variable = ("C", "CC") if kind == "cuda" else ("C++", "CXX")
+    cpu = ("C++", "CXX", "clang++" if sys.platform == "darwin" else "g++")
+    language, variable, usual = ("C", "CC", "gcc clang") if kind == "cuda" else cpu
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):
         raise UserError(

@@ -1,6 +1,5 @@
 """One run: build everything, fit, test the best checkpoint once, and write result.json."""
 
-import functools
 import json
 import math
 import platform
@@ -10,33 +9,19 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
+from alexnet_lit import config as composition
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.summary import closing, layers
 from alexnet_lit.checkpoint import read_checkpoint
-from alexnet_lit.config import (
-    PART,
-    RESULT,
-    as_override,
-    completed,
-    continued_overrides,
-    discard_continuation,
-    discard_folder,
-    home,
-    last_record,
-    next_record,
-    plain,
-    run_folder,
-    run_of,
-    typed_overrides,
-    under_way,
-)
+from alexnet_lit.config import as_override, plain, read_result
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launch import Failure, join, launch
@@ -65,10 +50,8 @@ def run(config: DictConfig, folder: Path) -> Result:
         if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
             objects = prepare(infer_model_dims(objects.config, objects.data), folder)
         _log_start(objects)
-        rank_config = infer_model_dims(config, objects.data)
-        rank_config.paths.run = str(folder)
-        message = {"config": plain(rank_config), "folder": str(folder), "began": began}
-        message["config"]["trainer"]["precision"] = objects.config.trainer.precision  # `auto`, the same on all ranks
+        message = {"config": plain(objects.config), "folder": str(folder), "began": began}
+        message["config"]["trainer"]["devices"] = "auto"  # as many as each machine has ranks
         if rank_group is not None:
             rank_group.broadcast(message)
             rank_group.barrier()
@@ -85,32 +68,22 @@ def fit(config: DictConfig) -> Result:
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
     if config.ckpt is None:
-        folder = Path(run_folder(f"{config.paths.logs}/runs", time.strftime("%Y-%m-%d_%H-%M-%S"), config.name))
+        stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
+        folder = Path(composition.run_folder(f"{config.paths.logs}/runs", stamp, config.name))
         record = folder / ".hydra"
     else:
-        folder = _unfinished(config)
-        record = next_record(folder)
+        if (found := composition.run_of(Path(config.ckpt).expanduser())) is None:
+            raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
+        folder = found
+        before: Any = OmegaConf.load(composition.last_record(folder) / "config.yaml")
+        same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
+        if same and read_result(folder).get("status") == "completed":
+            raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
+        record = composition.next_record(folder)
     record.mkdir()
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save([] if config.ckpt is None else [f"ckpt={config.ckpt}"], record / "overrides.yaml")
-    try:
-        return {**run(config, folder), "folder": str(folder)}
-    except UserError:
-        discard_folder(folder)
-        discard_continuation(record)
-        raise
-
-
-def _unfinished(config: DictConfig) -> Path:
-    """The folder of the run that config.ckpt names. Raises: UserError if it is none, or has nothing left to do."""
-    folder = run_of(Path(config.ckpt).expanduser())
-    if folder is None:
-        raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
-    before: Any = OmegaConf.load(last_record(folder) / "config.yaml")
-    same = all(plain(before)[key] == plain(config)[key] for key in ("trainer", "callbacks"))
-    if same and completed(folder):
-        raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-    return folder
+    return {**run(config, folder), "folder": str(folder)}
 
 
 def run_as_rank() -> Result:
@@ -141,10 +114,10 @@ def _log_and_report(folder: Path) -> Iterator[None]:
     environment = rank_environment()
     first = environment.rank == 0
     quiet_libraries()
-    open_log(folder / "train.log" if first else None, speak=first)
     if rank_group is not None:
-        rank_group.on_abort = functools.partial(_write_aborted_result, folder, environment.ranks)
+        rank_group.on_abort = partial(_write_aborted_result, folder, environment.ranks)
     try:
+        open_log(folder / "train.log" if first else None, speak=first)
         yield
     except Exception as error:
         if rank_group is not None:
@@ -161,8 +134,10 @@ def _log_and_report(folder: Path) -> Iterator[None]:
             open_log(folder / "train.log", speak=False)
         if not isinstance(error, UserError):
             log.debug("failed", exc_info=True)  # the traceback is on the terminal too, once it arrives at the top
-        elif not environment.is_child:  # else the parent logs it
+        elif not environment.is_child:  # else the parent does so
             log.debug("error: %s", error)
+            close_log()
+            composition.discard(folder)
         raise
     finally:
         close_log()
@@ -178,16 +153,14 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     try:
         _log_run(objects)
         with exits_raised():
-            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume and str(objects.resume))
+            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
             _test(objects)
         status = "completed"
-    except Interrupted as outcome:
-        status, reason = "interrupted", {"reason": str(outcome)}
-    except Diverged as outcome:
-        status, reason = "diverged", {"reason": str(outcome)}
-        log.warning("%s", outcome)
-    except KeyboardInterrupt:
-        status = "interrupted"
+    except (Interrupted, Diverged, KeyboardInterrupt) as outcome:
+        status = "diverged" if isinstance(outcome, Diverged) else "interrupted"
+        reason = {"reason": str(outcome)} if str(outcome) else {}
+        if status == "diverged":
+            log.warning("%s", outcome)
     except Exception as error:
         rank_group = join()
         reason = _reason(rank_group.fail(error)) if rank_group else {"reason": reason_of(error)}
@@ -196,7 +169,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         result = _collect(status, objects) | reason
         if trainer.is_global_zero:
             try:
-                kept = _keep_result(result, folder)
+                kept = keep_result(result, folder)
                 if kept is result:
                     from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
 
@@ -235,8 +208,7 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     budget = parse_seconds(config.budget)
     log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
     measuring = config.copy()
-    with open_dict(measuring):
-        measuring.trainer.update(MEASURING)
+    OmegaConf.update(measuring, "trainer", MEASURING, force_add=True)
     timer = TimeBudget(min(30.0, RESERVE * budget))
     averages = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
     callbacks = [timer, *averages]
@@ -285,7 +257,7 @@ def _launch_ranks(objects: RunObjects, message: dict[str, Any]) -> Result:
     failure = ended.failure
     if failure and failure.mistake:
         raise UserError(failure.reason)
-    if ended.asked and _finished_result(objects.folder) is None:
+    if ended.asked and not read_result(objects.folder):
         log.info("interrupted")
     elif failure:
         log.error("failed: %s", failure.reason)
@@ -294,10 +266,10 @@ def _launch_ranks(objects: RunObjects, message: dict[str, Any]) -> Result:
 
 def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, status: str = "failed") -> Result:
     """Complete result.json after ranks have ended, or write it for those that were killed. failure: why, if known."""
-    result = _finished_result(folder) or {"status": status, "world_size": ranks}
+    result = read_result(folder) or {"status": status, "world_size": ranks}
     if result["status"] == "failed":
         result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
-    _keep_result(result, folder)
+    keep_result(result, folder)
     return result
 
 
@@ -324,71 +296,58 @@ def _collect(status: str, objects: RunObjects) -> Result:
         "device": objects.device,
         "world_size": trainer.world_size,
         "precision": str(trainer.precision),
-        "overrides": typed_overrides(objects.folder),
+        "overrides": composition.typed_overrides(objects.folder),
         **origin(),
     }
 
 
+@cache  # what runs is the code that was there at first, whatever is committed meanwhile
 def origin() -> Result:
-    """What a run is made from: the versions of libraries, the commit."""
+    """What a run is made from: the versions of libraries; the checkout's commit, with `-dirty` where files differ from
+    it, and None outside one, or without git.
+    """
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
-    versions = {name: version(package) for name, package in packages.items()}
-    return {"versions": {**versions, "python": platform.python_version()}, "commit": _commit()}
-
-
-@functools.cache  # what runs is the code that was there at first, whatever is committed meanwhile
-def _commit() -> str | None:
-    """The checkout's commit, with `-dirty` where files differ from it; None outside one, or without git."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    versions = {name: version(package) for name, package in packages.items()} | {"python": platform.python_version()}
+    command = ["git", "-C", composition.home(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
-        described = subprocess.run(command, cwd=home(), capture_output=True, encoding="utf-8", timeout=10, check=False)
+        described = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=False)
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return described.stdout.strip() or None
+        return {"versions": versions, "commit": None}
+    return {"versions": versions, "commit": described.stdout.strip() or None}
 
 
 @contextmanager
 def _expect_result(folder: Path) -> Iterator[None]:
-    """Mark a run that has a result as `under_way` until it has another; for good if it saves a step and is killed."""
-    if (folder / RESULT).exists():
-        (folder / PART).touch()
+    """Mark a run that has a result until it has another; for good if it saves a step and is killed."""
+    part = folder / composition.PART
+    if (folder / composition.RESULT).exists():
+        part.touch()
     try:
         yield
     finally:
-        if under_way(folder) and not _has_saved(folder):
-            (folder / PART).unlink()
+        if part.exists() and not _has_saved(folder):
+            part.unlink()
 
 
-def _keep_result(result: Result, folder: Path) -> Result:
-    """Write result.json, and return what is in it then: a failure never replaces the result of a run that completed,
-    nor does a stop before anything was saved.
+def keep_result(result: Result, folder: Path) -> Result:
+    """Write result.json, whole or not at all, and return what is in it then: a failure never replaces the result of a
+    run that completed, nor does a stop before anything was saved. Raises: UserError where the disk refuses.
     """
-    if under_way(folder) and result["status"] != "completed":
-        before: Result = json.loads((folder / RESULT).read_text(encoding="utf-8"))
+    file, part = folder / composition.RESULT, folder / composition.PART
+    if part.exists() and result["status"] != "completed":
+        before: Result = json.loads(file.read_text(encoding="utf-8"))
         if before["status"] == "completed" and (result["status"] == "failed" or not _has_saved(folder)):
             return before
-    write_result(result, folder)
-    return result
-
-
-def write_result(result: Result, folder: Path) -> None:
-    """Write <folder>/result.json, whole or not at all. Raises: UserError where the disk refuses."""
-    part = folder / PART
-    with writing(folder / RESULT):
+    with writing(file):
         part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-        part.replace(folder / RESULT)
-
-
-def _finished_result(folder: Path) -> Result | None:
-    """The result, if the run has ended with one since it was last expected."""
-    file = folder / RESULT
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() and not under_way(folder) else None
+        part.replace(file)
+    return result
 
 
 def _has_saved(folder: Path) -> bool:
     """Whether the run has saved a step since its result was expected."""
     last = folder / "checkpoints" / "last.ckpt"
-    return last.exists() and last.stat().st_mtime_ns > (folder / PART).stat().st_mtime_ns
+    return last.exists() and last.stat().st_mtime_ns > (folder / composition.PART).stat().st_mtime_ns
 
 
 def _log_start(objects: RunObjects) -> None:
@@ -408,8 +367,9 @@ def _log_start(objects: RunObjects) -> None:
     log.info("run     %s", objects.folder)
     if objects.resume is not None:
         log.info("resume  %s", objects.resume)
-        for override in continued_overrides(objects.folder):
-            log.info("        with %s", override)
+        for override in composition.typed_overrides(objects.folder, last=True):
+            if not override.startswith("ckpt="):
+                log.info("        with %s", override)
     size = config.data.image_size
     log_table(layers(objects.module.net, (data.channels, size, size)))
 
@@ -421,22 +381,19 @@ def _images(data: ImageData) -> str:
 
 def _log_run(objects: RunObjects) -> None:
     """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
-    for logger in objects.trainer.loggers:
-        logger.log_hyperparams(plain(objects.config))
-    boards = [logger for logger in objects.trainer.loggers if isinstance(logger, TensorBoard)]
-    if objects.resume is not None or not boards or not objects.trainer.is_global_zero:
-        return
-    config, made_from, size = objects.config, origin(), objects.config.data.image_size
+    config, data, size, made_from = objects.config, objects.data, objects.config.data.image_size, origin()
     about = {
-        "command": " \\\n  ".join(["python train.py", *typed_overrides(objects.folder)]),
+        "command": " \\\n  ".join(["python train.py", *composition.typed_overrides(objects.folder)]),
         "device": f"{objects.device}, precision {config.trainer.precision}",
-        "images": f"{_images(objects.data)}, from {objects.data.origin}",
+        "images": f"{_images(data)}, from {data.origin}",
         "commit": made_from["commit"],
         "versions": ", ".join(f"{name} {number}" for name, number in made_from["versions"].items()),
     }
-    net = plain_text(layers(objects.module.net, (objects.data.channels, size, size)))
-    for board in boards:
-        board.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
+    for logger in objects.trainer.loggers:
+        logger.log_hyperparams(plain(config))
+        if isinstance(logger, TensorBoard) and objects.resume is None:
+            net = plain_text(layers(objects.module.net, (data.channels, size, size)))
+            logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
 def _log_results(objects: RunObjects, result: Result) -> None:

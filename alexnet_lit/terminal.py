@@ -14,18 +14,16 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any
 
 from rich.console import Console, RenderableType
 from rich.text import Text
 
 from alexnet_lit.errors import UserError
 
-_READER_IS_GONE = (errno.EPIPE, errno.EIO)  # of a pipe, of a terminal
-_SIGPIPE = 128 + 13  # the exit status of a program whose reader has ended, as a shell has it
 _WIDE = 1000  # columns, wider than any table: paths and commands in a file stay in one piece
 
 # No file is named, so the console follows sys.stdout wherever it points; off a terminal rich adds no colour.
@@ -45,30 +43,30 @@ class Lasting:
 
     def __init__(self, stream: Any, failed: Callable[[OSError], None]) -> None:
         self.stream = stream
-        self._failed: Callable[[OSError], None] | None = failed  # None once it has been called
+        self._failed = failed
+        self._over = False
 
     def write(self, data: Any) -> int:
         """Write, as far as that is possible."""
-        if self._failed:
-            self._try(self.stream.write, data)
+        self._try(self.stream.write, data)
         return len(data)
 
     def flush(self) -> None:
         """Flush, as far as that is possible."""
-        if self._failed:
-            self._try(self.stream.flush)
+        self._try(self.stream.flush)
 
     def close(self) -> None:
         """Close the stream, whether or not it takes what is left to write."""
-        self._try(self.stream.close)
+        with suppress(OSError):
+            self.stream.close()
 
     def _try(self, act: Callable[..., object], *arguments: Any) -> None:
         try:
-            act(*arguments)
+            if not self._over:
+                act(*arguments)
         except OSError as error:
-            failed, self._failed = self._failed, None
-            if failed:
-                failed(error)
+            self._over = True
+            self._failed(error)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.stream, name)
@@ -81,40 +79,38 @@ def printing(*, ends: bool) -> Iterator[None]:
     ends: the program ends once stdout is gone, quietly with status 141, as a command in a shell's pipe does. Else it
     goes on, with train.log alone. Either goes on without stderr.
     """
-    before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _lasting("stdout", ends=ends), _lasting("stderr", ends=False)
-    try:
-        yield
-    finally:
+    out, err = _lasting("stdout", ends=ends), _lasting("stderr", ends=False)
+    with redirect_stdout(out), redirect_stderr(err):
         try:
-            for stream in (sys.stdout, sys.stderr):
+            yield
+        finally:
+            for stream in (out, err):
                 if isinstance(stream, Lasting):
                     stream.flush()
-        finally:
-            sys.stdout, sys.stderr = before
 
 
-def _lasting(name: str, *, ends: bool) -> TextIO:
+def _lasting(name: str, *, ends: bool) -> Any:
+    """The stream of that name, made to last."""
     stream = getattr(sys, name)
     stream = stream.stream if isinstance(stream, Lasting) else stream
-    if isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
-        stream.reconfigure(errors="alexnet_lit")
-        stream = Lasting(stream, partial(_stream_failed, name, stream, ends))
-    return cast("TextIO", stream)
+    if not isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
+        return stream
+    stream.reconfigure(errors="alexnet_lit")
 
+    def failed(error: OSError) -> None:
+        # What is buffered is written at the latest as the interpreter ends, and children inherit the descriptor.
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        if not ends:  # DEBUG is for train.log alone
+            log.debug("%s: can't be written to any more (%s): the rest is in this file alone", name, error.strerror)
+        elif error.errno in (errno.EPIPE, errno.EIO):  # the reader of a pipe, or a terminal, is gone
+            sys.exit(128 + 13)  # of SIGPIPE, as a shell has it
+        else:
+            print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
+            sys.exit(1)
 
-def _stream_failed(name: str, stream: io.TextIOWrapper, ends: bool, error: OSError) -> None:
-    # What is buffered is written at the latest as the interpreter ends, and children inherit the descriptor.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
-    if not ends:  # DEBUG is for train.log alone
-        log.debug("%s: can't be written to any more (%s): the rest is in this file alone", name, error.strerror)
-    elif error.errno in _READER_IS_GONE:
-        sys.exit(_SIGPIPE)
-    else:
-        print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
-        sys.exit(1)
+    return Lasting(stream, failed)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
@@ -153,9 +149,9 @@ def program(name: str) -> str:
     return name if found and Path(found).parent == here.parent else str(here)
 
 
-def on_terminal() -> bool:
-    """Whether lines on stdout can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
-    return console.is_terminal and not console.is_dumb_terminal and console.file.isatty()
+def on_terminal(screen: Console = console) -> bool:
+    """Whether lines on it can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
+    return screen.is_terminal and not screen.is_dumb_terminal and screen.file.isatty()
 
 
 def open_log(path: Path | None, *, speak: bool, screen: Console = console) -> None:
@@ -176,7 +172,7 @@ def open_log(path: Path | None, *, speak: bool, screen: Console = console) -> No
             hint = "choose another folder with paths.logs=..."
             raise UserError(f"{path} can't be written ({error.strerror or error}): {hint}") from error
         file.stream = Lasting(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
-        file.setFormatter(_Message(timed=True))
+        file.setFormatter(_Timed())
         _open_handlers.append(file)
     for handler in _open_handlers:
         log.addHandler(handler)
@@ -216,18 +212,16 @@ def warn_unwritten(path: Path, error: OSError) -> None:
     log.warning("%s can't be written (%s): the run goes on without", path, error.strerror)
 
 
-class _Message(logging.Formatter):
-    """The text alone, or behind the time, a table on lines of its own; of a warning, behind `warning:`."""
+def _text(record: logging.LogRecord) -> str:
+    return ("warning: " if record.levelno == logging.WARNING else "") + record.getMessage().rstrip()
 
-    def __init__(self, *, timed: bool) -> None:
-        super().__init__()
-        self._timed = timed
+
+class _Timed(logging.Formatter):
+    """The text behind the time, a table on lines of its own."""
 
     def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the name that logging calls
-        text = ("warning: " if record.levelno == logging.WARNING else "") + record.message.rstrip()
-        if not self._timed:
-            return text
-        return self.formatTime(record, "%Y-%m-%d %H:%M:%S") + ("\n" if hasattr(record, "renderable") else "  ") + text
+        end = "\n" if hasattr(record, "renderable") else "  "
+        return self.formatTime(record, "%Y-%m-%d %H:%M:%S") + end + _text(record)
 
 
 class _Screen(logging.Handler):
@@ -236,15 +230,14 @@ class _Screen(logging.Handler):
     def __init__(self, screen: Console) -> None:
         super().__init__(level=logging.INFO)
         self.screen = screen
-        self.setFormatter(_Message(timed=False))
 
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno == logging.WARNING else ""
         try:
-            if hasattr(record, "renderable") and self.screen.is_terminal and self.screen.file.isatty():
+            if hasattr(record, "renderable") and on_terminal(self.screen):
                 self.screen.print(record.renderable)
             else:
-                self.screen.print(Text(self.format(record), style=style), soft_wrap=True)
+                self.screen.print(Text(_text(record), style=style), soft_wrap=True)
         except Exception:  # as every handler of logging: what can't be printed must not stop the run
             self.handleError(record)
 

@@ -1,6 +1,5 @@
 """The jobs of a sweep, read from their folders: what came of them, and which to run when it goes on."""
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit.config import PLAN, RESULT, as_typed, claim_folder, quoted, typed_overrides, typed_path, under_way
+from alexnet_lit.config import PLAN, as_typed, claim_folder, quoted, read_result, typed_overrides, typed_path
 from alexnet_lit.errors import UserError
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
@@ -67,9 +66,8 @@ def jobs_of(sweep: Path) -> list[Job]:
 
 def read_job(folder: Path) -> Job:
     """The job in `folder`, <number>_<overrides>; a run that is no job of a sweep counts as number 0."""
-    number, file = folder.name.partition("_")[0], folder / RESULT
-    result = json.loads(file.read_text(encoding="utf-8")) if file.is_file() and not under_way(folder) else {}
-    return Job(int(number) if number.isdigit() else 0, folder, key_by_key(typed_overrides(folder)), result)
+    number, overrides = folder.name.partition("_")[0], key_by_key(typed_overrides(folder))
+    return Job(int(number) if number.isdigit() else 0, folder, overrides, read_result(folder))
 
 
 def searches(sweep: Path) -> bool:

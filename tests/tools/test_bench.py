@@ -97,7 +97,7 @@ def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
     [
         (["lnr"], "bench, name=lnr: should be lrn, step, data, epoch or ddp"),
         (["--device", "gpu"], "--device=gpu: should be auto, cpu or cuda"),
-        (["--out", "no/bench.jsonl"], "--out=no/bench.jsonl: not a file in a folder that there is: make no, or name"),
+        (["--out", "no/bench.jsonl"], "no/bench.jsonl: there is no folder no: make it, or name another file"),
         (["recipes", "bets"], "bench recipes, name=bets: should be quick, fast, default, best, d2l or paper_2012"),
     ],
 )
