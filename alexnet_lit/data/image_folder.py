@@ -87,17 +87,10 @@ class ImageFolder(ImageData):
             self.cache_dir = Path(cache).expanduser().absolute() / f"{self.dir.name}_{digest[:8]}"
         self.origin = str(self.dir)
         self.broken = broken
-        # Whoever passes `found` on has logged what there is to say.
-        self._level = logging.DEBUG if found and not found.earlier else logging.INFO
-        self._is_prepared = False
-        self._names_before = found.names if found and found.earlier else []
-        is_new, names = found is None, list[str]()
-        if found is None:
-            found, names = look(self.dir)
-        elif found.earlier:
-            found = _look_again(self.dir, found, rest["split_seed"])
-        self._use(found)
-        self.classes = tuple(found.classes)
+        self._pictures: dict[Split, Pair] = {}  # once they are decoded
+        self._given = found
+        self._use(found if found and not found.earlier else look(self.dir, found, rest["split_seed"]))
+        self.classes = tuple(self.found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
             raise UserError(
@@ -108,41 +101,37 @@ class ImageFolder(ImageData):
         if channels == 1:
             mean, std = _grey(mean), _grey(std)
         super().__init__(mean=mean, std=std, folds=folds, validate=validate, **rest)
-        if is_new and not self.val_total:
-            self._decide_split(names)
+        if found is None and not self.val_total:
+            self._decide_split()
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
 
         Raises: UserError for broken pictures, and where the cache can't be written.
         """
-        if self._is_prepared:  # Lightning asks again
+        if self._pictures:  # Lightning asks again
             return
-        digests = zip(PARTS, self._names_before, self.found.names, strict=False)
+        earlier = self._given.names if self._given else self.found.names
+        digests = zip(PARTS, earlier, self.found.names, strict=False)
         if changed := ", ".join(f"{part}/" for part, before, now in digests if before != now):
             outcome = "known by their names, none that were trained on are validated on"
             logger.warning(f"data.dir={self.dir}: other pictures than the run began with, in {changed}: {outcome}")
-        names = {part: self._pictures(part)[1] for part in self._parts()}
-        train, val, test = (len(names.get(part, ())) for part in PARTS)
-        found = self.found._replace(train=train, val=val, test=test)
-        if found.held_out is not None:
-            found = found._replace(held=sum(is_held_out(names["train"], found, self.split_seed)))
-        self._use(found)
+        counts: dict[str, Any] = {}
+        for part in (part for part in PARTS if getattr(self.found, part)):
+            images, names = self._decode(part)
+            counts[part] = len(names)
+            if self._is_known and counts[part] != getattr(self.found, part):
+                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+            self._pictures[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
+            if part == "train":
+                self._names = names
+        self._use(_count_held(self.found._replace(**counts), self._names, self.split_seed))
         self.count_splits()
-        self._is_prepared = True
-        self._level = logging.DEBUG
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
-        parts: dict[Split, Pair] = {}
-        for part in self._parts():
-            images, names = self._pictures(part)
-            if len(names) != getattr(self.found, part):
-                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
-            parts[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
-            if part == "train":
-                self._names = names
-        return parts
+        self.prepare_data()
+        return self._pictures
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As ImageData's, but by the pictures' names."""
@@ -157,8 +146,14 @@ class ImageFolder(ImageData):
         self.train_total, self.val_total, self.test_total = found.train, found.val, found.test
         self.held = found.held if found.held_out is not None else None
 
-    def _decide_split(self, names: list[str]) -> None:
+    @property
+    def _is_known(self) -> bool:
+        """Whether another object of this run has found what is there, and logged what there is to say."""
+        return self._given is not None and not self._given.earlier
+
+    def _decide_split(self) -> None:
         """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
+        _, names = scan(self.dir / "train")
         labels, where = self._labels(names), positions(names, self.split_seed)
         held = interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]
         bounds = []
@@ -167,14 +162,11 @@ class ImageFolder(ImageData):
             bounds.append([min(at), math.nextafter(max(at), 1)] if at else [0.0, 0.0])
         self._use(self.found._replace(held_out=bounds, held=len(held)))
 
-    def _parts(self) -> list[Split]:
-        return [part for part in PARTS if getattr(self.found, part)]
-
     def _labels(self, names: Sequence[str]) -> Tensor:
         number = {name: label for label, name in enumerate(self.classes)}
         return torch.tensor([number[class_of(name)] for name in names])
 
-    def _pictures(self, part: Split) -> tuple[Tensor, list[str]]:
+    def _decode(self, part: Split) -> tuple[Tensor, list[str]]:
         """Those that can be decoded, and their names. Raises: UserError if others are refused, or none is left."""
         _, names = scan(self.dir / part)
         size, channels = self.source_size, self.channels
@@ -185,13 +177,14 @@ class ImageFolder(ImageData):
             if self.broken == "refuse" or len(broken) == len(names):
                 hint = "replace or remove them, or leave them out with data.broken=skip"
                 raise UserError(f"data.dir={self.dir}: {which}: {hint}")
-            logger.log(self._level, "left out (data.broken=skip): %s", which)
+            logger.log(logging.DEBUG if self._is_known else logging.INFO, "left out (data.broken=skip): %s", which)
         return images, [name for name in names if name not in broken]
 
 
-def look(dir: Path) -> tuple[Found, list[str]]:
-    """Which classes there are and how many pictures each part has; and the names of those in train/. Decodes nothing.
+def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
+    """Which classes there are and how many pictures each part has. Decodes nothing.
 
+    earlier: what a run found there that is continued or evaluated, whose split stays.
     Raises: UserError for a folder that can't be trained on.
     """
     if not os.path.isdir(dir / "train"):  # False too for what can't be read, where Path.is_dir raises
@@ -215,18 +208,16 @@ def look(dir: Path) -> tuple[Found, list[str]]:
             put = f"put some in ({KINDS}), or remove the folder"
             raise UserError(f"data.dir={dir}: no picture in {several(empty)}: {put}")
     train, val, test = (names for _, names in listings)
-    return Found(classes, len(train), len(val), len(test), [_digest(names) for names in (train, val, test)]), train
+    digests = [_digest(names) for names in (train, val, test)]
+    held_out = earlier.held_out if earlier and earlier.classes == classes else None
+    if earlier and earlier.val and not val:  # all that is in train/ was trained on
+        held_out = [[0.0, 0.0]] * len(classes)
+    return _count_held(Found(classes, len(train), len(val), len(test), digests, held_out), train, split_seed)
 
 
-def _look_again(dir: Path, before: Found, split_seed: int) -> Found:
-    """As `look`, at the folder of a run that found `before`, whose split stays."""
-    now, names = look(dir)
-    if before.val and not now.val:  # all that is in train/ was trained on
-        now = now._replace(held_out=[[0.0, 0.0]] * len(now.classes))
-    elif before.held_out is not None and now.classes == before.classes:
-        now = now._replace(held_out=before.held_out)
-        now = now._replace(held=sum(is_held_out(names, now, split_seed)))
-    return now
+def _count_held(found: Found, names: Sequence[str], split_seed: int) -> Found:
+    held = 0 if found.held_out is None else sum(is_held_out(names, found, split_seed))
+    return found._replace(held=held)
 
 
 def positions(names: Sequence[str], split_seed: int) -> Tensor:

@@ -49,11 +49,10 @@ def decoded(
                 part.write_text(json.dumps(_decode(pictures, names, pixels, size, channels)), encoding="utf-8")
                 part.replace(index)
     broken: dict[str, str] = json.loads(index.read_bytes())
-    shape = (len(names) - len(broken), channels, size, size)
-    if shape[0] == 0:
-        return torch.empty(shape, dtype=torch.uint8), broken
-    mapped = torch.from_file(str(pixels), shared=False, size=pixels.stat().st_size, dtype=torch.uint8)
-    return mapped.view(shape), broken
+    count = len(names) - len(broken)
+    nbytes = count * channels * size**2
+    mapped = torch.from_file(str(pixels), size=nbytes, dtype=torch.uint8) if count else torch.empty(0).byte()
+    return mapped.view(count, channels, size, size), broken
 
 
 def _stamp(path: Path) -> list[int]:
