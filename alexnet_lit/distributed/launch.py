@@ -14,11 +14,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
@@ -28,7 +26,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import Exited, UserError, reason_of
-from alexnet_lit.terminal import WARNINGS, hangup
+from alexnet_lit.terminal import WARNINGS, handling, hangup
 
 # On Windows there are none: the console sends Ctrl-C to the ranks itself.
 _OWN_GROUP = 0 if os.name == "posix" else None
@@ -62,14 +60,6 @@ class Failure:
         return 2 if self.mistake else 1
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a launch ended. asked: to stop, by a signal."""
-
-    failure: Failure | None = None
-    asked: bool = False
-
-
 class RankGroup:
     """Coordinates the ranks of a run over a TCPStore: broadcast the config, barrier, abort.
 
@@ -80,12 +70,11 @@ class RankGroup:
     def __init__(self, environment: RankEnvironment) -> None:
         self.rank, self.ranks = environment.rank, environment.ranks
         self._where = f"on {socket.gethostname()}: " if environment.nodes > 1 else ""
-        self._address = environment.address
         # Called before this rank exits because another failed.
         self.on_abort: Callable[[Failure], object] = lambda failure: None
         store = _connect(environment)
         self._store = _namespace(store)
-        self._store.set(f"here/{environment.rank}", "")
+        self._store.set(f"here/{self.rank}", "")
         self._sent = environment.is_child
         self._over = threading.Event()
         # Clones the store, as a connection serves one thread at a time.
@@ -115,7 +104,8 @@ class RankGroup:
             try:
                 self._store.wait([f"here/{rank}" for rank in range(self.ranks)], _START)
             except dist.DistStoreError as error:
-                raise UserError(f"not all of {self.ranks} ranks came to {self._address}: start all of them") from error
+                where = os.environ["MASTER_ADDR"]
+                raise UserError(f"not all of {self.ranks} ranks came to {where}: start all of them") from error
         keys = [f"ready/{rank}" for rank in range(self.ranks)]
         self._wait(keys)
         mistakes = [text for key in keys if (text := self._store.get(key).decode())]
@@ -215,6 +205,7 @@ def join() -> RankGroup | None:
     environment = rank_environment()
     if environment.ranks == 1:
         return None
+    os.environ |= {"MASTER_ADDR": environment.address, "MASTER_PORT": str(environment.port)}  # torch asks for them
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK") or max(1, cores() // environment.local_ranks)))
     return RankGroup(environment)
@@ -254,17 +245,18 @@ def _first_failure(store: Store, failure: Failure | None = None) -> Failure | No
     return Failure(**json.loads(store.get("failed"))) if store.check(["failed"]) else None
 
 
-def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
+def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | None, bool]:
     """Run `job` in `ranks` processes and wait for all of them. `name` is what `ps` shows beside them.
 
     A rank that dies takes the others down, and so does the end of this process. Signals are handed on to the ranks,
-    which finish their step and save.
+    which finish their step and save. Returns what failed first, if anything did, and whether a signal came.
     """
     tcp = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
     store = _namespace(tcp)
     store.set("job", json.dumps(job))
     command = [sys.executable, "-m", "alexnet_lit.app", name]
-    with _received_signals() as received:
+    received: list[int] = []
+    with handling((*SIGNALS, *hangup()), lambda number, _: received.append(number)):
         processes = [
             subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=_OWN_GROUP)
             for rank in range(ranks)
@@ -275,7 +267,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
             for process in processes:
                 process.kill()
                 process.wait()
-    return Ended(_first_failure(store), bool(received))
+    return _first_failure(store), bool(received)
 
 
 def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], store: Store) -> None:
@@ -298,25 +290,9 @@ def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], 
 
 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """A rank's environment variables: torchrun's, its share of the cores, and a path to this package."""
+    """A rank's environment variables: torchrun's, its share of the cores, and where this process imports from."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     variables = {key: str(value) for key, value in numbers.items()}
     variables |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
-    threads = str(max(1, cores() // ranks))
-    package = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    threads, paths = str(max(1, cores() // ranks)), os.pathsep.join(sys.path)
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths, **variables}
-
-
-@contextmanager
-def _received_signals() -> Iterator[list[int]]:
-    """Collect signals in a list, in order, in place of their usual effect. Only the main thread can."""
-    received: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    numbers = (*SIGNALS, *hangup()) if main else ()
-    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
