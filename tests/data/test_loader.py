@@ -10,9 +10,8 @@ import torch
 
 import alexnet_lit
 from alexnet_lit.data import BatchLoader, EpochSampler, ImageData, MappedImages
-from alexnet_lit.data.image_folder import scan
+from alexnet_lit.data.image_folder import decoded, scan
 from alexnet_lit.data.loader import balanced_order
-from alexnet_lit.data.picture_cache import decoded
 from tests.pictures import fill
 
 SIZE = 23
