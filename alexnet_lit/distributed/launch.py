@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from typing import Any, NoReturn
@@ -34,9 +35,9 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP: handed on to
 _START = timedelta(minutes=5)  # until all ranks should have started
 _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
+_REPORT = timedelta(seconds=3)  # that a rank which lost its connection waits to learn why
 # Seconds.
 _POLL = 1.0  # between a rank's looks at whether another has failed
-_REPORT = 3.0  # that a rank which lost its connection waits to learn why
 _GRACE = 4.0  # for a rank to end by itself once another has failed
 _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
 
@@ -75,7 +76,6 @@ class RankGroup:
         store = _connect(environment)
         self._store = _namespace(store)
         self._store.set(f"here/{self.rank}", "")
-        self._sent = environment.is_child
         self._over = threading.Event()
         # Clones the store, as a connection serves one thread at a time.
         self._watcher = threading.Thread(target=self._watch, args=(_namespace(store.clone()),), daemon=True)
@@ -83,7 +83,6 @@ class RankGroup:
 
     def broadcast(self, job: dict[str, Any]) -> None:
         """Send a job from rank 0 to all ranks, as JSON."""
-        self._sent = True
         self._store.set("job", json.dumps(job))
 
     def receive(self) -> dict[str, Any]:
@@ -137,8 +136,7 @@ class RankGroup:
             dist.destroy_process_group()
         try:
             if self.rank == 0:
-                if not self._sent:
-                    self.broadcast({"status": status})
+                self._store.compare_set("job", "", json.dumps({"status": status}))  # where none was sent
                 self._store.set("over", "")
             elif not failed:
                 self._store.wait(["over"], timedelta(seconds=60))
@@ -172,11 +170,11 @@ class RankGroup:
 
     def _find_lost_rank(self) -> Failure | None:
         """The failure that another rank or the launcher reports within `_REPORT`; else a rank that no longer polls."""
-        before, deadline = self._polls(), time.monotonic() + _REPORT
-        while time.monotonic() < deadline:
-            if failure := _first_failure(self._store):
-                return failure
-            time.sleep(0.1)
+        before = self._polls()
+        with suppress(dist.DistStoreError):  # the time is over
+            self._store.wait(["failed"], _REPORT)
+        if failure := _first_failure(self._store):
+            return failure
         lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.rank]
         return self._lost(lost[0]) if lost else None
 
