@@ -106,7 +106,6 @@ class ImageData(LightningDataModule):
         )
         self.views = TestTimeAugmentation(tta=tta, image_size=image_size, enlarged=enlarged)
         self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages; with labels
-        self._copies: dict[Split, Pair] = {}  # on the device that trains
 
     def count_splits(self) -> None:
         """Set `sizes`, the images of each split, by how many there are. Raises: UserError if that can't be."""
@@ -175,9 +174,7 @@ class ImageData(LightningDataModule):
         images, labels = self.images[split]
         if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
             return images, labels
-        if split not in self._copies:
-            self._copies[split] = images.to(device), labels.to(device)
-        return self._copies[split]
+        return images.to(device), labels.to(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S)."""
@@ -222,14 +219,12 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             logger.info("waiting for another process, which writes into %s", folder)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
     except OSError as error:
         why = error.strerror or str(error)
         raise UserError(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error

@@ -19,7 +19,6 @@ from typing import Annotated, Any, Literal, NamedTuple
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
-from torchvision.datasets.folder import make_dataset
 
 from alexnet_lit.data.datamodule import ImageData, Pair, Split, locked
 from alexnet_lit.data.loader import MappedImages, interleave_classes
@@ -250,14 +249,10 @@ def scan(root: Path) -> tuple[list[str], list[str]]:
     if not os.path.isdir(root):
         return [], []
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
-
-    def is_picture(path: str) -> bool:
-        hidden = f"{os.sep}." in path[len(str(root)) :]
-        return path.lower().endswith(SUFFIXES) and not hidden
-
-    numbers = {name: number for number, name in enumerate(classes)}
-    found = make_dataset(root, numbers, is_valid_file=is_picture, allow_empty=True) if classes else []
-    return classes, [os.path.relpath(path, root).replace(os.sep, "/") for path, _ in found]
+    folders = (walked for name in classes for walked in sorted(os.walk(root / name, followlinks=True)))
+    files = (os.path.join(folder, file) for folder, _, files in folders for file in sorted(files))
+    names = [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
+    return classes, [name for name in names if name.lower().endswith(SUFFIXES) and "/." not in name]
 
 
 def class_of(name: str) -> str:

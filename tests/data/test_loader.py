@@ -9,9 +9,9 @@ import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.data import BatchLoader, EpochSampler, ImageData, MappedImages
+from alexnet_lit.data import ImageData
 from alexnet_lit.data.image_folder import decoded, scan
-from alexnet_lit.data.loader import balanced_order
+from alexnet_lit.data.loader import BatchLoader, EpochSampler, MappedImages, balanced_order
 from tests.pictures import fill
 
 SIZE = 23
