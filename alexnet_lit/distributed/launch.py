@@ -16,9 +16,8 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, dataclass
 from datetime import timedelta
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -42,8 +41,7 @@ _GRACE = 4.0  # for a rank to end by itself once another has failed
 _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """The rank that failed first, and why in one line.
 
     mistake: a user's. killed: the rank was killed or lost. reporter: the rank that reports it; None for the launcher.
@@ -239,7 +237,7 @@ def _namespace(store: Store) -> Store:
 def _first_failure(store: Store, failure: Failure | None = None) -> Failure | None:
     """The failure in the store; `failure` becomes it if there is none yet. Raises: DistError if the store is gone."""
     if failure is not None:
-        store.compare_set("failed", "", json.dumps(asdict(failure)))
+        store.compare_set("failed", "", json.dumps(failure._asdict()))
     return Failure(**json.loads(store.get("failed"))) if store.check(["failed"]) else None
 
 
