@@ -28,7 +28,7 @@ from alexnet_lit.config import as_override, checkpoint_file, known, plain
 from alexnet_lit.data import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
-from alexnet_lit.distributed.strategy import RankClusterEnvironment, arguments, check_strategy, replicas
+from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import check_arguments, epoch_batches, instantiate, limited_batches
 from alexnet_lit.lit import Classifier, Stage
@@ -299,7 +299,7 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
     Lightning would refuse them once data is read, or not at all.
     """
     trainer = config.trainer
-    pairs, shares = data.augment.mix.together, replicas(trainer.strategy, ranks)
+    pairs, shares = data.augment.mix.together, 1 if trainer.strategy in SPLITS else ranks
     if data.batch_size % (pairs * shares):
         devices = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         over = f" over {devices}" if ranks > 1 else ""

@@ -252,16 +252,15 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
 def _launch_ranks(objects: RunObjects, message: dict[str, Any]) -> Result:
     """Do the run in one process a device, and wait."""
     close_log()  # rank 0 writes train.log from here on
-    ended = launch(message, ranks=objects.ranks, name=str(objects.folder))
+    failure, stopped = launch(message, ranks=objects.ranks, name=str(objects.folder))
     open_log(objects.folder / "train.log", speak=True)
-    failure = ended.failure
     if failure and failure.mistake:
         raise UserError(failure.reason)
-    if ended.asked and not read_result(objects.folder):
+    if stopped and not read_result(objects.folder):
         log.info("interrupted")
     elif failure:
         log.error("failed: %s", failure.reason)
-    return _write_aborted_result(objects.folder, objects.ranks, failure, "interrupted" if ended.asked else "failed")
+    return _write_aborted_result(objects.folder, objects.ranks, failure, "interrupted" if stopped else "failed")
 
 
 def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, status: str = "failed") -> Result:

@@ -13,7 +13,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from pathlib import Path
@@ -131,6 +131,18 @@ def hangup() -> tuple[signal.Signals, ...]:
     """SIGHUP, which comes as a terminal closes, perhaps twice. Empty under nohup, and on Windows, which has none."""
     number: signal.Signals | None = getattr(signal, "SIGHUP", None)
     return () if number is None or signal.getsignal(number) == signal.SIG_IGN else (number,)
+
+
+@contextmanager
+def handling(numbers: Iterable[int], handler: Any) -> Iterator[None]:
+    """Let `handler` take these signals for a while. Only the main thread can: in others nothing changes."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if main}
+    try:
+        yield
+    finally:
+        for number, earlier in before.items():
+            signal.signal(number, earlier)
 
 
 def say_from_handler(say: Callable[[str], object], text: str) -> None:

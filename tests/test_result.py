@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from alexnet_lit.config import read_result
-from alexnet_lit.distributed.launch import Ended, Failure
+from alexnet_lit.distributed.launch import Failure
 from alexnet_lit.lit import Classifier
 from alexnet_lit.sweep.jobs import read_job
 from tests.conftest import Outcome, Train, small_run
@@ -89,7 +89,7 @@ def test_a_continuation_that_fails_after_steps(
 def test_processes_that_fail(completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, before = completed.folder, (completed.folder / "result.json").read_bytes()
     failure = Failure(rank=1, reason="rank 1 was killed", killed=True)
-    monkeypatch.setattr("alexnet_lit.run.launch", lambda *_, **__: Ended(failure=failure))
+    monkeypatch.setattr("alexnet_lit.run.launch", lambda *_, **__: (failure, False))
 
     outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", "trainer.devices=2")
 

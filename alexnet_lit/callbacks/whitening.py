@@ -44,7 +44,7 @@ class WhitenedKernels(Callback):
         images, _ = data.images["train"]
         moments = torch.zeros(first.weight[0].numel(), first.weight[0].numel(), dtype=torch.float64)
         for part in torch.arange(min(self.images, len(images))).split(_PART):
-            seen = module.pixels(images[part])  # (N, C, S, S)
+            seen = module.pixels(images.index_select(0, part))  # (N, C, S, S)
             for dim, size, step in zip((2, 3), first.kernel_size, first.stride, strict=True):
                 seen = seen.unfold(dim, size, step)  # ten times as fast as F.unfold
             windows = seen.permute(0, 2, 3, 1, 4, 5).reshape(-1, len(moments)).double()  # (places, C * h * w)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_lit.data.augment import Augment, TestTimeAugmentation
 from alexnet_lit.data.datamodule import ImageData, changed_classes
 from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
-from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, MappedImages, rank_and_world_size
+from alexnet_lit.data.loader import Batch, rank_and_world_size
 from alexnet_lit.data.transforms import Preprocess
 
 if TYPE_CHECKING:
@@ -15,12 +15,9 @@ __all__ = [
     "CLASSES",
     "Augment",
     "Batch",
-    "BatchLoader",
-    "EpochSampler",
     "FashionMNIST",
     "ImageData",
     "ImageFolder",
-    "MappedImages",
     "Preprocess",
     "Sample",
     "TestTimeAugmentation",
@@ -31,7 +28,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """ImageFolder when it is first asked for: most runs need neither it nor torchvision's data sets."""
+    """ImageFolder when it is first asked for: most runs do not need it."""
     if name != "ImageFolder":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from alexnet_lit.data.image_folder import ImageFolder

@@ -13,15 +13,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
 from alexnet_lit.data.augment import Augment, Averaging, TestTimeAugmentation
-from alexnet_lit.data.loader import (
-    Batch,
-    BatchLoader,
-    EpochSampler,
-    Images,
-    MappedImages,
-    balanced_order,
-    rank_and_world_size,
-)
+from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, Images, balanced_order, rank_and_world_size
 from alexnet_lit.data.transforms import Preprocess, Std
 from alexnet_lit.errors import UserError, several
 
@@ -96,14 +88,11 @@ class ImageData(LightningDataModule):
             raise UserError(f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.tta=none")
         if validate == "test" and folds:
             raise UserError(f"data.folds={folds}: data.validate=test would never look at the fold: use data.folds=0")
-        of_channels: list[tuple[str, Any, Any, str]] = [("mean", mean, mean, ""), ("std", std, std, "")]
-        if augment.color:
-            axes = augment.color_axes.tolist()
-            of_channels.append(("augment.color_axes", axes, axes[0], " an axis"))
-        plural = "s" if self.channels > 1 else ""
-        for key, value, numbers, of in of_channels:
+        axes: Any = augment.color_axes.tolist() if augment.color else [None]
+        for key, value, numbers in (("mean", mean, mean), ("std", std, std), ("augment.color_axes", axes, axes[0])):
             if isinstance(numbers, list) and len(numbers) != self.channels:
-                hint = f"use {self.channels} number{plural}{of}"
+                plural = "s" if self.channels > 1 else ""
+                hint = f"use {self.channels} number{plural}{' an axis' if value is axes else ''}"
                 raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {hint}")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
@@ -116,8 +105,7 @@ class ImageData(LightningDataModule):
             source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std
         )
         self.views = TestTimeAugmentation(tta=tta, image_size=image_size, enlarged=enlarged)
-        self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages of one that is mapped
-        self._copies: dict[Split, Pair] = {}  # on the device that trains
+        self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages; with labels
 
     def count_splits(self) -> None:
         """Set `sizes`, the images of each split, by how many there are. Raises: UserError if that can't be."""
@@ -147,7 +135,8 @@ class ImageData(LightningDataModule):
         parts = self.read()
         train, val = self.split(parts["train"][1])
         train = train[: self.sizes["train"]]
-        self.images = {"val": _take(parts["train"], val), **parts, "train": _take(parts["train"], train)}
+        images, labels = parts["train"]
+        self.images = {"val": (images[val], labels[val]), **parts, "train": (images[train], labels[train])}
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Split the indices of labels (N,) into training and validation. Any first part of the former is balanced."""
@@ -157,34 +146,24 @@ class ImageData(LightningDataModule):
 
     def train_dataloader(self) -> BatchLoader:
         """Batches of training images in a new order each epoch, augmented."""
-        images = self._on_device("train")
-        sampler = EpochSampler(
-            len(images[0]),
-            seed=self.seed,
-            # The same images again and again are the point of overfit_batches.
-            shuffle=not getattr(self.trainer, "overfit_batches", 0),
-            num_random_values=self.augment.num_random_values,
-            betas=self.augment.mix.betas,
-        )
-        return self._loader(images, sampler, together=self.augment.mix.together)
+        numbers, mix = self.augment.num_random_values, self.augment.mix
+        # The same images again and again are the point of overfit_batches.
+        shuffle = not getattr(self.trainer, "overfit_batches", 0)
+        return self._loader("train", mix.together, shuffle=shuffle, num_random_values=numbers, betas=mix.betas)
 
     def val_dataloader(self) -> BatchLoader:
         """What is looked at after each epoch: validation images, or the test images where `validate` says so."""
-        return self._in_order(self.validate)
+        return self._loader(self.validate)
 
     def test_dataloader(self) -> BatchLoader:
         """The test images, each once, in the order of the file."""
-        return self._in_order("test")
+        return self._loader("test")
 
-    def _in_order(self, split: Split) -> BatchLoader:
-        images = self._on_device(split)
-        return self._loader(images, EpochSampler(len(images[0]), seed=self.seed, shuffle=False, num_random_values=0))
-
-    def _loader(self, images: Pair, sampler: EpochSampler, together: int = 1) -> BatchLoader:
+    def _loader(self, split: Split, together: int = 1, **order: Any) -> BatchLoader:
+        images, labels = self._on_device(split)
+        sampler = EpochSampler(len(labels), seed=self.seed, **order)
         rank, world_size = rank_and_world_size(self.trainer)
-        return BatchLoader(
-            *images, sampler, batch_size=self.batch_size, together=together, rank=rank, world_size=world_size
-        )
+        return BatchLoader(images, labels, sampler, self.batch_size, together, rank, world_size)
 
     def _on_device(self, split: Split) -> Pair:
         """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
@@ -195,9 +174,7 @@ class ImageData(LightningDataModule):
         images, labels = self.images[split]
         if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
             return images, labels
-        if split not in self._copies:
-            self._copies[split] = images.to(device), labels.to(device)
-        return self._copies[split]
+        return images.to(device), labels.to(device)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S)."""
@@ -205,12 +182,6 @@ class ImageData(LightningDataModule):
             return batch._replace(images=self.pixels(batch.images, whole=self.views.whole))
         images = self.augment(batch.images, batch.random_values, self.pixels)
         return self.augment.mix(batch._replace(images=images))
-
-
-def _take(pair: Pair, index: Tensor) -> Pair:
-    """Some of the images, with their labels; those of a mapped file are not read."""
-    images, labels = pair
-    return images.take(index) if isinstance(images, MappedImages) else images[index], labels[index]
 
 
 def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[range, str]:
@@ -248,14 +219,12 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")
         try:
-            lock.acquire(timeout=0)
+            held = lock.acquire(timeout=0)
         except Timeout:
             logger.info("waiting for another process, which writes into %s", folder)
-            lock.acquire()
-        try:
+            held = lock.acquire()
+        with held:
             yield
-        finally:
-            lock.release()
     except OSError as error:
         why = error.strerror or str(error)
         raise UserError(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error

@@ -6,6 +6,7 @@ Distributors compress the files differently, so what counts is the sha256 of the
 import functools
 import gzip
 import hashlib
+import itertools
 import logging
 import zlib
 from collections.abc import Mapping, Sequence
@@ -139,29 +140,24 @@ def fetch(
 
 def _find(name: str, sha256: str, folders: Sequence[Path]) -> Path | None:
     """The first right copy of a file. Raises: UserError for a wrong one in the first folder, `data.dir`."""
-    for folder in folders:
-        # Raw before gz, because it spares the decompression.
-        for path in (folder / below / file for below in ("", "FashionMNIST/raw") for file in (name, f"{name}.gz")):
-            if not path.is_file():
-                continue
-            fault = _fault(path, name, sha256)
-            if not fault:
+    # Raw before gz, because it spares the decompression.
+    files = [f"{below}{file}" for below in ("", "FashionMNIST/raw/") for file in (name, f"{name}.gz")]
+    for folder, file in itertools.product(folders, files):
+        if not (path := folder / file).is_file():
+            continue
+        try:
+            _, digest = _content(path, path.stat().st_mtime_ns)
+            if digest == sha256:
                 return path
-            if folder == folders[0]:
-                raise UserError(
-                    f"{path} {fault}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
-                )
-            logger.warning("passed over: %s %s", path, fault)
+            fault = f"is not the published {name} (sha256 of its content: {digest[:12]}...)"
+        except (OSError, EOFError, zlib.error) as error:
+            fault = f"can't be read ({getattr(error, 'strerror', None) or error})"
+        if folder == folders[0]:
+            raise UserError(
+                f"{path} {fault}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
+            )
+        logger.warning("passed over: %s %s", path, fault)
     return None
-
-
-def _fault(path: Path, name: str, sha256: str) -> str:
-    """What is wrong with a file, in words; "" if its content is as published."""
-    try:
-        _, digest = _content(path, path.stat().st_mtime_ns)
-    except (OSError, EOFError, zlib.error) as error:
-        return f"can't be read ({getattr(error, 'strerror', None) or error})"
-    return "" if digest == sha256 else f"is not the published {name} (sha256 of its content: {digest[:12]}...)"
 
 
 @functools.lru_cache(maxsize=4)  # one data set: 55 MB, read once for fetching, loading and the jobs of a sweep

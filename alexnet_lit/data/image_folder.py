@@ -1,29 +1,37 @@
-"""A folder of pictures as a data set: train/<class>/..., with val/ and test/ if they are there."""
+"""A folder of pictures as a data set: train/<class>/..., with val/ and test/ if they are there.
+
+Pictures are decoded once, into a file that is mapped into memory: what takes an hour takes no time from then on.
+"""
 
 import hashlib
+import json
 import logging
 import math
 import operator
 import os
+import time
+import warnings
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
-from torchvision.datasets.folder import make_dataset
 
-from alexnet_lit.data.datamodule import ImageData, Pair, Split
+from alexnet_lit.data.datamodule import ImageData, Pair, Split, locked
 from alexnet_lit.data.loader import MappedImages, interleave_classes
-from alexnet_lit.data.picture import KINDS, SUFFIXES
-from alexnet_lit.data.picture_cache import decoded
+from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, square
 from alexnet_lit.data.transforms import Std
 from alexnet_lit.errors import UserError, several
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
 PARTS: tuple[Split, ...] = ("train", "val", "test")
+VERSION = 5  # of what `square` makes of a picture: another number decodes anew
+_PART = 256  # pictures that are decoded at a time
+_LOG_EVERY_S = 10.0
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -87,17 +95,10 @@ class ImageFolder(ImageData):
             self.cache_dir = Path(cache).expanduser().absolute() / f"{self.dir.name}_{digest[:8]}"
         self.origin = str(self.dir)
         self.broken = broken
-        # Whoever passes `found` on has logged what there is to say.
-        self._level = logging.DEBUG if found and not found.earlier else logging.INFO
-        self._is_prepared = False
-        self._names_before = found.names if found and found.earlier else []
-        is_new, names = found is None, list[str]()
-        if found is None:
-            found, names = look(self.dir)
-        elif found.earlier:
-            found = _look_again(self.dir, found, rest["split_seed"])
-        self._use(found)
-        self.classes = tuple(found.classes)
+        self._pictures: dict[Split, Pair] = {}  # once they are decoded
+        self._given = found
+        self._use(found if found and not found.earlier else look(self.dir, found, rest["split_seed"]))
+        self.classes = tuple(self.found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
             raise UserError(
@@ -108,41 +109,37 @@ class ImageFolder(ImageData):
         if channels == 1:
             mean, std = _grey(mean), _grey(std)
         super().__init__(mean=mean, std=std, folds=folds, validate=validate, **rest)
-        if is_new and not self.val_total:
-            self._decide_split(names)
+        if found is None and not self.val_total:
+            self._decide_split()
 
     def prepare_data(self) -> None:
         """Decode what is not in the cache yet. `found` and `sizes` count the pictures that can be used from then on.
 
         Raises: UserError for broken pictures, and where the cache can't be written.
         """
-        if self._is_prepared:  # Lightning asks again
+        if self._pictures:  # Lightning asks again
             return
-        digests = zip(PARTS, self._names_before, self.found.names, strict=False)
+        earlier = self._given.names if self._given else self.found.names
+        digests = zip(PARTS, earlier, self.found.names, strict=False)
         if changed := ", ".join(f"{part}/" for part, before, now in digests if before != now):
             outcome = "known by their names, none that were trained on are validated on"
             logger.warning(f"data.dir={self.dir}: other pictures than the run began with, in {changed}: {outcome}")
-        names = {part: self._pictures(part)[1] for part in self._parts()}
-        train, val, test = (len(names.get(part, ())) for part in PARTS)
-        found = self.found._replace(train=train, val=val, test=test)
-        if found.held_out is not None:
-            found = found._replace(held=sum(is_held_out(names["train"], found, self.split_seed)))
-        self._use(found)
+        counts: dict[str, Any] = {}
+        for part in (part for part in PARTS if getattr(self.found, part)):
+            images, names = self._decode(part)
+            counts[part] = len(names)
+            if self._is_known and counts[part] != getattr(self.found, part):
+                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+            self._pictures[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
+            if part == "train":
+                self._names = names
+        self._use(_count_held(self.found._replace(**counts), self._names, self.split_seed))
         self.count_splits()
-        self._is_prepared = True
-        self._level = logging.DEBUG
 
     def read(self) -> dict[Split, Pair]:
         """The pictures of each part, in the order of their names: mapped into memory, not read."""
-        parts: dict[Split, Pair] = {}
-        for part in self._parts():
-            images, names = self._pictures(part)
-            if len(names) != getattr(self.found, part):
-                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
-            parts[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
-            if part == "train":
-                self._names = names
-        return parts
+        self.prepare_data()
+        return self._pictures
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """As ImageData's, but by the pictures' names."""
@@ -157,8 +154,14 @@ class ImageFolder(ImageData):
         self.train_total, self.val_total, self.test_total = found.train, found.val, found.test
         self.held = found.held if found.held_out is not None else None
 
-    def _decide_split(self, names: list[str]) -> None:
+    @property
+    def _is_known(self) -> bool:
+        """Whether another object of this run has found what is there, and logged what there is to say."""
+        return self._given is not None and not self._given.earlier
+
+    def _decide_split(self) -> None:
         """Choose the interval of positions of each class that is for validation, by ImageData's `held_out`."""
+        _, names = scan(self.dir / "train")
         labels, where = self._labels(names), positions(names, self.split_seed)
         held = interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]
         bounds = []
@@ -167,14 +170,11 @@ class ImageFolder(ImageData):
             bounds.append([min(at), math.nextafter(max(at), 1)] if at else [0.0, 0.0])
         self._use(self.found._replace(held_out=bounds, held=len(held)))
 
-    def _parts(self) -> list[Split]:
-        return [part for part in PARTS if getattr(self.found, part)]
-
     def _labels(self, names: Sequence[str]) -> Tensor:
         number = {name: label for label, name in enumerate(self.classes)}
         return torch.tensor([number[class_of(name)] for name in names])
 
-    def _pictures(self, part: Split) -> tuple[Tensor, list[str]]:
+    def _decode(self, part: Split) -> tuple[Tensor, list[str]]:
         """Those that can be decoded, and their names. Raises: UserError if others are refused, or none is left."""
         _, names = scan(self.dir / part)
         size, channels = self.source_size, self.channels
@@ -185,13 +185,14 @@ class ImageFolder(ImageData):
             if self.broken == "refuse" or len(broken) == len(names):
                 hint = "replace or remove them, or leave them out with data.broken=skip"
                 raise UserError(f"data.dir={self.dir}: {which}: {hint}")
-            logger.log(self._level, "left out (data.broken=skip): %s", which)
+            logger.log(logging.DEBUG if self._is_known else logging.INFO, "left out (data.broken=skip): %s", which)
         return images, [name for name in names if name not in broken]
 
 
-def look(dir: Path) -> tuple[Found, list[str]]:
-    """Which classes there are and how many pictures each part has; and the names of those in train/. Decodes nothing.
+def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
+    """Which classes there are and how many pictures each part has. Decodes nothing.
 
+    earlier: what a run found there that is continued or evaluated, whose split stays.
     Raises: UserError for a folder that can't be trained on.
     """
     if not os.path.isdir(dir / "train"):  # False too for what can't be read, where Path.is_dir raises
@@ -215,18 +216,16 @@ def look(dir: Path) -> tuple[Found, list[str]]:
             put = f"put some in ({KINDS}), or remove the folder"
             raise UserError(f"data.dir={dir}: no picture in {several(empty)}: {put}")
     train, val, test = (names for _, names in listings)
-    return Found(classes, len(train), len(val), len(test), [_digest(names) for names in (train, val, test)]), train
+    digests = [_digest(names) for names in (train, val, test)]
+    held_out = earlier.held_out if earlier and earlier.classes == classes else None
+    if earlier and earlier.val and not val:  # all that is in train/ was trained on
+        held_out = [[0.0, 0.0]] * len(classes)
+    return _count_held(Found(classes, len(train), len(val), len(test), digests, held_out), train, split_seed)
 
 
-def _look_again(dir: Path, before: Found, split_seed: int) -> Found:
-    """As `look`, at the folder of a run that found `before`, whose split stays."""
-    now, names = look(dir)
-    if before.val and not now.val:  # all that is in train/ was trained on
-        now = now._replace(held_out=[[0.0, 0.0]] * len(now.classes))
-    elif before.held_out is not None and now.classes == before.classes:
-        now = now._replace(held_out=before.held_out)
-        now = now._replace(held=sum(is_held_out(names, now, split_seed)))
-    return now
+def _count_held(found: Found, names: Sequence[str], split_seed: int) -> Found:
+    held = 0 if found.held_out is None else sum(is_held_out(names, found, split_seed))
+    return found._replace(held=held)
 
 
 def positions(names: Sequence[str], split_seed: int) -> Tensor:
@@ -250,14 +249,10 @@ def scan(root: Path) -> tuple[list[str], list[str]]:
     if not os.path.isdir(root):
         return [], []
     classes = sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and entry.name[0] != ".")
-
-    def is_picture(path: str) -> bool:
-        hidden = f"{os.sep}." in path[len(str(root)) :]
-        return path.lower().endswith(SUFFIXES) and not hidden
-
-    numbers = {name: number for number, name in enumerate(classes)}
-    found = make_dataset(root, numbers, is_valid_file=is_picture, allow_empty=True) if classes else []
-    return classes, [os.path.relpath(path, root).replace(os.sep, "/") for path, _ in found]
+    folders = (walked for name in classes for walked in sorted(os.walk(root / name, followlinks=True)))
+    files = (os.path.join(folder, file) for folder, _, files in folders for file in sorted(files))
+    names = [os.path.relpath(file, root).replace(os.sep, "/") for file in files]
+    return classes, [name for name in names if name.lower().endswith(SUFFIXES) and "/." not in name]
 
 
 def class_of(name: str) -> str:
@@ -273,3 +268,79 @@ def _digest(names: Sequence[str]) -> str:
 def _grey(values: float | list[float]) -> float | list[float]:
     """Of a number for each of red, green and blue that for grey. Of a mean it is exact, of a std an upper bound."""
     return sum(map(operator.mul, LUMA, values)) if isinstance(values, list) and len(values) == 3 else values
+
+
+# ---- The cache
+
+
+def decoded(
+    pictures: Path, names: Sequence[str], folder: Path, *, size: int, channels: int
+) -> tuple[Tensor, dict[str, str]]:
+    """Map pictures as uint8 (N, channels, size, size), in their order and without the broken; and why those are broken.
+
+    They are decoded if no file in `folder` has them. It is named after a hash of their names and of size, mtime, ctime
+    and inode of each, as files of one archive may agree in size and mtime; once it is whole, a JSON file beside it
+    names the broken. Files of pictures that have changed since are removed; who has mapped them keeps them.
+
+    pictures: the folder that `names` are relative to. folder: for these two files and those of val/ and test/ alone.
+    Raises: UserError where the folder can't be written.
+    """
+    kind = f"{pictures.name}_{size}px_{'rgb' if channels == 3 else 'grey'}"
+    state = json.dumps([VERSION, [(name, _stamp(pictures / name)) for name in names]])
+    stem = f"{kind}_{hashlib.sha256(state.encode()).hexdigest()[:16]}"
+    pixels, index = folder / f"{stem}.pixels", folder / f"{stem}.json"
+    if not index.exists():
+        with locked(folder, key="data.cache"):
+            if not index.exists():  # else another process has done it meanwhile
+                for earlier in sorted(folder.glob(f"{kind}_*")):  # of each the index first
+                    earlier.unlink()
+                part = index.with_suffix(".part")
+                part.write_text(json.dumps(_write(pictures, names, pixels, size, channels)), encoding="utf-8")
+                part.replace(index)
+    broken: dict[str, str] = json.loads(index.read_bytes())
+    count = len(names) - len(broken)
+    nbytes = count * channels * size**2
+    mapped = torch.from_file(str(pixels), size=nbytes, dtype=torch.uint8) if count else torch.empty(0).byte()
+    return mapped.view(count, channels, size, size), broken
+
+
+def _stamp(path: Path) -> list[int]:
+    """What tells a file from others, without reading it."""
+    try:
+        info = os.stat(path)
+    except OSError:
+        return []  # decoding says what is wrong with it
+    return [info.st_size, info.st_mtime_ns, info.st_ctime_ns, info.st_ino]
+
+
+def _write(pictures: Path, names: Sequence[str], pixels: Path, size: int, channels: int) -> dict[str, str]:
+    """Write pictures to a file, decoded in parallel; returns the broken ones with the reason."""
+    megabytes = len(names) * channels * size**2 / 1e6
+    logger.info("decoding %s/ once, into %s: takes %.1f MB at most", pictures.name, pixels.parent, megabytes)
+
+    def load(name: str) -> bytes | str:
+        try:
+            return square(pictures / name, size=size, channels=channels)
+        except Broken as reason:
+            return str(reason)
+
+    broken, logged = dict[str, str](), time.monotonic()
+    with (
+        warnings.catch_warnings(action="ignore"),  # of what PIL finds odd in a picture that it can read
+        pixels.open("wb") as file,
+        ThreadPoolExecutor(torch.get_num_threads()) as pool,
+    ):
+        for start in range(0, len(names), _PART):
+            part = names[start : start + _PART]
+            for name, result in zip(part, pool.map(load, part), strict=True):
+                if isinstance(result, bytes):
+                    file.write(result)
+                else:
+                    broken[name] = result
+            done = start + len(part)
+            if done == len(names) or time.monotonic() - logged >= _LOG_EVERY_S:
+                logged = time.monotonic()
+                logger.info(f"decoded {done:,} of {len(names):,} pictures in {pictures.name}/")
+        file.flush()
+        os.fsync(file.fileno())
+    return broken

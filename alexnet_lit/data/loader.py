@@ -1,7 +1,8 @@
 """The order of images and how batches of them are gathered: no worker processes, no copies of single images."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,44 +30,31 @@ class Batch(NamedTuple):
 
 
 class MappedImages:
-    """Rows (N,) of images uint8 (rows, C, H, W) that may map a file: read when asked for, never as a whole."""
+    """Rows (N,) of images uint8 (rows, C, H, W) that may map a file: read by `index_select` and `to`, never before."""
 
     def __init__(self, images: Tensor, rows: Tensor) -> None:
         self.images = images
         self.rows = rows
+        self.device = images.device
+        self.nbytes = len(rows) * images[:1].nbytes
 
     def __len__(self) -> int:
         return len(self.rows)
 
-    def __getitem__(self, index: Tensor) -> Tensor:
-        """Read the images at index (B,): (B, C, H, W)."""
-        pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
-        batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=pinned)
-        # Several times as fast as images[...] where each image is this large.
-        return torch.index_select(self.images, 0, self.rows[index], out=batch)
-
-    def index_select(self, dim: int, index: Tensor) -> Tensor:
-        """As a tensor's."""
-        assert dim == 0
-        return self[index]
-
-    def take(self, index: Tensor) -> "MappedImages":
+    def __getitem__(self, index: Tensor) -> "MappedImages":
         """Choose those at index (M,), without reading them."""
         return MappedImages(self.images, self.rows[index])
 
-    @property
-    def device(self) -> torch.device:
-        """Where batches are."""
-        return self.images.device
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes that all of them take in memory."""
-        return len(self) * self.images[:1].nbytes
+    def index_select(self, dim: Literal[0], index: Tensor) -> Tensor:
+        """Read the images at index (B,), as a tensor's method does: (B, C, H, W)."""
+        pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
+        batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=pinned)
+        return torch.index_select(self.images, dim, self.rows[index], out=batch)
 
     def to(self, device: torch.device) -> Tensor:
         """Read all of them, to the device: (N, C, H, W)."""
-        return torch.cat([self[part].to(device) for part in torch.arange(len(self)).split(_CHUNK)])
+        parts = torch.arange(len(self)).split(_CHUNK)
+        return torch.cat([self.index_select(0, part).to(device) for part in parts])
 
 
 Images = Tensor | MappedImages
@@ -92,21 +80,19 @@ def interleave_classes(labels: Tensor, order: Tensor) -> Tensor:
     return order[turn.argsort(stable=True)]
 
 
+@dataclass
 class EpochSampler:
-    """The order of an epoch's images and their random values: a function of (seed, epoch) alone.
+    """The order of an epoch's `size` images and their random values: a function of (seed, epoch) alone.
 
     num_random_values: uniform numbers for each image. betas: each adds a number from Beta(alpha, alpha).
     """
 
-    def __init__(
-        self, size: int, *, seed: int, shuffle: bool, num_random_values: int, betas: Sequence[float] = ()
-    ) -> None:
-        self.size = size
-        self.seed = seed
-        self.shuffle = shuffle
-        self.num_random_values = num_random_values
-        self.betas = betas
-        self.epoch = 0
+    size: int
+    seed: int
+    shuffle: bool = False
+    num_random_values: int = 0
+    betas: Sequence[float] = ()
+    epoch: int = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch. Lightning calls it."""
@@ -135,6 +121,7 @@ def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
     return (kwargs["rank"], kwargs["num_replicas"]) if kwargs is not None else (0, 1)
 
 
+@dataclass(eq=False)
 class BatchLoader:
     """Iterates over a set of images in batches that are split over ranks, each image exactly once.
 
@@ -143,31 +130,21 @@ class BatchLoader:
     iteration continues in the middle of an epoch. Batches are on the device that the images are on.
     """
 
-    def __init__(
-        self,
-        images: Images,
-        labels: Tensor,
-        sampler: EpochSampler,
-        *,
-        batch_size: int,
-        together: int = 1,
-        rank: int = 0,
-        world_size: int = 1,
-    ) -> None:
-        assert len(images) == len(labels) == sampler.size
-        self.images = images
-        self.labels = labels
-        self.sampler = sampler  # Lightning calls its set_epoch
-        self.batch_sampler = None  # which Lightning asks for wherever there is a sampler
-        self.batch_size = batch_size
-        self.together = together
-        self.rank = rank
-        self.world_size = world_size
+    images: Images
+    labels: Tensor
+    sampler: EpochSampler  # Lightning calls its set_epoch
+    batch_size: int
+    together: int = 1
+    rank: int = 0
+    world_size: int = 1
+    batch_sampler: None = None  # which Lightning asks for wherever there is a sampler
+
+    def __post_init__(self) -> None:
         self._yielded = 0
         self._resume = {"epoch": -1, "batches": 0}
 
     def __len__(self) -> int:
-        return -(-len(self.images) // self.batch_size)
+        return -(-self.sampler.size // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         # Only now is the epoch known: Lightning calls iter() before it calls set_epoch().
@@ -175,17 +152,17 @@ class BatchLoader:
         place = torch.arange(self.sampler.size) % self.batch_size  # within its batch
         mine = place // self.together % self.world_size == self.rank
         share = int(mine[: self.batch_size].sum())  # of a whole batch
+        indices = self.sampler.indices()[mine]
+        values = self.sampler.random_values()[indices]
         # Moved once an epoch, to where the images are: on a GPU a step then asks nothing of the CPU.
-        indices, values = (
-            part.to(self.images.device) for part in (self.sampler.indices()[mine], self.sampler.random_values())
-        )
+        indices, values = (part.to(self.images.device) for part in (indices, values))
         for number in range(start, len(self)):
-            chosen = indices[number * share : (number + 1) * share]
+            own = slice(number * share, (number + 1) * share)
             total = min(self.batch_size, self.sampler.size - number * self.batch_size)
             self._yielded = number + 1
-            # Several times as fast as images[chosen].
-            images, labels, random = (part.index_select(0, chosen) for part in (self.images, self.labels, values))
-            yield Batch(images, labels, random, total)
+            # Several times as fast as images[...].
+            images, labels = (part.index_select(0, indices[own]) for part in (self.images, self.labels))
+            yield Batch(images, labels, values[own], total)
 
     def state_dict(self) -> dict[str, int]:
         """The epoch, and how many of its batches have been handed out."""

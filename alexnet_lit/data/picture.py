@@ -40,7 +40,7 @@ def centre(source: Path | str | BytesIO, *, size: int, channels: int) -> tuple[I
     Short side to `size`, then the centre (Krizhevsky et al. 2012, section 2), in one bilinear resize with antialiasing
     over the source. A large JPEG is decoded to no less than twice what is needed. Raises: Broken.
     """
-    decoded = decode(source, channels=channels, least=2 * size, behind="white")
+    decoded = decode(source, channels=channels, least=2 * size)
     return ImageOps.fit(decoded.image, (size, size), Image.Resampling.BILINEAR), decoded
 
 
@@ -49,12 +49,12 @@ def pixels(image: Image.Image) -> bytes:
     return b"".join(plane.tobytes() for plane in image.split())
 
 
-def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: str) -> Decoded:
+def decode(source: Path | str | BytesIO, *, channels: int, least: int) -> Decoded:
     """Read a picture from a file or from memory, in RGB (3 channels) or grey (1).
 
     It is turned as its EXIF orientation says, 16 bits become 8, and of several frames the first is taken.
     least: px of each side that will be needed; a large JPEG is decoded at 1/2, 1/4 or 1/8 if that leaves so many.
-    behind: the colour behind what is transparent. Raises: Broken.
+    What is transparent becomes white. Raises: Broken.
     """
     try:
         with Image.open(source, formats=_FORMATS) as image:
@@ -65,7 +65,7 @@ def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: s
             picture: Image.Image = image
             with suppress(Exception):  # damaged EXIF data raises whatever its decoder stumbles over
                 picture = ImageOps.exif_transpose(image)
-            picture = _opaque(picture, "RGB" if channels == 3 else "L", behind)
+            picture = _opaque(picture, "RGB" if channels == 3 else "L")
             return Decoded(picture, *(round(side * scale) for side in picture.size))
     except Broken:
         raise
@@ -76,7 +76,7 @@ def decode(source: Path | str | BytesIO, *, channels: int, least: int, behind: s
         raise Broken(" ".join(why.split())[:120]) from error
 
 
-def _opaque(image: Image.Image, mode: str, behind: str) -> Image.Image:
+def _opaque(image: Image.Image, mode: str) -> Image.Image:
     """Convert any kind of pixel to 8 bits. Raises: Broken where nobody can tell which value is white."""
     if image.mode.startswith(("I", "F")):
         _, brightest = image.convert("F").getextrema()
@@ -86,5 +86,5 @@ def _opaque(image: Image.Image, mode: str, behind: str) -> Image.Image:
         # PIL's own conversion would take everything above 255 for white.
         image = image.convert("I").point(lambda value: value * (255 / _WHITE_16_BIT) + 0.5).convert("L")
     elif image.has_transparency_data:
-        image = Image.alpha_composite(Image.new("RGBA", image.size, behind), image.convert("RGBA"))
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
     return image.convert(mode)

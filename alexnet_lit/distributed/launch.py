@@ -14,12 +14,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
-from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -28,7 +26,7 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import Exited, UserError, reason_of
-from alexnet_lit.terminal import WARNINGS, hangup
+from alexnet_lit.terminal import WARNINGS, handling, hangup
 
 # On Windows there are none: the console sends Ctrl-C to the ranks itself.
 _OWN_GROUP = 0 if os.name == "posix" else None
@@ -36,15 +34,14 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP: handed on to
 _START = timedelta(minutes=5)  # until all ranks should have started
 _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
+_REPORT = timedelta(seconds=3)  # that a rank which lost its connection waits to learn why
 # Seconds.
 _POLL = 1.0  # between a rank's looks at whether another has failed
-_REPORT = 3.0  # that a rank which lost its connection waits to learn why
 _GRACE = 4.0  # for a rank to end by itself once another has failed
 _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal has come
 
 
-@dataclass(frozen=True)
-class Failure:
+class Failure(NamedTuple):
     """The rank that failed first, and why in one line.
 
     mistake: a user's. killed: the rank was killed or lost. reporter: the rank that reports it; None for the launcher.
@@ -62,14 +59,6 @@ class Failure:
         return 2 if self.mistake else 1
 
 
-@dataclass(frozen=True)
-class Ended:
-    """How a launch ended. asked: to stop, by a signal."""
-
-    failure: Failure | None = None
-    asked: bool = False
-
-
 class RankGroup:
     """Coordinates the ranks of a run over a TCPStore: broadcast the config, barrier, abort.
 
@@ -80,13 +69,11 @@ class RankGroup:
     def __init__(self, environment: RankEnvironment) -> None:
         self.rank, self.ranks = environment.rank, environment.ranks
         self._where = f"on {socket.gethostname()}: " if environment.nodes > 1 else ""
-        self._address = environment.address
         # Called before this rank exits because another failed.
         self.on_abort: Callable[[Failure], object] = lambda failure: None
         store = _connect(environment)
         self._store = _namespace(store)
-        self._store.set(f"here/{environment.rank}", "")
-        self._sent = environment.is_child
+        self._store.set(f"here/{self.rank}", "")
         self._over = threading.Event()
         # Clones the store, as a connection serves one thread at a time.
         self._watcher = threading.Thread(target=self._watch, args=(_namespace(store.clone()),), daemon=True)
@@ -94,7 +81,6 @@ class RankGroup:
 
     def broadcast(self, job: dict[str, Any]) -> None:
         """Send a job from rank 0 to all ranks, as JSON."""
-        self._sent = True
         self._store.set("job", json.dumps(job))
 
     def receive(self) -> dict[str, Any]:
@@ -115,7 +101,8 @@ class RankGroup:
             try:
                 self._store.wait([f"here/{rank}" for rank in range(self.ranks)], _START)
             except dist.DistStoreError as error:
-                raise UserError(f"not all of {self.ranks} ranks came to {self._address}: start all of them") from error
+                where = os.environ["MASTER_ADDR"]
+                raise UserError(f"not all of {self.ranks} ranks came to {where}: start all of them") from error
         keys = [f"ready/{rank}" for rank in range(self.ranks)]
         self._wait(keys)
         mistakes = [text for key in keys if (text := self._store.get(key).decode())]
@@ -147,8 +134,7 @@ class RankGroup:
             dist.destroy_process_group()
         try:
             if self.rank == 0:
-                if not self._sent:
-                    self.broadcast({"status": status})
+                self._store.compare_set("job", "", json.dumps({"status": status}))  # where none was sent
                 self._store.set("over", "")
             elif not failed:
                 self._store.wait(["over"], timedelta(seconds=60))
@@ -182,11 +168,11 @@ class RankGroup:
 
     def _find_lost_rank(self) -> Failure | None:
         """The failure that another rank or the launcher reports within `_REPORT`; else a rank that no longer polls."""
-        before, deadline = self._polls(), time.monotonic() + _REPORT
-        while time.monotonic() < deadline:
-            if failure := _first_failure(self._store):
-                return failure
-            time.sleep(0.1)
+        before = self._polls()
+        with suppress(dist.DistStoreError):  # the time is over
+            self._store.wait(["failed"], _REPORT)
+        if failure := _first_failure(self._store):
+            return failure
         lost = [rank for rank, polls in enumerate(self._polls()) if polls == before[rank] and rank != self.rank]
         return self._lost(lost[0]) if lost else None
 
@@ -215,6 +201,7 @@ def join() -> RankGroup | None:
     environment = rank_environment()
     if environment.ranks == 1:
         return None
+    os.environ |= {"MASTER_ADDR": environment.address, "MASTER_PORT": str(environment.port)}  # torch asks for them
     if "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(int(os.environ.get("SLURM_CPUS_PER_TASK") or max(1, cores() // environment.local_ranks)))
     return RankGroup(environment)
@@ -250,21 +237,22 @@ def _namespace(store: Store) -> Store:
 def _first_failure(store: Store, failure: Failure | None = None) -> Failure | None:
     """The failure in the store; `failure` becomes it if there is none yet. Raises: DistError if the store is gone."""
     if failure is not None:
-        store.compare_set("failed", "", json.dumps(asdict(failure)))
+        store.compare_set("failed", "", json.dumps(failure._asdict()))
     return Failure(**json.loads(store.get("failed"))) if store.check(["failed"]) else None
 
 
-def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
+def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | None, bool]:
     """Run `job` in `ranks` processes and wait for all of them. `name` is what `ps` shows beside them.
 
     A rank that dies takes the others down, and so does the end of this process. Signals are handed on to the ranks,
-    which finish their step and save.
+    which finish their step and save. Returns what failed first, if anything did, and whether a signal came.
     """
     tcp = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
     store = _namespace(tcp)
     store.set("job", json.dumps(job))
     command = [sys.executable, "-m", "alexnet_lit.app", name]
-    with _received_signals() as received:
+    received: list[int] = []
+    with handling((*SIGNALS, *hangup()), lambda number, _: received.append(number)):
         processes = [
             subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=_OWN_GROUP)
             for rank in range(ranks)
@@ -275,7 +263,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> Ended:
             for process in processes:
                 process.kill()
                 process.wait()
-    return Ended(_first_failure(store), bool(received))
+    return _first_failure(store), bool(received)
 
 
 def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], store: Store) -> None:
@@ -298,25 +286,9 @@ def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], 
 
 
 def _environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-    """A rank's environment variables: torchrun's, its share of the cores, and a path to this package."""
+    """A rank's environment variables: torchrun's, its share of the cores, and where this process imports from."""
     numbers = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": ranks, "LOCAL_WORLD_SIZE": ranks, "MASTER_PORT": port}
     variables = {key: str(value) for key, value in numbers.items()}
     variables |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_USE_AGENT_STORE": "True", "ALEXNET_LIT_CHILD": "1"}
-    threads = str(max(1, cores() // ranks))
-    package = Path(__file__).resolve().parents[2]
-    paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    threads, paths = str(max(1, cores() // ranks)), os.pathsep.join(sys.path)
     return {"OMP_NUM_THREADS": threads, **os.environ, "PYTHONPATH": paths, **variables}
-
-
-@contextmanager
-def _received_signals() -> Iterator[list[int]]:
-    """Collect signals in a list, in order, in place of their usual effect. Only the main thread can."""
-    received: list[int] = []
-    main = threading.current_thread() is threading.main_thread()
-    numbers = (*SIGNALS, *hangup()) if main else ()
-    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in numbers}
-    try:
-        yield received
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

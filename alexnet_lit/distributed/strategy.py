@@ -38,19 +38,8 @@ class RankClusterEnvironment(LightningEnvironment):
 
     def __init__(self, environment: RankEnvironment) -> None:
         super().__init__()
-        self.environment = environment
         self.set_world_size(environment.ranks)
         self.set_global_rank(environment.rank)
-
-    @property
-    def main_address(self) -> str:
-        """The machine of rank 0."""
-        return self.environment.address
-
-    @property
-    def main_port(self) -> int:
-        """The port that rank 0 listens at."""
-        return self.environment.port
 
     def local_rank(self) -> int:
         """An index into this process's devices: it has one."""
@@ -58,7 +47,7 @@ class RankClusterEnvironment(LightningEnvironment):
 
     def node_rank(self) -> int:
         """A machine a process."""
-        return self.environment.rank
+        return self.global_rank()
 
     def teardown(self) -> None:
         """Keep WORLD_SIZE, which the next run in this process needs."""
@@ -77,11 +66,6 @@ def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict
         "num_nodes": environment.ranks,
         "strategy": strategies[strategy]() if environment.ranks > 1 else "auto",
     }
-
-
-def replicas(strategy: str, ranks: int) -> int:
-    """How many shares a batch is split into, before the strategy is built: its num_replicas."""
-    return 1 if strategy in SPLITS else ranks
 
 
 def check_strategy(strategy: str, **objects: Any) -> None:

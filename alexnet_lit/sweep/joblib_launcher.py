@@ -5,6 +5,7 @@ in its pool, and runs one job after another; where one dies, another takes its p
 """
 
 import os
+import signal
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -21,7 +22,8 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import worst
-from alexnet_lit.sweep.signals import ignore_sigint, stopping_jobs_first
+from alexnet_lit.sweep.signals import stopping_jobs_first
+from alexnet_lit.terminal import handling
 
 
 class ProcessLauncher(JoblibLauncher):
@@ -51,7 +53,7 @@ class ProcessLauncher(JoblibLauncher):
                     while waiting and len(running) < processes:
                         number, overrides = waiting.popleft()
                         pool = self._free.pop() if self._free else ProcessPoolExecutor(1, env=environment)
-                        with ignore_sigint():
+                        with handling([signal.SIGINT], signal.SIG_IGN):  # until it runs a job
                             running[pool.submit(execute_job, number, overrides, *given)] = pool, number
                     for future in wait(running, return_when=FIRST_COMPLETED).done:
                         pool, number = running.pop(future)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from alexnet_lit.terminal import WARNINGS, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import WARNINGS, handling, hangup, ignore, say_from_handler
 
 _STOP = ".stop"
 _OF_A_RUN = (signal.SIGINT, signal.SIGTERM, *hangup(), *WARNINGS)  # that it has handlers of
@@ -41,25 +41,13 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
         say_from_handler(partial(print, flush=True), text)
 
     (sweep / _STOP).unlink(missing_ok=True)
-    handlers = {number: signal.signal(number, request_stop) for number in (signal.SIGINT, *hangup())}
     try:
-        yield
+        with handling((signal.SIGINT, *hangup()), request_stop):
+            yield
         if stop_requested(sweep):
             raise KeyboardInterrupt
     finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
         (sweep / _STOP).unlink(missing_ok=True)
-
-
-@contextmanager
-def ignore_sigint() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C until they run a job."""
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
 
 
 @contextmanager

@@ -19,10 +19,13 @@ from hydra.core.singleton import Singleton
 from hydra.core.utils import JobReturn, JobStatus
 from hydra_plugins.hydra_submitit_launcher.config import BaseQueueConf
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher, LocalLauncher, SlurmLauncher
+from submitit import AutoExecutor, JobEnvironment
+from submitit.core.utils import FailedJobError, UncompletedJobError
 
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import read_job, worst
-from alexnet_lit.sweep.signals import ignore_sigint, stopping_jobs_first
+from alexnet_lit.sweep.signals import stopping_jobs_first
+from alexnet_lit.terminal import handling
 
 
 class _Submitit(BaseSubmititLauncher):
@@ -39,18 +42,30 @@ class _Submitit(BaseSubmititLauncher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> list[JobReturn]:
         """Start the jobs, and wait until all have ended; the worst score for those that died."""
         assert self.config is not None
-        lost = JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
-        jobs = self._submit(job_overrides, initial_job_idx)
+        shared = {field.name for field in fields(BaseQueueConf)}
+        options = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
+        tries = {key: options.pop(key) for key in ("slurm_max_num_timeout",) if key in options}
+        state = Singleton.get_state()
+        arguments = [
+            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
+            for number, overrides in enumerate(job_overrides, initial_job_idx)
+        ]
+        try:
+            executor = AutoExecutor(folder=options.pop("submitit_folder"), cluster=self._EXECUTOR, **tries)
+            executor.update_parameters(**options)
+            with handling([signal.SIGINT], signal.SIG_IGN):  # until they run a job
+                jobs = executor.map_array(self, *zip(*arguments, strict=True))
+        except (RuntimeError, FailedJobError) as error:  # there is no Slurm; of the command sbatch, what it has printed
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"hydra/launcher=submitit_{self._EXECUTOR}: {reason}: see hydra.launcher's keys") from error
         self._wait(jobs)
+        lost = JobReturn(status=JobStatus.COMPLETED, _return_value=worst(self.config.direction))
         return [job.result() if job.paths.result_pickle.exists() and not job.exception() else lost for job in jobs]
 
     def __call__(self, *arguments: Any) -> JobReturn:
         """In the job: run it. A run that has saved because its time will soon be up hands over to submitit, which
         queues it again, or leaves it if it has had its number of times (`max_num_timeout`).
         """
-        from submitit import JobEnvironment
-        from submitit.core.utils import UncompletedJobError
-
         warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # by which Slurm warns jobs that submitit starts
         result: JobReturn = super().__call__(*arguments)
         assert result.hydra_cfg is not None
@@ -59,27 +74,6 @@ class _Submitit(BaseSubmititLauncher):
             with suppress(UncompletedJobError):
                 signal.raise_signal(warned)
         return result
-
-    def _submit(self, job_overrides: Sequence[Sequence[str]], first: int) -> list[Any]:
-        import submitit
-        from submitit.core.utils import FailedJobError
-
-        shared = {field.name for field in fields(BaseQueueConf)}
-        options = {key if key in shared else f"{self._EXECUTOR}_{key}": value for key, value in self.params.items()}
-        tries = {key: options.pop(key) for key in ("slurm_max_num_timeout",) if key in options}
-        state = Singleton.get_state()
-        jobs = [
-            (list(overrides), "hydra.sweep.dir", number, f"job_id_for_{number}", state)
-            for number, overrides in enumerate(job_overrides, first)
-        ]
-        try:
-            executor = submitit.AutoExecutor(folder=options.pop("submitit_folder"), cluster=self._EXECUTOR, **tries)
-            executor.update_parameters(**options)
-            with ignore_sigint():
-                return list(executor.map_array(self, *zip(*jobs, strict=True)))
-        except (RuntimeError, FailedJobError) as error:  # there is no Slurm; of the command sbatch, what it has printed
-            reason = str(error).strip().splitlines()[-1]
-            raise UserError(f"hydra/launcher=submitit_{self._EXECUTOR}: {reason}: see hydra.launcher's keys") from error
 
     def _wait(self, jobs: list[Any]) -> None:
         began = time.monotonic()

@@ -15,8 +15,7 @@ from rich.table import Table
 from alexnet_lit.sweep.jobs import Job, jobs_of, left_over
 from alexnet_lit.terminal import close_log, log, log_table, open_log, program
 
-SCORES = ("test/acc", "val/acc_best")
-_FIGURES = (*SCORES, "seconds")
+_FIGURES = {"test/acc": 4, "val/acc_best": 4, "seconds": 1}  # of a result, and their decimals in a table
 
 
 def update_summary(sweep: Path) -> None:
@@ -70,9 +69,8 @@ def _varying(jobs: Sequence[Job]) -> list[str]:
 
 def _cells(job: Job, keys: Sequence[str]) -> list[str]:
     """Number, values of `keys`, status, scores and seconds; empty where a job has none."""
-    digits = dict.fromkeys(SCORES, 4) | {"seconds": 1}
-    figures = [(job.result.get(name), digits[name]) for name in _FIGURES]
-    texts = ["" if value is None else f"{value:.{places}f}" for value, places in figures]
+    figures = [(job.result.get(name), decimals) for name, decimals in _FIGURES.items()]
+    texts = ["" if value is None else f"{value:.{decimals}f}" for value, decimals in figures]
     return [str(job.number), *(job.overrides.get(key, "") for key in keys), job.status, *texts]
 
 

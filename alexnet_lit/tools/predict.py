@@ -100,7 +100,7 @@ def clothes(source: str | BytesIO, *, size: int) -> Picture:
     shrunk by leaving out rows and columns, here by means over areas, and nothing is sharpened). One of `size` x `size`
     is at most negated. Raises: Broken.
     """
-    decoded = decode(source, channels=1, least=16 * size, behind="white")  # trimming leaves a part of it
+    decoded = decode(source, channels=1, least=16 * size)  # trimming leaves a part of it
     image, steps = decoded.image, list[str]()
     level = _corner_level(image)
     if image.size != (size, size):

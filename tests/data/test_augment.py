@@ -13,8 +13,9 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 import alexnet_lit
-from alexnet_lit.data import Augment, Batch, EpochSampler, ImageData, Preprocess
+from alexnet_lit.data import Augment, Batch, ImageData, Preprocess
 from alexnet_lit.data.augment import Mix
+from alexnet_lit.data.loader import EpochSampler
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530

@@ -9,10 +9,9 @@ import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.data import BatchLoader, EpochSampler, ImageData, MappedImages
-from alexnet_lit.data.image_folder import scan
-from alexnet_lit.data.loader import balanced_order
-from alexnet_lit.data.picture_cache import decoded
+from alexnet_lit.data import ImageData
+from alexnet_lit.data.image_folder import decoded, scan
+from alexnet_lit.data.loader import BatchLoader, EpochSampler, MappedImages, balanced_order
 from tests.pictures import fill
 
 SIZE = 23
@@ -75,13 +74,12 @@ def test_any_run_of_the_order_has_classes_in_proportion() -> None:
 def test_mapped_images_are_the_rows_of_their_tensor() -> None:
     images, where = torch.randint(0, 256, (40, 3, 6, 5), dtype=torch.uint8), torch.tensor([7, 3, 39, 0, 12, 3])
     rows, index, labels = MappedImages(images, where), torch.tensor([5, 0, 2, 2]), torch.arange(6)
-    assert torch.equal(rows[index], images[where[index]])
-    assert torch.equal(rows.take(index)[torch.tensor([1, 3])], images[where[[0, 2]]])
+    assert torch.equal(rows.index_select(0, index), images[where[index]])
+    assert torch.equal(rows[index].index_select(0, torch.tensor([1, 3])), images[where[[0, 2]]])
     assert torch.equal(rows.to(torch.device("cpu")), images[where])
     assert rows.nbytes == 6 * 3 * 6 * 5
     mapped, plain = (
-        BatchLoader(each, labels, EpochSampler(6, seed=0, shuffle=True, num_random_values=0), batch_size=4)
-        for each in (rows, images[where])
+        BatchLoader(each, labels, EpochSampler(6, seed=0, shuffle=True), batch_size=4) for each in (rows, images[where])
     )
     for one, other in zip(mapped, plain, strict=True):
         assert torch.equal(one.images, other.images)
@@ -104,11 +102,11 @@ def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None
         file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
     mapped = torch.from_file(str(pixels), size=10_000 * images[0].numel(), dtype=torch.uint8)
 
-    rows = MappedImages(mapped.view(-1, 3, 256, 256), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
+    rows = MappedImages(mapped.view(-1, 3, 256, 256), torch.arange(10_000))[torch.arange(0, 10_000, 5)]
 
     assert str(pixels) in Path("/proc/self/maps").read_text()
     before = resident(pixels)
-    batch = rows[torch.tensor([0, 1999])]
+    batch = rows.index_select(0, torch.tensor([0, 1999]))
     assert batch[0].any()
     assert not batch[1].any()
     assert before < 1e6

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
-from alexnet_lit.data import picture_cache
+from alexnet_lit.data import image_folder
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.picture import Broken, decode, square
 from alexnet_lit.errors import UserError
@@ -84,7 +84,7 @@ def test_a_picture_stands_as_the_camera_was_held(tmp_path: Path) -> None:
     difference = pixels_of(tmp_path / "a.png").int() - reference(photo()).int()
     assert difference.abs().float().mean() > 8
     photo(1200, 800).save(tmp_path / "large.jpg", exif=exif)
-    seen = decode(tmp_path / "large.jpg", channels=3, least=100, behind="white")
+    seen = decode(tmp_path / "large.jpg", channels=3, least=100)
     assert (seen.width, seen.height, seen.image.size) == (800, 1200, (100, 150)), "as the file has it, and as pixels_of"
     photo(SIZE, SIZE).save(tmp_path / "a.jpg", exif=b"Exif\0\0nonsense", quality=95)  # can't be read, so it is none
     assert torch.equal(pixels_of(tmp_path / "a.jpg"), reference(opened(tmp_path / "a.jpg")))
@@ -100,8 +100,6 @@ def test_what_is_transparent_becomes_white(tmp_path: Path) -> None:
         image = pixels_of(tmp_path / name)
         assert image[:, 5, 5].tolist() == [255] * 3
         assert image[:, 5, -5].tolist() == rest
-        black = decode(tmp_path / name, channels=3, least=SIZE, behind="black").image
-        assert (black.getpixel((5, 5)), black.getpixel((SIZE - 5, 5))) == ((0, 0, 0), tuple(rest))
 
 
 def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
@@ -195,7 +193,7 @@ CACHED = 24
 def images(root: Path, *, size: int = CACHED, channels: int = 3) -> tuple[list[str], Tensor, dict[str, str]]:
     """The names of the pictures, those that could be decoded, and why the others could not."""
     _, names = scan(root / "train")
-    return names, *picture_cache.decoded(root / "train", names, root / "cache", size=size, channels=channels)
+    return names, *image_folder.decoded(root / "train", names, root / "cache", size=size, channels=channels)
 
 
 def check(root: Path) -> Tensor:
@@ -215,15 +213,15 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         seen.append(path.name)
         return square(path, size=size, channels=channels)
 
-    monkeypatch.setattr(picture_cache, "square", watched)
+    monkeypatch.setattr(image_folder, "square", watched)
     return seen
 
 
 def test_each_picture_is_decoded_once(
     tmp_path: Path, decodings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(picture_cache, "_PART", 6)
-    monkeypatch.setattr(picture_cache, "_LOG_EVERY_S", 0.0)
+    monkeypatch.setattr(image_folder, "_PART", 6)
+    monkeypatch.setattr(image_folder, "_LOG_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO, "alexnet_lit"):
         check(fill(tmp_path))
     assert caplog.messages == [
@@ -277,8 +275,8 @@ def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkey
 
     fill(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(picture_cache, "_PART", 3)
-        patch.setattr(picture_cache, "square", stopped)
+        patch.setattr(image_folder, "_PART", 3)
+        patch.setattr(image_folder, "square", stopped)
         with pytest.raises(KeyboardInterrupt):
             images(tmp_path)
     (half,) = (tmp_path / "cache").glob("*.pixels")

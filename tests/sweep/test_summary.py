@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from alexnet_lit.sweep.summary import SCORES, update_summary
+from alexnet_lit.sweep.summary import update_summary
 from tests.sweep.tiny import rows_of
 
 KEYS = ("data", "model.lrn", "seed")
@@ -40,7 +40,7 @@ def sweep(tmp_path: Path) -> Path:
 def test_a_row_a_job_in_the_order_of_their_numbers(sweep: Path) -> None:
     rows = rows_of(sweep)
     assert [row["number"] for row in rows] == ["0", "1", "2", "3", "4", "10"]
-    assert list(rows[1]) == ["number", *KEYS, "status", *SCORES, "seconds", "folder", "reason"]
+    assert list(rows[1]) == ["number", *KEYS, "status", "test/acc", "val/acc_best", "seconds", "folder", "reason"]
     assert list(rows[1].values()) == ["1", "sample", "true", "1", "completed", "0.6", "0.25", "2.0", "1_lrn", ""]
     assert (rows[4]["status"], rows[4]["test/acc"], rows[4]["reason"]) == ("failed", "", "ValueError: a | b")
     assert (rows[5]["status"], rows[5]["model.lrn"]) == ("unfinished", "false")
@@ -53,7 +53,7 @@ def test_the_page_shows_what_differs_and_says_once_what_does_not(sweep: Path) ->
         assert words in text
     lines = [line.replace("\\|", "/").strip("|").split("|") for line in text.splitlines() if line.startswith("|")]
     rows = [[cell.strip() for cell in line] for line in lines]
-    assert rows[0] == ["number", *KEYS[1:], "status", *SCORES, "seconds", "folder", "reason"]
+    assert rows[0] == ["number", *KEYS[1:], "status", "test/acc", "val/acc_best", "seconds", "folder", "reason"]
     assert rows[2] == ["0", "true", "0", "completed", "0.5000", "0.2500", "2.0", "0_lrn", ""]
     assert rows[6][-1] == "ValueError: a / b", "a | in a cell is no border"
 

@@ -54,7 +54,7 @@ def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path:
 
     assert outcome.status == 0, outcome.err
     assert "takes  images: uint8 (B, 3, 32, 32), RGB, light and dark as in the training images\n" in outcome.out
-    images = ready(pictures).read()["test"][0][torch.arange(15)]
+    images = ready(pictures).read()["test"][0].index_select(0, torch.arange(15))
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(None, {"images": images.numpy()})
     expected = alexnet_lit.load(folder).predict(images)

@@ -105,7 +105,7 @@ def test_other_nets_see_the_very_pixels_that_they_were_trained_on(tmp_path: Path
 
     names = sorted(files.iterdir())
     assert len(names) == 4 == int((labels == 0).sum())
-    for name, row in zip(names, images[torch.arange(4)], strict=True):
+    for name, row in zip(names, images.index_select(0, torch.arange(4)), strict=True):
         assert pixels(square(str(name), size=32, channels=3).image) == row.numpy().tobytes()
 
 
@@ -176,7 +176,7 @@ def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path
     assert (outcome.status, outcome.err) == (0, "")
     found = json.loads(outcome.out)
     rows, _ = ready(pictures).read()["test"]  # in the order of the names, as those of a folder are
-    probabilities = alexnet_lit.load(folder).predict(rows[torch.arange(15)])
+    probabilities = alexnet_lit.load(folder).predict(rows.index_select(0, torch.arange(15)))
     for one, row in zip(found, probabilities, strict=True):
         there = {answer["class"]: answer["probability"] for answer in one["classes"]}
         assert [there[name] for name in NAMES] == pytest.approx(row.tolist(), abs=1e-5)
