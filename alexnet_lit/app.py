@@ -3,6 +3,7 @@
 Imports no torch before there is something to train.
 """
 
+import errno
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from typing import Any
 from unittest import mock
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra._internal.utils import get_args_parser
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
@@ -25,7 +27,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lit import config as composition
 from alexnet_lit.config import explain, quoted
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
-from alexnet_lit.errors import UserError, reason_of
+from alexnet_lit.errors import UserError, reason_of, unwritten
 from alexnet_lit.sweep.jobs import named_sweep, read_job, resume_arguments, worst
 from alexnet_lit.sweep.signals import process_restored, stop_requested, worker
 from alexnet_lit.sweep.start import Refused, SweepCallback, starts_sweep, sweep_arguments
@@ -89,6 +91,10 @@ def _command(environment: RankEnvironment) -> int:
             if full_errors:
                 raise
             print(f"error: {explain(error)}", file=sys.stderr)
+        except OSError as error:
+            if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            print(f"error: {unwritten(Path(error.filename or 'paths.logs'), error)}", file=sys.stderr)
         return 2
 
 
@@ -158,9 +164,17 @@ def _hydra(options: Namespace) -> int:
                 update_summary(folder.parent)
         return None
 
+    sanitized = Hydra.get_sanitized_cfg
+
+    def resolved(hydra_: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
+        if options.resolve and cfg_type != "job":  # Hydra takes the rest away first, to which its own part refers
+            OmegaConf.resolve(cfg)
+        return sanitized(hydra_, cfg, cfg_type)
+
     composition.forget_folders(only_named=shows)
     try:
-        application()
+        with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
+            application()
     except Refused as refused:
         failures.append(refused.error)
     except ValueError as error:

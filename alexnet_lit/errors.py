@@ -67,8 +67,13 @@ def writing(path: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
-        hint = "make room there, or set paths.logs to another folder"
-        raise UserError(f"{path}: cannot be written ({cause.strerror or cause}): {hint}") from error
+        raise unwritten(path, cause) from error
+
+
+def unwritten(path: Path, error: OSError) -> UserError:
+    """The error of a disk that refuses a file of a run."""
+    hint = "make room there, or set paths.logs to another folder"
+    return UserError(f"{path}: cannot be written ({error.strerror or error}): {hint}")
 
 
 def check_free(path: Path, *, force: bool) -> None:

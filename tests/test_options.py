@@ -24,6 +24,7 @@ def as_before() -> Iterator[None]:
 @pytest.mark.parametrize(
     ("typed", "shown"),
     [
+        (["--cfg", "hydra", "--resolve"], "dir: {logs}{sep}runs{sep}"),
         (["--cfg", "all", "--resolve"], "dir: {logs}{sep}sweeps{sep}"),
         (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),
         (["--info", "config"], "Config search path"),
