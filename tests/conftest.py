@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,6 +74,24 @@ class Outcome(Logs):
 
 
 Train = Callable[..., Outcome]
+
+
+def draw_no_curves() -> None:
+    """Let runs of this process leave no curves.png, which takes as long as all else of a small run."""
+    from alexnet_lit.callbacks.metrics import CurvesPlot
+
+    CurvesPlot.draw = lambda self: None  # type: ignore[method-assign] # tests/test_run.py has a run that draws
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_curves() -> None:
+    draw_no_curves()
+
+
+def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """A Python that has imported nothing yet, and what it printed."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 300, **options}
+    return subprocess.run([sys.executable, *arguments], check=False, **options)
 
 
 @pytest.fixture

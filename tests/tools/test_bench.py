@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from alexnet_lit.__main__ import app
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError
-from alexnet_lit.tools.bench import BENCHES, data, epoch, timing
+from alexnet_lit.tools.bench import BENCHES, data, ddp, epoch, timing
 from alexnet_lit.tools.bench.data import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
 from alexnet_lit.tools.bench.timing import Limits, alternate, ratios, spread
 from alexnet_lit.tools.records import read, titled
+from tests.conftest import shrink
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count() -> None:
@@ -39,13 +41,24 @@ def test_the_arithmetic_of_a_training_image() -> None:
     assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
 
 
+measure_ddp = ddp._measure_ddp
+
+
+def measure_small_ddp(*arguments: Any) -> None:
+    """One of its processes, with a small net."""
+    shrink()
+    measure_ddp(*arguments)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_nets")
 @pytest.mark.parametrize("name", BENCHES)
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its smallest: one round, and nothing is warmed up."""
     file = tmp_path / "bench.jsonl"
     for module in (timing, data, epoch):
         monkeypatch.setattr(module, "rounds", lambda cases, _: {name: [case()] for name, case in cases.items()})
+    monkeypatch.setattr(ddp, "_measure_ddp", measure_small_ddp)
     monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
     monkeypatch.setattr(data, "_BATCHES", 2)
     monkeypatch.setattr(epoch, "_TRAIN", {"cpu": 1})

@@ -1,8 +1,6 @@
 """`export`: a file that gives `predict`'s probabilities without alexnet_lit."""
 
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError, whole
-from tests.conftest import Train
+from tests.conftest import Train, python
 from tests.pictures import ready
 
 
@@ -41,9 +39,7 @@ def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp
     black = module.predict(torch.zeros(1, 28, 28, dtype=torch.uint8))
     example = textwrap.dedent(outcome.out.partition("without alexnet_lit:\n\n")[2])
     example += "import sys\nassert not [name for name in sys.modules if name.startswith('alexnet_lit')]\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = python("-I", "-c", example, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{CLASSES[black.argmax()]}\n", "")
 
 

@@ -4,6 +4,8 @@ import math
 import subprocess
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -12,6 +14,7 @@ from alexnet_lit.tools.bench.recipes import RECIPES, bench_recipes
 from alexnet_lit.tools.bench.timing import machine
 from alexnet_lit.tools.records import read
 from tests.conftest import REPOSITORY
+from tests.processes import Runs
 from tests.sweep.tiny import QUIET, REASON, REFUSED
 from tests.trouble import trouble
 
@@ -58,28 +61,33 @@ def test_one_that_is_stopped_goes_on(
 ) -> None:
     """First when its time is over, after its first step; then by Ctrl-C, after its third."""
     late, pressed = tmp_path / "late", tmp_path / "pressed"
+    stops = iter([(late, subprocess.TimeoutExpired("", 0)), (pressed, KeyboardInterrupt())])
     troubles = [trouble("wait", late, at=0), trouble("wait", pressed, job=0, at=2)]
     short = [text.replace(" ", "") for text in (*QUIET, "data.train_size=32", *troubles)]
     monkeypatch.setitem(RECIPES, "quick", short)
-    wait = subprocess.Popen.wait
-    statuses = []
-    for ahead, error in ((late, subprocess.TimeoutExpired("", 0)), (pressed, KeyboardInterrupt())):
 
-        def until_it_waits(process: "subprocess.Popen[bytes]", timeout: float | None = None) -> int:
-            if not ahead.exists():  # noqa: B023 - called before the loop goes on
-                return wait(process, timeout)
-            while ahead.exists() and process.poll() is None:  # noqa: B023
-                time.sleep(0.05)
-            raise error  # noqa: B023
+    class Process:
+        """What is typed, in a process that has imported everything; the first wait for it ends as it should stop."""
 
-        ahead.touch()
-        monkeypatch.setattr(subprocess.Popen, "wait", until_it_waits)
-        statuses.append(bench(tmp_path, "quick", minutes=60))
-        assert "left, for the same command again:\n  python train.py" in capfd.readouterr().out
-    statuses.append(bench(tmp_path, "quick"))
+        def __init__(self, command: list[str], **_: Any) -> None:
+            (self.process,) = Runs(tmp_path / "runs").start(*command[4:])
+            self.terminate, self.kill, self.stop = self.process.terminate, self.process.kill, next(stops, None)
 
+        def wait(self, timeout: float | None = None) -> int | None:
+            if self.stop:
+                (ahead, error), self.stop = self.stop, None
+                while ahead.exists() and self.process.is_alive():
+                    time.sleep(0.05)
+                raise error
+            self.process.join(timeout)
+            return self.process.exitcode
+
+    fake = SimpleNamespace(Popen=Process, TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(recipes, "subprocess", fake)
+    assert [bench(tmp_path, "quick"), bench(tmp_path, "quick"), bench(tmp_path, "quick")] == [0, 130, 0]
+
+    assert capfd.readouterr().out.count("left, for the same command again:\n  python train.py") == 2
     stopped, done = read(tmp_path / "records.jsonl")
-    assert statuses == [0, 130, 0]
     assert (stopped["status"], stopped["steps"], stopped["reason"]) == ("interrupted", 1, "SIGTERM")
     assert (done["status"], done["steps"], done["images"]) == ("completed", 4, 32)
     assert (tmp_path / "logs" / "quick_seed-0" / "0" / "train.log").read_text().count("resume  ") == 2
