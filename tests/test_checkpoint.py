@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lit.config import checkpoint_file
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, saved, scalars, stop_at
 from tests.sweep.tiny import QUIET
@@ -273,28 +272,6 @@ def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, ver
     found = json.loads(verb("evaluate", str(folder / "checkpoints" / "last.ckpt"), "--json").out)
     assert outcome.result["test/loss"] == found["test/loss"]
     assert (folder / "checkpoints" / "best.ckpt").exists()
-
-
-def test_a_sanity_pass_is_no_score(train: Train) -> None:
-    """Nothing is learnt, so the first real validation is as good: at step 4."""
-    levels = "callbacks.milestones.levels=[0.01]"
-    sample = ("data.batch_size=16", "data.train_size=64", "logger=csv", "optimizer.lr=0.0")
-    outcome = train(*LENET, *sample, levels, "trainer.num_sanity_val_steps=1", "trainer.max_epochs=1")
-    assert (outcome.status, outcome.err) == (0, "")
-    rows = [row.split(",") for row in (outcome.folder / "metrics.csv").read_text().splitlines()[1:]]
-    assert {tag: int(step) for step, tag, _ in rows if tag.startswith(("val/", "seconds_to"))} == {
-        **dict.fromkeys(("val/loss", "val/acc", "val/acc_best"), 4),
-        **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
-    }
-    assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
-
-
-def test_a_run_stands_for_its_best_checkpoint_else_its_last(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    for name in ("last.ckpt", "best.ckpt"):
-        (folder / name).touch()
-        assert {checkpoint_file(place) for place in (tmp_path, folder, folder / name)} == {folder / name}
 
 
 def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) -> None:

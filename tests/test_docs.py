@@ -98,7 +98,7 @@ def test_commands_compose(text: str) -> None:
     if any("interval" in str(override.input_line) for override in overrides):
         overrides = [override for override in overrides if "interval" not in str(override.input_line)]  # Optuna's alone
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    for job in (jobs[0], jobs[-1]):
+    for job in jobs[:1] + jobs[1:][-1:]:
         assert alexnet_lit.compose(*job).seed is not None
 
 

@@ -10,6 +10,7 @@ from alexnet_lit import compose
 from alexnet_lit.config import quoted
 from alexnet_lit.data import image_folder
 from tests.conftest import REPOSITORY, python
+from tests.sweep.tiny import TINY
 
 # The libraries first: on this system they need what is taken away. Lightning's handlers as there.
 WITHOUT_POSIX = """
@@ -42,17 +43,15 @@ for line in lines:
     except SystemExit as ended:
         assert not ended.code
 """
-LENET = (
-    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=8", "trainer.accelerator=cpu"),
-    "~callbacks.board",
-    *("trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))),
-)
 
 
 @pytest.mark.slow
 def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
     jobs = [tmp_path / "sweep" / f"{seed}_seed-{seed}" for seed in range(2)]
-    lines = [f"-m {' '.join(LENET)} seed=0,1 hydra.sweep.dir={jobs[0].parent}", f"ckpt={jobs[0]} trainer.max_epochs=2"]
+    lines = [
+        f"-m {' '.join(TINY)} ~callbacks.board seed=0,1 hydra.sweep.dir={jobs[0].parent}",
+        f"ckpt={jobs[0]} trainer.max_epochs=2",
+    ]
     # As a console there, and files that are opened without an encoding know ASCII alone.
     environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C"}
     program = ("-c", WITHOUT_POSIX, str(REPOSITORY / "train.py"))

@@ -3,7 +3,6 @@
 import io
 import logging
 import math
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -130,15 +129,3 @@ def test_with_a_chinese_font_all_is_drawn(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         assert text_png(text) != text_png("?")
     assert not caplog.records, "that a Chinese font has no bold need not be told"
-
-
-def test_the_regular_face_of_a_font_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    faces = {"bold": "DejaVuSans-Bold.ttf", "regular": "DejaVuSerif.ttf"}
-    for kind, face in faces.items():
-        shutil.copy(Path(matplotlib.get_data_path(), "fonts", "ttf", face), tmp_path / f"NotoSansCJK-{kind}.ttf")
-    monkeypatch.setattr(font_manager, "findSystemFonts", lambda: [str(path) for path in tmp_path.iterdir()])
-    monkeypatch.setattr(font_manager.fontManager, "ttflist", font_manager.fontManager.ttflist[:])
-    figures.chinese.cache_clear()
-    found = figures.chinese()
-    figures.chinese.cache_clear()
-    assert found == "DejaVu Serif"

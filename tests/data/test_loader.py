@@ -36,13 +36,6 @@ def test_each_image_once_with_its_label_in_an_order_of_seed_and_epoch() -> None:
     assert seen(batches(), epoch=3) != seen(batches(seed=1), epoch=3)
 
 
-def test_random_values_belong_to_the_image_in_whatever_order() -> None:
-    parts = [list(batches(shuffle=shuffle)) for shuffle in (False, True)]
-    places = [torch.cat([batch.labels for batch in part]).argsort() for part in parts]
-    values = [torch.cat([batch.random_values for batch in part]) for part in parts]
-    assert torch.equal(values[0][places[0]], values[1][places[1]])
-
-
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_ranks_share_each_batch_without_repeats(world_size: int) -> None:
     whole = list(batches())

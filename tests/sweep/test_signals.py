@@ -10,25 +10,11 @@ import psutil
 import pytest
 
 from alexnet_lit.sweep import summary
-from alexnet_lit.sweep.signals import stop_requested, stopping_jobs_first
-from alexnet_lit.terminal import hangup
 from tests.conftest import Train
 from tests.sweep.tiny import QUIET, TINY, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
 US = psutil.Process()
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, *hangup()])
-def test_ctrl_c_and_a_terminal_that_closes_start_no_other_job(number: signal.Signals, tmp_path: Path) -> None:
-    handler = signal.getsignal(number)
-    with pytest.raises(KeyboardInterrupt), stopping_jobs_first(tmp_path):  # noqa: PT012 - the block is what is tested
-        signal.raise_signal(number)
-        assert stop_requested(tmp_path)
-    assert not stop_requested(tmp_path)
-    assert signal.getsignal(number) is handler
-    with stopping_jobs_first(tmp_path):
-        pass
 
 
 @pytest.mark.linux

@@ -17,7 +17,7 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.tools.bench import BENCHES, data, ddp, epoch, timing
 from alexnet_lit.tools.bench.data import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
-from alexnet_lit.tools.bench.timing import Limits, alternate, ratios, spread
+from alexnet_lit.tools.bench.timing import alternate, ratios, spread
 from alexnet_lit.tools.records import read, titled
 from tests.conftest import shrink
 
@@ -81,19 +81,6 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
             for key, value in row.items()
             if key in ("ours, s", "images/s", "s") or (key == "torch / ours" and value)
         )
-
-
-@pytest.mark.parametrize("units", ["AVX512-BF16", ""])
-def test_a_cpu_with_units_for_bfloat16_is_measured_in_it_too(units: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "bf16_units", lambda: units)
-    monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
-    limits = Limits("cpu")
-    seconds = {name: [2e-9 * limits.side**3 / speed] for name, speed in zip(limits.cases, (100, 400), strict=False)}
-    of_float32, of_bfloat16 = "% of a matrix product's 100 GFLOP/s", "% of a bf16 matrix product's 400 GFLOP/s"
-    in_float32, in_bfloat16 = (limits.shares(seconds, 80, half=half) for half in (False, True))
-    assert in_float32 == {of_float32: "80", **({of_bfloat16: ""} if units else {})}
-    assert in_bfloat16 == {of_float32: "", **({of_bfloat16: "20"} if units else {})}
-    assert set(limits.shares(seconds, None, half=False).values()) == {""}
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:

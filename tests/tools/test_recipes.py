@@ -107,7 +107,4 @@ def test_a_short_time_goes_first_to_what_matters_most(
     names = [f"experiment={name} " * (name != "default") for name in RECIPES]
     assert left() == [f"python train.py {name}seed={n} trainer.accelerator=cpu" for name in names for n in range(3)]
     monkeypatch.setattr(recipes, "pick", lambda _: "cuda")
-    text = " ".join(left()).replace("python train.py", "").replace("experiment=", "").replace("seed=", "")
-    assert text.startswith("python -m pytest -m gpu  best 0 python -m alexnet_lit bench step --batch 128 --repeats 3 ")
-    assert "epoch --batch 128 --repeats 3 python -m alexnet_lit bench lrn --batch 128 --repeats 3  0  d2l 0 " in text
-    assert " d2l 0  best 1  best 2  d2l 1  d2l 2  paper_2012 0  quick 0  quick 1  quick 2  fast 0 " in text
+    assert left()[:2] == ["python -m pytest -m gpu", "python train.py experiment=best seed=0"]

@@ -32,16 +32,6 @@ def test_all_runs_below_in_the_order_of_their_numbers_each_once(tmp_path: Path) 
     assert names == ["sweeps/a/2_x", "runs/b", "sweeps/a/0_x", "sweeps/a/10_x"]
 
 
-def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
-    found = read_run(
-        run(tmp_path / "x", "+model.lrn=True", "seed=3", "data.fold=1", seed=3, test=0.5, curve=(0.4, 0.5))
-    )
-    assert (found["status"], found["seed"], found["fold"], found["images_per_step"]) == ("completed", "3", "1", 32)
-    assert found["overrides"] == {"model.lrn": "true", "seed": "3", "data.fold": "1"}
-    assert found["test/acc"] == 0.5
-    assert math.isnan(found["val/acc_best"])
-
-
 def test_without_a_result_a_run_is_unfinished_and_hydra_s_record_tells_its_overrides(tmp_path: Path) -> None:
     found = read_run(run(tmp_path / "4", "idea=lrn", "data.fold=4", "seed=12", status=None, curve=(0.4, 0.5)))
     assert (found["status"], found["steps"], found["overrides"]["idea"]) == (UNFINISHED, 20, "lrn")
