@@ -76,16 +76,27 @@ class Outcome(Logs):
 Train = Callable[..., Outcome]
 
 
-def draw_no_curves() -> None:
-    """Let runs of this process leave no curves.png, which takes as long as all else of a small run."""
+def make_runs_cheap() -> None:
+    """Let runs of this process leave no curves.png, which takes as long as all else of a small one, and compose once.
+
+    Hydra composes a config twice, first for hydra.mode alone, which nothing but a ready sweep sets.
+    """
+    from hydra._internal.hydra import Hydra
+
     from alexnet_lit.callbacks.metrics import CurvesPlot
 
-    CurvesPlot.draw = lambda self: None  # type: ignore[method-assign] # tests/test_run.py has a run that draws
+    mode = Hydra.get_mode
+
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        return mode(hydra, config_name, overrides) if "sweep" in str(overrides) else None
+
+    Hydra.get_mode = get_mode  # type: ignore[method-assign, assignment] # tests/test_run.py has a run as it is
+    CurvesPlot.draw = lambda self: None  # type: ignore[method-assign]
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _no_curves() -> None:
-    draw_no_curves()
+def _cheap_runs() -> None:
+    make_runs_cheap()
 
 
 def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":

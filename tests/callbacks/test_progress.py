@@ -13,12 +13,7 @@ import alexnet_lit.callbacks.metrics
 import alexnet_lit.callbacks.progress
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.callbacks.progress import (
-    Progress,
-    duration,
-    rate,
-)
-from alexnet_lit.callbacks.progress import clock as as_clock
+from alexnet_lit.callbacks.progress import Progress
 from alexnet_lit.terminal import close_log, console, log, open_log
 from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, SaveAt, Terminal, make_trainer
 
@@ -201,10 +196,3 @@ def test_the_bar_is_full_at_the_end(options: dict[str, Any], clock: Clock, termi
     trainer.fit(Module(clock.costs(train=3, val=1)), Data(train=10, test=0))
     shares = [int(frame.split("%")[0].split()[-1]) for frame in terminal.frames() if "━" in frame]
     assert shares[-4] < shares[-1] == 100  # after which it validates three batches at most
-
-
-def test_numbers_are_easy_to_read() -> None:
-    assert as_clock(723.4) == "0:12:03"
-    minutes = {1 / 3: "1 min", 59.6: "1 h", 500: "8 h 20 min"}
-    assert {each: duration(60 * each) for each in minutes} == minutes
-    assert (rate(1234.4), rate(4.25)) == ("1,234 images/s", "4.2 images/s")

@@ -146,12 +146,6 @@ def test_a_band_over_seeds_in_images_up_to_where_all_are(tmp_path: Path) -> None
     assert band["mean"].to_dict() == {0: 0, 10: 0.5, 20: 1}
 
 
-def test_a_run_that_does_not_tell_its_batch_has_its_fellows(tmp_path: Path) -> None:
-    for n, (x, size) in enumerate(((1, None), (1, 64), (2, None))):
-        run(tmp_path / str(n), f"x={x}", f"seed={n}", status="failed", steps=10 * bool(size), images=10 * (size or 0))
-    assert study(tmp_path).runs["images_per_step"].fillna(0).tolist() == [64, 64, 0]
-
-
 def test_who_has_an_idea() -> None:
     files = (REPOSITORY / "conf" / "idea").glob("*.yaml")
     assert {file.stem for file in files} == {name for idea in IDEAS for name in (idea.choice_with, idea.choice_without)}
