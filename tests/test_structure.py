@@ -121,7 +121,7 @@ def sizes(logs: Path) -> list[Size]:
         Size("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 11),
         Size("modules that a run imports", len(run), 52),
         Size("their lines", _lines(run), 7_700),
-        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 9_950),
+        Size("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 9_450),
         Size("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
         Size("floors", len(floors()), 8),
     ]
