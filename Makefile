@@ -76,7 +76,7 @@ browser:  ## Chromium for the tests marked `browser` (Debian, as root; they are 
 	@$(SETUP) browser
 
 clean:  ## Remove caches and build leftovers; never logs, data, checkpoints or .venv
-	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@rm -rf build dist site *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	@find alexnet_lit tests conf train.py -name __pycache__ -prune -exec rm -rf {} + 2>/dev/null || true
 	@rm -rf __pycache__
 

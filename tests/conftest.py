@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -73,6 +74,35 @@ class Outcome(Logs):
 
 
 Train = Callable[..., Outcome]
+
+
+def make_runs_cheap() -> None:
+    """Let runs of this process leave no curves.png, which takes as long as all else of a small one, and compose once.
+
+    Hydra composes a config twice, first for hydra.mode alone, which nothing but a ready sweep sets.
+    """
+    from hydra._internal.hydra import Hydra
+
+    from alexnet_lit.callbacks import figures
+
+    mode = Hydra.get_mode
+
+    def get_mode(hydra: Hydra, config_name: str | None, overrides: list[str]) -> Any:
+        return mode(hydra, config_name, overrides) if "sweep" in str(overrides) else None
+
+    Hydra.get_mode = get_mode  # type: ignore[method-assign, assignment] # tests/test_run.py has a run as it is
+    figures.draw_curves = lambda *_: None
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _cheap_runs() -> None:
+    make_runs_cheap()
+
+
+def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]":
+    """A Python that has imported nothing yet, and what it printed."""
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 300, **options}
+    return subprocess.run([sys.executable, *arguments], check=False, **options)
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from alexnet_lit import app
-from tests.conftest import REPOSITORY, Logs
+from tests.conftest import REPOSITORY, Logs, make_runs_cheap
 
 Environment = Callable[[int, int, int], Mapping[str, str]]  # of rank, number of ranks, free port
 
@@ -44,6 +44,7 @@ def enter(arguments: list[str], output: str, environment: Mapping[str, str], bef
         os.dup2(file.fileno(), 2)
     os.environ.update(environment)
     torch.set_num_threads(1)
+    make_runs_cheap()
     before()
     sys.argv = [str(REPOSITORY / "train.py"), *arguments]
     sys.exit(app.main())

@@ -6,7 +6,6 @@ import logging
 import os
 import random
 import signal
-import subprocess
 import sys
 import threading
 import warnings
@@ -27,7 +26,7 @@ from omegaconf.basecontainer import BaseContainer
 import alexnet_lit
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import REPOSITORY, Train, python
 
 TINY = ("data=sample", "model=lenet", "model.lrn=true", "data.image_size=28", "data.batch_size=8")
 
@@ -56,10 +55,7 @@ main()
 def test_a_hydra_application_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text("mode: ${mode:}\nhome: ${home:}\nvalue: 1\n")
     (tmp_path / "program.py").write_text(APPLICATION)
-    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
-    done = subprocess.run(
-        [sys.executable, "program.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
+    done = python("program.py", cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(REPOSITORY)})
     assert (done.returncode, done.stderr, done.stdout) == (0, "", "their mode their home 1\n")
 
 

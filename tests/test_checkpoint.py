@@ -10,12 +10,9 @@ from typing import Any
 import pytest
 import torch
 
-from alexnet_lit.callbacks import figures
-from alexnet_lit.config import checkpoint_file
 from tests.conftest import Outcome, Train, small_run
-from tests.runs import contents, equal, saved, scalars, stop_at, weights
-from tests.sweep.tiny import TINY
-from tests.trouble import trouble
+from tests.runs import contents, saved, scalars, stop_at
+from tests.sweep.tiny import QUIET
 
 # Six epochs of four steps.
 LENET = (
@@ -25,12 +22,6 @@ LENET = (
 )
 STALLED = ("callbacks=early_stopping", "optimizer.lr=0.0", "callbacks.early_stopping.patience=2")  # for three epochs
 PLATEAU = ("scheduler=plateau", "scheduler.patience=1", "scheduler.threshold=0.9")
-
-
-@pytest.fixture(autouse=True)
-def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """curves.png takes as long as all else of a run."""
-    monkeypatch.setattr(figures, "draw_curves", lambda *_: None)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +113,7 @@ def test_a_resumed_run_is_one_that_never_stopped(epoch: int, typed: list[str], t
 
 @pytest.mark.posix
 def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, tmp_path: Path) -> None:
-    arguments = [*LENET, "trainer.max_epochs=3", "logger=tensorboard"]
+    arguments = [*LENET, "trainer.max_epochs=3", "logger=tensorboard", "~callbacks.board"]
     whole = train(*arguments, logs=tmp_path / "whole")
     for step, number in ((3, signal.SIGTERM), (7, signal.SIGUSR1)):
         with stop_at(step, number):
@@ -283,70 +274,24 @@ def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, ver
     assert (folder / "checkpoints" / "best.ckpt").exists()
 
 
-def test_a_sanity_pass_is_no_score(train: Train) -> None:
-    """Nothing is learnt, so the first real validation is as good: at step 4."""
-    levels = "callbacks.milestones.levels=[0.01]"
-    sample = ("data.batch_size=16", "data.train_size=64", "logger=csv", "optimizer.lr=0.0")
-    outcome = train(*LENET, *sample, levels, "trainer.num_sanity_val_steps=1", "trainer.max_epochs=1")
-    assert (outcome.status, outcome.err) == (0, "")
-    rows = [row.split(",") for row in (outcome.folder / "metrics.csv").read_text().splitlines()[1:]]
-    assert {tag: int(step) for step, tag, _ in rows if tag.startswith(("val/", "seconds_to"))} == {
-        **dict.fromkeys(("val/loss", "val/acc", "val/acc_best"), 4),
-        **({"seconds_to_acc/0.01": 4} if outcome.result["val/acc"] >= 0.01 else {}),
-    }
-    assert outcome.result["val/acc_best"] == outcome.result["val/acc"]
-
-
-def test_a_run_stands_for_its_best_checkpoint_else_its_last(tmp_path: Path) -> None:
-    folder = tmp_path / "checkpoints"
-    folder.mkdir()
-    for name in ("last.ckpt", "best.ckpt"):
-        (folder / name).touch()
-        assert {checkpoint_file(place) for place in (tmp_path, folder, folder / name)} == {folder / name}
-
-
-def test_a_run_that_fails_on_a_full_disk_keeps_its_last_checkpoint(train: Train) -> None:
-    """tests/test_terminal.py has a disk that is full."""
-    outcome = train(*TINY, "callbacks=none", "objective=null", "checkpoint.every_steps=1", trouble("full"))
-    assert (outcome.status, outcome.err.count("\n")) == (2, 1)
-    assert outcome.err.startswith("error: last.ckpt: cannot be written (No space left on device)")
-    assert (outcome.result["status"], saved(outcome.folder)["global_step"]) == ("failed", 1)
-
-
-@pytest.mark.slow
-def test_a_step_of_several_batches_is_finished_before_a_stop(train: Train, tmp_path: Path) -> None:
-    """Its gradients so far are in no checkpoint. A validation comes in the middle of it."""
-    arguments = (*TINY, "data.train_size=80", "trainer.accumulate_grad_batches=3", "trainer.val_check_interval=5")
-    straight = train(*arguments, logs=tmp_path / "straight")
-
-    with stop_at(2):
-        stopped = train(*arguments, logs=tmp_path / "stopped")
-    assert (stopped.status, stopped.result["steps"], stopped.result["images"]) == (130, 2, 6 * 8), stopped.err
-    resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
-
-    assert (resumed.status, resumed.result["steps"]) == (0, 4), resumed.err
-    assert equal(weights(resumed.folder), weights(straight.folder))
-
-
-@pytest.mark.slow
 def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
-    shutil.copy(train(*TINY).folder / "checkpoints" / "last.ckpt", file)
+    shutil.copy(train(*QUIET).folder / "checkpoints" / "last.ckpt", file)
     lenet = f"ckpt={file}: is of another net"
     for typed, line in (
         (["model.lrn=true", "model.dropout=0.25"], "model.dropout=0.0, model.lrn=false: set these, or start a new run"),
         (["model.activation=relu"], "model.activation=sigmoid: set these, or start a new run"),
     ):
-        assert train(*TINY, *typed, f"ckpt={file}").refusal == f"{lenet}, with {line}"
+        assert train(*QUIET, *typed, f"ckpt={file}").refusal == f"{lenet}, with {line}"
 
-    outcome = train(*TINY, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
+    outcome = train(*QUIET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
     assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err
 
     checkpoint = torch.load(file, weights_only=True)
     name = next(iter(checkpoint["state_dict"]))
     checkpoint["state_dict"][name] = torch.zeros(7, 3)
     torch.save(checkpoint, file)
-    outcome = train(*TINY, f"ckpt={file}")
+    outcome = train(*QUIET, f"ckpt={file}")
     assert outcome.refusal.startswith(f"{lenet}: RuntimeError: Error(s) in loading state_dict for Classifier: size mi")
     assert f"for {name}" in outcome.refusal
     assert not [path for path in (outcome.logs / "runs").iterdir() if not (path / "result.json").exists()]

@@ -3,8 +3,6 @@
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 
 import alexnet_lit
 from alexnet_lit.__main__ import app
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, python
 
 PAGES = sorted([*REPOSITORY.glob("*.md"), *REPOSITORY.glob("docs/**/*.md")])
 NO_CONFIG = ("-", "ckpt=", "resume_sweep=", "paths.", "hydra/", "hydra.")  # of the command line, or read from a run
@@ -32,8 +30,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_site_builds_without_warnings(tmp_path: Path) -> None:
     """Links and anchors of every page, the README's too; all pages in the navigation."""
     pytest.importorskip("mkdocs", reason="needs alexnet-lit[docs]")
-    build = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
-    done = subprocess.run(build, cwd=REPOSITORY, capture_output=True, encoding="utf-8", timeout=120, check=False)
+    done = python("-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path), cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "index.html").is_file()
     assert "data:image/png;base64" in (tmp_path / "alexnet.html").read_text(encoding="utf-8")
@@ -101,7 +98,7 @@ def test_commands_compose(text: str) -> None:
     if any("interval" in str(override.input_line) for override in overrides):
         overrides = [override for override in overrides if "interval" not in str(override.input_line)]  # Optuna's alone
     (jobs,) = BasicSweeper.split_arguments(overrides, None)
-    for job in (jobs[0], jobs[-1]):
+    for job in jobs[:1] + jobs[1:][-1:]:
         assert alexnet_lit.compose(*job).seed is not None
 
 

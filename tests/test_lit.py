@@ -39,21 +39,6 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
             module.predict(wrong)
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_resumed_run_counts_an_epoch_once_and_its_ranks_publish_together(rank: int) -> None:
-    """A rank that had nothing to publish would leave the others waiting for its sums."""
-    module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL))
-    share = {"rank": rank, "num_replicas": 2}
-    module._trainer = SimpleNamespace(distributed_sampler_kwargs=share)  # type: ignore[assignment] # all that is asked
-    sums = {"train": (12.0, 3, 6), "window": (4.0, 1, 2)}
-
-    module.on_load_checkpoint({"val/acc_best": 0.5, "sums": sums})
-
-    for name, score in (("train", module.scores["train"]), ("window", module.window)):
-        assert score.update_called
-        assert score.sums() == ((0.0, 0, 0) if rank else sums[name])
-
-
 @pytest.mark.parametrize("mixed", [False, True])
 def test_labels_are_smoothed_in_training_alone(mixed: bool) -> None:
     module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "label_smoothing=0.3"))

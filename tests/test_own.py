@@ -98,7 +98,7 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
     events = EventAccumulator(str(run), {IMAGES: 0}).Reload()
     assert {"net/kernels", "net/activations"} <= set(events.Tags()["images"])
     assert [event.step for event in events.Scalars("weight_norm")] == [1, 2, 3, 4, 5, 6]
-    call("train", "-m", *typed, "optimizer.lr=1e-3,1e-2")
+    call("train", "-m", *typed, "~callbacks.board", "optimizer.lr=1e-3,1e-2")
     (sweep,) = (own / "logs" / "sweeps").iterdir()
     assert (sweep / "summary.csv").read_text(encoding="utf-8").count("completed") == 2
     call("report", str(sweep))
@@ -107,9 +107,9 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
     assert {each["class"] for each in found["classes"]} <= set("0123456789")
     call("export", str(run))
     assert (run / "checkpoints" / "best.onnx").is_file()
-    command = [installed] if installed else [sys.executable, "-m", "alexnet_lit"]
-    with served(*command, "demo", str(run), scratch=own) as (_, address), urlopen(address, timeout=60) as page:
-        assert "Tiny of `" in page.read().decode()
+    if installed:
+        with served(installed, "demo", str(run), scratch=own) as (_, address), urlopen(address, timeout=60) as page:
+            assert "Tiny of `" in page.read().decode()
 
 
 def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,11 +4,11 @@ import os
 import shutil
 import signal
 import sys
-import time
 import zipfile
 from pathlib import Path
 from urllib.request import urlopen
 
+import psutil
 import pytest
 from build import ProjectBuilder
 
@@ -39,29 +39,18 @@ def test_the_wheel_has_the_package_its_config_and_the_sample_with_its_licence(tm
     assert not [name for name in names if {"tests", "__pycache__", "logs"} & set(name.split("/"))]
 
 
-def any_left(group: int) -> bool:
-    """Is there a process of this group?"""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    return True
-
-
 @pytest.mark.skipif(shutil.which("make") is None, reason="there is no make")
 def test_board_finds_a_port_prints_its_address_and_ends_quietly(tmp_path: Path) -> None:
     make = ("make", f"--makefile={REPOSITORY / 'Makefile'}", "board", "SETUP=true", f"PY={sys.executable}", "ARGS=")
     with served(*make, scratch=tmp_path) as (process, address):  # where there are no logs/
         with urlopen(address, timeout=30) as answer:
             assert b"TensorBoard" in answer.read()
+        started = psutil.Process(process.pid).children(recursive=True)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does it
         process.wait(30)
-        lines = (tmp_path / "served.log").read_text().splitlines()
-        deadline = time.monotonic() + 60
-        while any_left(process.pid):
-            assert time.monotonic() < deadline, "what make has started outlives it"
-            time.sleep(0.1)
+        assert psutil.wait_procs(started, timeout=60)[1] == [], "what make has started outlives it"
 
+    lines = (tmp_path / "served.log").read_text().splitlines()
     assert lines[0] == "board: nothing is in logs/ yet; runs show up as they are made (`make quick`)"
     assert lines[-1].startswith("TensorBoard ")
     assert len(lines) == 3, "one line more says that it is for this machine alone"

@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +9,8 @@ import pytest
 from alexnet_lit import compose
 from alexnet_lit.config import quoted
 from alexnet_lit.data import image_folder
-from tests.conftest import REPOSITORY
+from tests.conftest import REPOSITORY, python
+from tests.sweep.tiny import TINY
 
 # The libraries first: on this system they need what is taken away. Lightning's handlers as there.
 WITHOUT_POSIX = """
@@ -35,38 +34,29 @@ for module, names in {
 for name in ("fcntl", "resource", "pwd", "grp", "termios", "tty", "pty", "readline"):
     sys.modules[name] = None
 assert not [name for name in sys.modules if name.startswith("alexnet_lit")]
-sys.argv = sys.argv[1:]
-sys.path.insert(0, os.path.dirname(sys.argv[0]))
-runpy.run_path(sys.argv[0], run_name="__main__")
+program, *lines = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(program))
+for line in lines:
+    sys.argv = [program, *line.split()]
+    try:
+        runpy.run_path(program, run_name="__main__")
+    except SystemExit as ended:
+        assert not ended.code
 """
-LENET = (
-    *("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=8", "trainer.accelerator=cpu"),
-    *("trainer.max_epochs=1", *(f"trainer.limit_{stage}_batches=2" for stage in ("train", "val", "test"))),
-)
 
 
 @pytest.mark.slow
 def test_a_run_a_sweep_and_a_continuation_without_posix(tmp_path: Path) -> None:
-    def call(*arguments: str) -> None:
-        command = [sys.executable, "-c", WITHOUT_POSIX, str(REPOSITORY / "train.py"), *arguments]
-        # As a console there, and files that are opened without an encoding know ASCII alone.
-        environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C"}
-        done = subprocess.run(
-            [*command, f"paths.logs={tmp_path}"],
-            cwd=tmp_path,
-            env=environment,
-            capture_output=True,
-            encoding="cp1252",
-            timeout=300,
-            check=False,
-        )
-        assert (done.returncode, done.stderr) == (0, ""), done.stderr
-        assert "test accuracy" in done.stdout
-
-    call("-m", *LENET, "seed=0,1")
-    (sweep,) = (tmp_path / "sweeps").iterdir()
-    jobs = sorted(path for path in sweep.iterdir() if path.is_dir())
-    call(f"ckpt={jobs[0]}", "trainer.max_epochs=2")
+    jobs = [tmp_path / "sweep" / f"{seed}_seed-{seed}" for seed in range(2)]
+    lines = [
+        f"-m {' '.join(TINY)} ~callbacks.board seed=0,1 hydra.sweep.dir={jobs[0].parent}",
+        f"ckpt={jobs[0]} trainer.max_epochs=2",
+    ]
+    # As a console there, and files that are opened without an encoding know ASCII alone.
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252", "PYTHONUTF8": "0", "LC_ALL": "C"}
+    program = ("-c", WITHOUT_POSIX, str(REPOSITORY / "train.py"))
+    done = python(*program, *lines, cwd=tmp_path, env=environment, encoding="cp1252")
+    assert (done.returncode, done.stderr) == (0, "")
     results = [json.loads((job / "result.json").read_text(encoding="utf-8")) for job in jobs]
     assert [(result["status"], result["epochs"]) for result in results] == [("completed", 2), ("completed", 1)]
 

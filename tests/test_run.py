@@ -1,14 +1,14 @@
 """A run from the command line: what it does, leaves behind, and how it starts again."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
 import torch
 
 import alexnet_lit
-from tests.conftest import REPOSITORY, SMALL, Outcome, Train
+from tests.conftest import REPOSITORY, SMALL, Outcome, Train, python
+from tests.processes import Runs
 from tests.runs import contents, equal, scalars, weights
 from tests.sweep.tiny import jobs_of, result_of, sweep_of
 from tests.trouble import trouble
@@ -32,8 +32,7 @@ LENET = (
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Outcome:
     """A run in a process of its own, started in another folder, that everything below looks at."""
     logs = tmp_path_factory.mktemp("finished")
-    command = [sys.executable, str(REPOSITORY / "train.py"), *LENET, "name=short", f"paths.logs={logs}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=logs)
+    done = python(str(REPOSITORY / "train.py"), *LENET, "name=short", f"paths.logs={logs}", cwd=logs)
     return Outcome(done.returncode, done.stdout, done.stderr, logs)
 
 
@@ -143,14 +142,20 @@ def test_gradients_are_clipped_for_fused_optimizers_under_bf16(train: Train) -> 
         torch.testing.assert_close(weights(outcome.folder)[f"net.{name}"], value, rtol=0, atol=1e-20)
 
 
-def test_two_ranks_learn_in_bf16_what_one_learns(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The ranks, other processes that find no units for bf16, have the precision that the first process chose."""
-    monkeypatch.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
-    monkeypatch.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
+def with_bf16_units() -> None:
+    """A CPU that has them, for rank 0 or a process alone."""
+    if os.environ.get("RANK", "0") == "0":
+        patch = pytest.MonkeyPatch()
+        patch.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
+        patch.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
+
+
+def test_two_ranks_learn_in_bf16_what_one_learns(tmp_path: Path) -> None:
+    """The second, whose CPU has no units for bf16, has the precision that the first chose."""
     typed = (*LENET, "trainer.max_epochs=1", "data.augment.mirror=false", "optimizer.lr=0.005", "logger=none")
-    one = train(*typed, logs=tmp_path / "one")
-    two = train(*typed, "trainer.devices=2", logs=tmp_path / "two")
-    assert one.status == two.status == 0, two.err
-    assert one.result["precision"] == two.result["precision"] == "bf16-mixed"
+    one, two = (Runs(tmp_path / str(ranks), ranks=ranks) for ranks in (1, 2))
+    for run in (one, two):
+        assert set(run(*typed, before=with_bf16_units)) == {0}, run.text
+        assert run.result["precision"] == "bf16-mixed"
     for name, value in weights(two.folder).items():
         assert torch.allclose(value, weights(one.folder)[name], rtol=0.02, atol=2e-3), name

@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import REPOSITORY, Outcome, Train
 from tests.processes import Runs
 from tests.runs import equal, scalars, weights
-from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, started, sweep_of
+from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
 pytestmark = [
@@ -33,6 +33,19 @@ def slurm(*command: str) -> str:
 def queue() -> set[str]:
     """The numbers of jobs that wait or run."""
     return set(slurm("squeue", "--noheader", "--format=%A").split())
+
+
+def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
+    """`python train.py ...` in a terminal of its own, as it were, whose output is read later."""
+    return subprocess.Popen(
+        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
+        start_new_session=True,
+    )
 
 
 RUN = (*TINY, "model.dropout=0.5", "data.train_size=32")

@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import warnings
@@ -31,7 +30,7 @@ from alexnet_lit.terminal import (
     say_from_handler,
 )
 from tests.callbacks.tiny import Terminal
-from tests.conftest import REPOSITORY, Train
+from tests.conftest import REPOSITORY, Train, python
 from tests.sweep.tiny import QUIET, jobs_of, sweep_of
 from tests.trouble import trouble
 
@@ -159,15 +158,7 @@ def test_help_ends_quietly_as_a_process_too() -> None:
     """The interpreter writes what is left as it ends, and would say that it can't."""
     reader, writer = os.pipe()
     os.close(reader)
-    done = subprocess.run(
-        [sys.executable, "-m", "alexnet_lit", "--help"],
-        cwd=REPOSITORY,
-        stdout=writer,
-        stderr=subprocess.PIPE,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = python("-m", "alexnet_lit", "--help", cwd=REPOSITORY, stdout=writer)
     os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
 
@@ -226,10 +217,8 @@ def test_a_full_disk_is_said_in_a_line_and_the_last_checkpoint_stays(train: Trai
     full = train(f"ckpt={outcome.folder}", "trainer.max_epochs=2")
 
     last = checkpoints / "last.ckpt"
-    reason = (
-        f"{last}: cannot be written (No space left on device): make room there, or set paths.logs to another folder"
-    )
-    assert (full.status, full.err) == (2, f"error: {reason}\n")
+    way_out = "make room there, or set paths.logs to another folder"
+    assert (full.status, full.err) == (2, f"error: {last}: cannot be written (No space left on device): {way_out}\n")
     assert full.result == completed, "a run that completed stays so until it is longer"
     assert full.out.count(f"warning: {log} can't be written (No space left on device): the run goes on without\n") == 1
     assert last.read_bytes() == before

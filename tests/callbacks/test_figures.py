@@ -109,8 +109,3 @@ def test_with_a_chinese_font_all_is_drawn(caplog: pytest.LogCaptureFixture) -> N
     with caplog.at_level(logging.WARNING):
         assert len({text_png(text) for text in "图像暂退法"}) == 5
     assert not caplog.records, "that a Chinese font has no bold need not be told"
-
-
-def test_the_best_font_of_those_that_are_there_comes_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(figures, "_CHINESE", ("Not Here", "DejaVu Serif", "DejaVu Sans Mono"))
-    assert figures.families() == ["DejaVu Sans", "DejaVu Serif"]

@@ -14,28 +14,14 @@ from mlflow.tracking import MlflowClient
 from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined] # made at import time
 
 from alexnet_lit.callbacks import trackers
-from alexnet_lit.callbacks.loggers import CSV, History, TensorBoard
+from alexnet_lit.callbacks.loggers import CSV, TensorBoard
 from alexnet_lit.callbacks.trackers import MLflow, WandB
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import close_log, open_log
-from tests.callbacks.tiny import LIGHTNING_CHATTER, Data, Module, make_trainer
 from tests.conftest import Train
 from tests.processes import Runs, rank_group
 from tests.runs import scalars
 from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
-
-pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
-
-
-def test_a_step_logged_again_replaces_the_first_value_and_points_can_be_restored() -> None:
-    history, other = History(), History()
-    assert history.latest("loss") is None
-    for step, value in ((10, 1.0), (20, 2.0), (20, 0.0)):
-        history.log_metrics({"loss": value}, step)
-    other.log_metrics({"other": 1.0}, 1)
-    other.load_state_dict(history.state_dict())
-    assert other.points == {"loss": [(10, 1.0), (20, 0.0)]}
-    assert other.latest("loss") == 0.0
 
 
 def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_path: Path) -> None:
@@ -51,35 +37,6 @@ def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_
 
     assert logger.path.read_text().splitlines() == ["step,tag,value", "1,loss,0.5", "2,loss,0.5", "3,loss,0.25"]
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
-
-
-def test_fit_and_test_leave_every_value_in_memory_and_in_one_event_file(tmp_path: Path) -> None:
-    logger, history = TensorBoard(run_dir=str(tmp_path)), History()
-    trainer, module = make_trainer(max_epochs=2, logger=[logger, history]), Module()
-    module.save_hyperparameters({"config": {"seed": 0}})
-    trainer.fit(module, Data(train=4))
-    trainer.test(module, Data(), verbose=False)
-    logger.experiment.close()
-    assert [path.name[:20] for path in tmp_path.iterdir()] == ["events.out.tfevents."]
-    assert logger.log_dir == trainer.log_dir == str(tmp_path)
-    read = scalars(tmp_path)
-    assert set(read) == set(history.points) == {"train/loss", "train/acc", "val/acc", "test/acc", "epoch"}
-    assert len(read["train/loss"]) == len(history.points["train/loss"]) == 8
-    assert (read["test/acc"], read["val/acc"]) == ([(8, 0.625)], [(3, 0.75), (7, 0.75)])
-    assert history.points["val/acc"] == read["val/acc"]
-    assert all(type(step) is int and type(value) is float for step, value in history.points["train/loss"])
-
-
-def test_a_resumed_run_goes_on_with_the_same_curve(tmp_path: Path) -> None:
-    for rewind, steps in ((None, (1, 2, 3)), (3, (3, 4))):
-        logger = TensorBoard(run_dir=str(tmp_path))
-        if rewind is not None:
-            logger.rewind(rewind)
-        for step in steps:
-            logger.log_metrics({"loss": 10.0 * len(steps) + step}, step)
-        logger.experiment.close()
-    assert len(list(tmp_path.iterdir())) == 2
-    assert scalars(tmp_path) == {"loss": [(1, 31.0), (2, 32.0), (3, 23.0), (4, 24.0)]}
 
 
 @pytest.mark.posix

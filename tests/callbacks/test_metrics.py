@@ -72,20 +72,6 @@ def test_a_resumed_run_adds_up(clock: Clock, tmp_path: Path) -> None:
     assert (speed.images, speed.seconds, speed.images_per_second) == (8 * 8, 2 * 8, 4.0)
 
 
-def test_an_interrupted_run_knows_its_seconds(clock: Clock) -> None:
-    speed = Throughput()
-
-    def stop(stage: str) -> None:
-        clock.now += 2
-        if clock.now >= 1006:
-            raise RuntimeError("enough")
-
-    with pytest.raises(RuntimeError, match="enough"):
-        make_trainer(callbacks=[speed]).fit(Module(stop), Data(train=9))
-    clock.now += 3600
-    assert (speed.images, speed.seconds) == (16, 6.0)
-
-
 @pytest.mark.parametrize(("gathered", "steps"), [(1, [3, 5, 6, 9, 10]), (2, [3, 6])])
 def test_points_are_of_steps_not_of_batches(gathered: int, steps: list[int]) -> None:
     history, speed = History(), Throughput()

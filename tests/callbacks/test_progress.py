@@ -13,11 +13,7 @@ import alexnet_lit.callbacks.metrics
 import alexnet_lit.callbacks.progress
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.callbacks.progress import (
-    Progress,
-    duration,
-    rate,
-)
+from alexnet_lit.callbacks.progress import Progress, duration, rate
 from alexnet_lit.callbacks.progress import clock as as_clock
 from alexnet_lit.terminal import close_log, console, log, open_log
 from tests.callbacks.tiny import LIGHTNING_CHATTER, Clock, Data, Module, SaveAt, Terminal, make_trainer

@@ -47,7 +47,7 @@ def test_outputs_differ_and_are_as_strong_as_before(tmp_path: Path) -> None:
 
 
 def test_a_run_that_goes_on_keeps_its_weights(train: Train, tmp_path: Path) -> None:
-    settings = (*RUN, "model=lenet", "model.activation=relu", "scheduler=constant", "data.val_size=64")
+    settings = (*RUN, "model=lenet", "model.activation=relu", "scheduler=constant", "data.val_size=64", "logger=none")
     whole = train(*settings, "trainer.max_epochs=2", logs=tmp_path / "whole")
     begun = train(*settings, "trainer.max_epochs=1", logs=tmp_path / "begun")
     folder = begun.folder

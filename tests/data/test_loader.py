@@ -2,17 +2,13 @@
 
 import hashlib
 from itertools import chain
-from pathlib import Path
 
-import psutil
 import pytest
 import torch
 
 import alexnet_lit
 from alexnet_lit.data import ImageData
-from alexnet_lit.data.image_folder import decoded, scan
 from alexnet_lit.data.loader import BatchLoader, EpochSampler, MappedImages, balanced_order
-from tests.pictures import fill
 
 SIZE = 23
 IMAGES = torch.arange(SIZE, dtype=torch.uint8).view(SIZE, 1, 1)  # each image says which it is
@@ -38,13 +34,6 @@ def test_each_image_once_with_its_label_in_an_order_of_seed_and_epoch() -> None:
     assert seen(batches(), epoch=3) == seen(batches(), epoch=3)
     assert seen(batches(), epoch=3) != seen(batches(), epoch=4)
     assert seen(batches(), epoch=3) != seen(batches(seed=1), epoch=3)
-
-
-def test_random_values_belong_to_the_image_in_whatever_order() -> None:
-    parts = [list(batches(shuffle=shuffle)) for shuffle in (False, True)]
-    places = [torch.cat([batch.labels for batch in part]).argsort() for part in parts]
-    values = [torch.cat([batch.random_values for batch in part]) for part in parts]
-    assert torch.equal(values[0][places[0]], values[1][places[1]])
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
@@ -78,39 +67,13 @@ def test_mapped_images_are_the_rows_of_their_tensor() -> None:
     assert torch.equal(rows[index].index_select(0, torch.tensor([1, 3])), images[where[[0, 2]]])
     assert torch.equal(rows.to(torch.device("cpu")), images[where])
     assert rows.nbytes == 6 * 3 * 6 * 5
+    assert rows[index].images.data_ptr() == images.data_ptr(), "a file of them is read where it is looked at"
     mapped, plain = (
         BatchLoader(each, labels, EpochSampler(6, seed=0, shuffle=True), batch_size=4) for each in (rows, images[where])
     )
     for one, other in zip(mapped, plain, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
-
-
-def resident(path: Path) -> int:
-    """Bytes of a file's mapping that this process has in memory."""
-    return sum(mapping.rss for mapping in psutil.Process().memory_maps() if mapping.path == str(path))
-
-
-@pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="only Linux tells what of a file is in memory")
-def test_a_file_is_mapped_and_read_where_it_is_looked_at(tmp_path: Path) -> None:
-    fill(tmp_path, train=1)
-    _, names = scan(tmp_path / "train")
-    cache = tmp_path / "cache"
-    images, _ = decoded(tmp_path / "train", names, cache, size=256, channels=3)
-    (pixels,) = cache.glob("*.pixels")
-    with pixels.open("r+b") as file:
-        file.truncate(10_000 * 3 * 256 * 256)  # 2 GB, nearly all of it a hole that takes no disk
-    mapped = torch.from_file(str(pixels), size=10_000 * images[0].numel(), dtype=torch.uint8)
-
-    rows = MappedImages(mapped.view(-1, 3, 256, 256), torch.arange(10_000))[torch.arange(0, 10_000, 5)]
-
-    assert str(pixels) in Path("/proc/self/maps").read_text()
-    before = resident(pixels)
-    batch = rows.index_select(0, torch.tensor([0, 1999]))
-    assert batch[0].any()
-    assert not batch[1].any()
-    assert before < 1e6
-    assert resident(pixels) < 10e6, "of 2 GB"
 
 
 def data(*overrides: str) -> ImageData:

@@ -4,15 +4,12 @@ import io
 import logging
 import os
 import struct
-import warnings
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
 
@@ -164,29 +161,6 @@ def test_what_is_no_picture_is_broken(content: bytes, why: str, tmp_path: Path) 
         square(tmp_path / "none.jpg", size=SIZE, channels=3)
 
 
-FORMS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
-REAL = [file_of(form) for form in FORMS] + [file_of("PNG", picture("bag", 0).convert(mode)) for mode in ("P", "I;16")]
-
-
-@settings(max_examples=40, deadline=None)
-@given(st.data(), st.sampled_from(REAL))
-def test_damaged_pictures(data: st.DataObject, content: bytes) -> None:
-    """A picture, or one line that says why not; nothing else comes out."""
-    damaged = bytearray(content)
-    for _ in range(data.draw(st.integers(0, 8))):
-        place = data.draw(st.integers(0, min(len(damaged), 700) - 1) | st.integers(0, len(damaged) - 1))
-        damaged[place] = data.draw(st.integers(0, 255))
-    end = data.draw(st.none() | st.integers(0, len(damaged)))
-    with warnings.catch_warnings(action="ignore"):  # as decoding a folder does
-        why = "none"
-        try:
-            assert len(square(io.BytesIO(damaged[:end]), size=SIZE, channels=3)) == 3 * SIZE * SIZE
-        except Broken as broken:
-            why = str(broken)
-    assert 0 < len(why) <= 120
-    assert "\n" not in why
-
-
 CACHED = 24
 
 
@@ -252,19 +226,6 @@ def test_what_has_changed_is_decoded_anew(tmp_path: Path, decodings: list[str]) 
 
     assert torch.equal(mapped, before), "a run that reads the earlier file is not disturbed"
     assert len(list((tmp_path / "cache").glob("train*"))) == 2, "which is gone for all others"
-
-
-def test_folders_that_change_places_are_decoded_anew(tmp_path: Path) -> None:
-    train = fill(tmp_path) / "train"
-    files = [path for path in train.rglob("*") if path.is_file()]
-    size = max(path.stat().st_size for path in files)
-    for path in files:  # all of the same size and time, as of one archive
-        os.truncate(path, size)  # decoders pass over what follows the picture
-        os.utime(path, ns=(0, 1))
-    check(tmp_path)
-    for before, after in (("bag", "x"), ("boot", "bag"), ("x", "boot")):
-        (train / before).rename(train / after)
-    check(tmp_path)
 
 
 def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -140,28 +140,15 @@ def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_pa
 LAUNCHED = (*LONG, "trainer.devices=2")
 
 
-def ranks_of(folder: Path) -> list[int]:
-    """Processes of the runs in this folder that are alive."""
-    listing = psutil.process_iter(["pid", "cmdline"])
-    return [each.pid for each in listing if f"alexnet_lit.app {folder}" in " ".join(each.info["cmdline"] or [])]
-
-
-def gone(folder: Path, seconds: float) -> bool:
-    """Whether all of them end within that time."""
-    deadline = time.monotonic() + seconds
-    while ranks_of(folder) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not ranks_of(folder)
-
-
 def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs")
     (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
+    ranks = psutil.Process(process.pid).children()
 
     os.kill(process.pid or 0, signal.SIGINT)
 
     assert run.wait([process]) == [130]
-    assert gone(tmp_path, 0)
+    assert not any(rank.is_running() for rank in ranks)
     assert (run.result["status"], run.result["world_size"]) == ("interrupted", 2)
     assert run.result["reason"] == "SIGINT"
     assert f"train.py ckpt={run.folder}" in run.text
@@ -172,11 +159,11 @@ def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
 def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs")
     (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
-    assert len(ranks_of(tmp_path)) == 2
+    ranks = psutil.Process(process.pid).children()
 
     os.kill(process.pid or 0, signal.SIGKILL)
 
-    assert gone(tmp_path, 20)
+    assert len(psutil.wait_procs(ranks, timeout=20)[0]) == 2
     assert run.wait([process]) == [-signal.SIGKILL]
     assert run.result["reason"] == "the process that led it was killed"
 

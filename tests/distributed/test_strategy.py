@@ -1,16 +1,12 @@
 """Several devices are the same experiment, only faster; and what crosses between them."""
 
-import os
 from pathlib import Path
 
 import pytest
 import torch
-from torch.distributed import GradBucket  # type: ignore[attr-defined] # its types don't say so
-from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
 
-from alexnet_lit.distributed import strategy
 from tests.conftest import Train
-from tests.processes import Runs, rank_group
+from tests.processes import Runs
 from tests.runs import assert_same, weights
 
 pytestmark = pytest.mark.slow
@@ -38,28 +34,11 @@ def test_three_ranks_learn_what_one_learns(train: Train, tmp_path: Path) -> None
     assert three.result["world_size"] == 3
 
 
-def count_exchanges() -> None:
-    """A dot into $EXCHANGES each time that a gradient crosses."""
-
-    def hook(state: object, bucket: GradBucket) -> torch.futures.Future[torch.Tensor]:
-        with Path(os.environ["EXCHANGES"]).open("a") as file:
-            file.write(".")
-        return allreduce_hook(None, bucket)  # type: ignore[arg-type] # None is the default group
-
-    strategy.HOOKS["ddp"] = hook
-
-
-def test_gradients_cross_once_a_step_where_they_accumulate(train: Train, tmp_path: Path) -> None:
+def test_two_ranks_accumulate_gradients_as_one_does(train: Train, tmp_path: Path) -> None:
     typed = [*TWENTY, "trainer.strategy=ddp", "trainer.limit_train_batches=8", "trainer.precision=64-true"]
     typed += ["trainer.accumulate_grad_batches=4"]
-
-    def environment(rank: int, ranks: int, port: int) -> dict[str, str]:
-        return {**rank_group(rank, ranks, port), "EXCHANGES": str(tmp_path / f"exchanges_{rank}")}
-
-    run = Runs(tmp_path / "two", ranks=2, environment=environment)
-    assert run(*typed, before=count_exchanges) == [0, 0], run.text
-
-    assert [(tmp_path / f"exchanges_{rank}").read_text() for rank in range(2)] == [".."] * 2
+    run = Runs(tmp_path / "two", ranks=2)
+    assert run(*typed) == [0, 0], run.text
     assert_same(train(*typed), run)
 
 

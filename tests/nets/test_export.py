@@ -1,11 +1,7 @@
 """Nets outside torch's eager mode: as ONNX, as exported programs, compiled, and under deterministic algorithms."""
 
-import os
-import shutil
-from collections import Counter
 from collections.abc import Callable, Iterator
 
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -63,28 +59,12 @@ def test_onnx_gives_torchs_logits(name: str, switches: list[str], images: Tensor
     program = torch.onnx.export(net, (images[:2],), dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
 
     assert program is not None
-    model = program.model_proto
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    content = program.model_proto.SerializeToString()
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     for batch in (images, images[:1]):
         (logits,) = session.run(None, {session.get_inputs()[0].name: batch.numpy()})
         with torch.no_grad():
             torch.testing.assert_close(torch.from_numpy(logits), net(batch), rtol=1e-4, atol=1e-4)
-    check_graph(model, net)
-
-
-def check_graph(model: onnx.ModelProto, net: nn.Module) -> None:
-    """Standard operators alone, each layer once, each weight once, and a normalisation of some twenty cheap nodes."""
-    assert {node.domain for node in model.graph.node} == {""}
-    assert not model.functions
-    operators = Counter(node.op_type for node in model.graph.node)
-    layers = [layer for layer in net.modules() if not list(layer.children())]
-    convolutions, linear, norms = (
-        sum(isinstance(layer, kind) for layer in layers) for kind in (nn.Conv2d, nn.Linear, LocalResponseNorm)
-    )
-    assert (operators["Conv"], operators["Gemm"]) == (convolutions, linear)
-    assert operators.total() <= len(layers) + 5 + 20 * norms
-    constants = sum(constant.ByteSize() for constant in model.graph.initializer)
-    assert constants <= sum(parameter.nbytes for parameter in net.parameters()) + 10_000
 
 
 def results(layer: Callable[[Tensor], Tensor], module: nn.Module, images: Tensor) -> list[Tensor]:
@@ -107,20 +87,6 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
     net, images = build("alexnet_2012", "lrn=true", "dropout=0.0").double().train(), images.double()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(results(compiled, net, images), results(net, net, images), rtol=1e-9, atol=1e-9)
-
-
-@pytest.mark.usefixtures("fresh_compiler")
-@pytest.mark.slow
-@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler, which inductor calls")
-def test_the_layer_is_compiled_as_one_graph() -> None:
-    layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
-    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
-    compiled = torch.compile(layer, fullgraph=True)
-
-    mine, eager = results(compiled, layer, x), results(layer, layer, x)
-
-    torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-5)
-    assert all(tensor.is_contiguous(memory_format=torch.channels_last) for tensor in mine)
 
 
 @pytest.mark.usefixtures("restore_determinism")

@@ -2,8 +2,6 @@
 
 import logging
 import os
-import subprocess
-import sys
 from typing import Literal
 
 import pytest
@@ -12,6 +10,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets import LocalResponseNorm, lrn
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
+from tests.conftest import python
 from tests.runs import same_with_any
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last]
@@ -181,7 +180,7 @@ from alexnet_lit.nets.kernels import lrn_gpu, lrn_plain
 shapes = [(1, 16, 2, 2), (2, 11, 1, 2), (1, 3, 2, 3)]
 layouts = (torch.contiguous_format, torch.channels_last)
 offsets = [(torch.float32, 2**30), (torch.float16, 0)]  # in 32 bits; in 64 bits, as for huge tensors
-kinds = [(4, 0.5, False), (5, 0.75, True), (9, 0.75, True)]
+kinds = [(4, 0.5, False), (9, 0.75, True)]
 for shape, layout, (dtype, lrn_gpu._NARROW) in itertools.product(shapes, layouts, offsets):
     x, gradient = (torch.randn(shape).mul(8).to(dtype).contiguous(memory_format=layout) for _ in range(2))
     x[0, :3, 0, 0] = torch.tensor([0.0, -0.0, torch.nan])
@@ -202,13 +201,7 @@ print("equal")
 @pytest.mark.slow
 def test_the_kernels_of_the_gpu_equal_plain_operations() -> None:
     pytest.importorskip("triton", reason="torch brings it where there are GPUs that it knows")
-    done = subprocess.run(
-        [sys.executable, "-c", TRITON],
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python("-c", TRITON, env=os.environ | {"TRITON_INTERPRET": "1"})
     assert done.stdout == "equal\n", done.stderr
 
 

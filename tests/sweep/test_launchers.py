@@ -9,7 +9,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from tests.conftest import Train
-from tests.sweep.tiny import QUIET, REFUSED, jobs_of, result_of, rows_of, started, sweep_of
+from tests.processes import Runs
+from tests.sweep.tiny import QUIET, REFUSED, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
 pytestmark = pytest.mark.slow
@@ -19,7 +20,7 @@ JOBLIB = ("-m", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 
 
 def test_one_is_killed_ctrl_c_lets_one_save_and_they_go_on(train: Train, tmp_path: Path) -> None:
-    ask = [*QUIET, *JOBLIB, "checkpoint.every_steps=1", "optimizer.lr=0.01,0.02,0.03,0.04"]
+    ask = [*QUIET, *JOBLIB, "checkpoint.every_steps=1", "optimizer.lr=0.01,0.02,0.03"]
     ask += [trouble("kill", tmp_path / "killed", job=0), trouble("all", tmp_path / "stops", job=1)]
 
     stopped = train(*ask)
@@ -39,37 +40,34 @@ def test_one_is_killed_ctrl_c_lets_one_save_and_they_go_on(train: Train, tmp_pat
     resumed = train("-m", f"resume_sweep={sweep}", "hydra/launcher=basic", logs=stopped.logs)
 
     assert (resumed.status, resumed.err) == (0, "")
-    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 4
+    assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 3
     assert all("resume  " in (job / "train.log").read_text() for job in jobs)
-
-
-def printed(logs: Path) -> str:
-    """What submitit has kept of the jobs' output."""
-    return "".join(path.read_text() for path in logs.rglob("*_log.*"))
 
 
 def test_one_is_killed_and_ctrl_c_lets_the_other_save(train: Train, tmp_path: Path) -> None:
     killed, waiting, logs = tmp_path / "killed", tmp_path / "waiting", tmp_path / "logs"
     ask = [*QUIET, "-m", "hydra/launcher=submitit_local", "optimizer.lr=0.02,0.03", "checkpoint.every_steps=1"]
-    ask += [trouble("kill", killed, job=0), trouble("wait", waiting, job=1), f"paths.logs={logs}"]
-    process = started(*ask, cwd=tmp_path)
+    ask += [trouble("kill", killed, job=0), trouble("wait", waiting, job=1)]
+    run = Runs(logs)
+    (process,) = run.start(*ask, before=os.setsid)
     deadline = time.monotonic() + 100
     while killed.exists() or waiting.exists():
         assert time.monotonic() < deadline
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), run.text
         time.sleep(0.1)
 
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to all of its processes
-    out, err = process.communicate(timeout=60)
+    os.killpg(process.pid or 0, signal.SIGINT)  # as a terminal does it: to all of its processes
+    assert run.wait([process]) == [130]
 
     (sweep,) = (logs / "sweeps").iterdir()
-    assert (process.returncode, err) == (130, "interrupted\n")
-    assert "SIGINT: the jobs that run save and end" in out
+    assert "SIGINT: the jobs that run save and end" in run.text
     assert [row["status"] for row in rows_of(sweep)] == ["unfinished", "interrupted"]
     assert [row["reason"] for row in rows_of(sweep)] == ["no result.json: at work still, or killed", "SIGINT"]
-    assert f"train.py -m resume_sweep={sweep}" in out
-    assert "Traceback" not in printed(logs)
-    assert "warning: " not in printed(logs)
+    assert f"train.py -m resume_sweep={sweep}" in run.text
+    assert "interrupted\n" in run.text
+    printed = "".join(path.read_text() for path in [run.output, *logs.rglob("*_log.*")])  # those are the jobs'
+    assert "Traceback" not in printed
+    assert "warning: " not in printed
 
     resumed = train("-m", f"resume_sweep={sweep}", "hydra/launcher=basic", logs=logs)
 
@@ -87,20 +85,21 @@ def test_where_there_is_no_slurm_its_launcher_is_refused(train: Train, monkeypat
 
 def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> None:
     outcomes = {"-1": "failed", "1e+30": "diverged", "0.01": "completed"}
-    ask = [f"optimizer.lr=choice({','.join(outcomes)})", "scheduler=constant", "hydra.sweeper.n_trials=10"]
+    ask = [f"optimizer.lr=choice({','.join(outcomes)})", "scheduler=constant", "hydra.sweeper.n_trials=6"]
+    ask += ["hydra/sweeper=optuna", "hydra.sweeper.sampler.seed=1"]  # draws 1e+30, -1, 0.01, 0.01
 
-    stopped = train(*QUIET, "-m", "hydra/sweeper=optuna", *ask, trouble("interrupt", tmp_path / "ahead", job=5))
+    stopped = train(*QUIET, "-m", *ask, trouble("interrupt", tmp_path / "ahead", job=3))
 
     sweep = sweep_of(stopped)
     assert stopped.status == 130
     assert f"train.py -m resume_sweep={sweep}" in stopped.out
-    assert len(rows_of(sweep)) == 6
+    assert len(rows_of(sweep)) == 4
 
     resumed = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
 
     assert resumed.status == 1
     rows = rows_of(sweep)
-    assert len({row["number"] for row in rows}) == len(rows) == 10
+    assert len({row["number"] for row in rows}) == len(rows) == 6
     assert {row["optimizer.lr"]: row["status"] for row in rows} == outcomes
     study = optuna.load_study(study_name="alexnet_lit", storage=f"sqlite:///{sweep}/study.db")
     assert study.direction.name == "MAXIMIZE"

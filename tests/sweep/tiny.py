@@ -2,13 +2,10 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
-from tests.conftest import REPOSITORY, Outcome
+from tests.conftest import Outcome
 
 # Two steps of eight images each: milliseconds.
 TINY = (
@@ -44,16 +41,3 @@ def rows_of(sweep: Path) -> list[dict[str, str]]:
 
 def result_of(job: Path) -> dict[str, Any]:
     return dict(json.loads((job / "result.json").read_text()))
-
-
-def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
-    """`python train.py ...` in a terminal of its own, as it were, whose output is read later."""
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        start_new_session=True,
-    )

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from alexnet_lit.__main__ import app
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError
-from alexnet_lit.tools.bench import BENCHES, epoch, timing
+from alexnet_lit.tools.bench import BENCHES, ddp, epoch, timing
 from alexnet_lit.tools.bench.epoch import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
-from alexnet_lit.tools.bench.timing import alternate, limits, ratios, shares, spread
+from alexnet_lit.tools.bench.timing import alternate, ratios, spread
 from alexnet_lit.tools.records import read, titled
+from tests.conftest import shrink
 
 
 def test_cases_take_turns_and_the_first_round_does_not_count() -> None:
@@ -39,13 +41,24 @@ def test_the_arithmetic_of_a_training_image() -> None:
     assert pytest.approx(counter.get_total_flops() / 1e9, rel=1e-6) == GFLOP
 
 
+measure_ddp = ddp._measure_ddp
+
+
+def measure_small_ddp(*arguments: Any) -> None:
+    """One of its processes, with a small net."""
+    shrink()
+    measure_ddp(*arguments)
+
+
 @pytest.mark.slow
+@pytest.mark.usefixtures("small_nets")
 @pytest.mark.parametrize("name", BENCHES)
 def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """At its smallest: one round, and nothing is warmed up."""
     file = tmp_path / "bench.jsonl"
     for module in (timing, epoch):
         monkeypatch.setattr(module, "rounds", lambda cases, _: {name: [case()] for name, case in cases.items()})
+    monkeypatch.setattr(ddp, "_measure_ddp", measure_small_ddp)
     monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
     monkeypatch.setattr(epoch, "_BATCHES", 2)
     monkeypatch.setattr(epoch, "_TRAIN", {"cpu": 1})
@@ -68,18 +81,6 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
             for key, value in row.items()
             if key in ("ours, s", "images/s", "s") or (key == "torch / ours" and value)
         )
-
-
-@pytest.mark.parametrize("units", ["AVX512-BF16", ""])
-def test_a_cpu_with_units_for_bfloat16_is_measured_in_it_too(units: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timing, "bf16_units", lambda: units)
-    monkeypatch.setattr(timing, "_SIDES", {"cpu": 64})
-    seconds = {name: [2e-9 * 64**3 / speed] for name, speed in zip(limits("cpu"), (100, 400), strict=False)}
-    of_float32, of_bfloat16 = "% of a matrix product's 100 GFLOP/s", "% of a bf16 matrix product's 400 GFLOP/s"
-    in_float32, in_bfloat16 = (shares(seconds, "cpu", 80, half=half) for half in (False, True))
-    assert in_float32 == {of_float32: "80", **({of_bfloat16: ""} if units else {})}
-    assert in_bfloat16 == {of_float32: "", **({of_bfloat16: "20"} if units else {})}
-    assert set(shares(seconds, "cpu", None, half=False).values()) == {""}
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:

@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
-from rich.progress import Progress
 
 import alexnet_lit
 from alexnet_lit.data.fashion_mnist import DataSet, load_sample
@@ -172,17 +170,6 @@ def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, t
     (other / "train" / "boot").rename(other / "train" / "hat")
     line = "--dir=other: it has other classes than the net, without boot and with hat: name a folder with the same"
     assert verb("evaluate", "net.ckpt", "--dir=other", "--force").refusal == line
-
-
-def test_ctrl_c_ends_it_with_130(ckpt: Path, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    def stopped(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(Progress, "advance", stopped)
-    monkeypatch.setattr(signal, "signal", lambda *_: None)  # Lightning ignores it from then on, for good
-    outcome = verb("evaluate", str(ckpt))
-    assert (outcome.status, outcome.out) == (130, "")
-    assert list(ckpt.parent.iterdir()) == [ckpt]
 
 
 # Of that run's own result.json.

@@ -1,8 +1,6 @@
 """`export`: a file that gives `predict`'s probabilities without alexnet_lit."""
 
 import json
-import subprocess
-import sys
 import textwrap
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.errors import UserError, whole
-from tests.conftest import Train
+from tests.conftest import Train, python
 from tests.pictures import ready
 
 
@@ -37,13 +35,15 @@ def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp
     model = onnx.load(tmp_path / "net.onnx")
     onnx.checker.check_model(model, full_check=True)
     assert {node.domain for node in model.graph.node} == {""}, "standard operators alone"
+    kinds = [node.op_type for node in model.graph.node]
+    assert (kinds.count("Conv"), kinds.count("Gemm"), len(kinds) < 80) == (2, 3, True), "each layer once"
+    weights = sum(parameter.nbytes for parameter in module.net.parameters())
+    assert (tmp_path / "net.onnx").stat().st_size < weights + 100_000, "each weight once"
 
     black = module.predict(torch.zeros(1, 28, 28, dtype=torch.uint8))
     example = textwrap.dedent(outcome.out.partition("without alexnet_lit:\n\n")[2])
     example += "import sys\nassert not [name for name in sys.modules if name.startswith('alexnet_lit')]\n"
-    done = subprocess.run(
-        [sys.executable, "-I", "-c", example], cwd=tmp_path, capture_output=True, text=True, timeout=120, check=False
-    )
+    done = python("-I", "-c", example, cwd=tmp_path)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{CLASSES[black.argmax()]}\n", "")
 
 

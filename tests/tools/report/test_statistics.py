@@ -32,16 +32,6 @@ def test_all_runs_below_in_the_order_of_their_numbers_each_once(tmp_path: Path) 
     assert names == ["sweeps/a/2_x", "runs/b", "sweeps/a/0_x", "sweeps/a/10_x"]
 
 
-def test_a_result_is_taken_as_it_is(tmp_path: Path) -> None:
-    found = read_run(
-        run(tmp_path / "x", "+model.lrn=True", "seed=3", "data.fold=1", seed=3, test=0.5, curve=(0.4, 0.5))
-    )
-    assert (found["status"], found["seed"], found["fold"], found["images_per_step"]) == ("completed", "3", "1", 32)
-    assert found["overrides"] == {"model.lrn": "true", "seed": "3", "data.fold": "1"}
-    assert found["test/acc"] == 0.5
-    assert math.isnan(found["val/acc_best"])
-
-
 def test_without_a_result_a_run_is_unfinished_and_hydra_s_record_tells_its_overrides(tmp_path: Path) -> None:
     found = read_run(run(tmp_path / "4", "idea=lrn", "data.fold=4", "seed=12", status=None, curve=(0.4, 0.5)))
     assert (found["status"], found["steps"], found["overrides"]["idea"]) == ("unfinished", 20, "lrn")
@@ -156,12 +146,6 @@ def test_a_band_over_seeds_in_images_up_to_where_all_are(tmp_path: Path) -> None
         events(folder / "events.out.tfevents.1", [({"val/acc": step / 20}, step, 1.0) for step in steps])
     band, _ = learning_curve(study(tmp_path / "b").runs, "val/acc", by_images=False)
     assert band["mean"].to_dict() == {0: 0, 10: 0.5, 20: 1}
-
-
-def test_a_run_that_does_not_tell_its_batch_has_its_fellows(tmp_path: Path) -> None:
-    for n, (x, size) in enumerate(((1, None), (1, 64), (2, None))):
-        run(tmp_path / str(n), f"x={x}", f"seed={n}", status="failed", steps=10 * bool(size), images=10 * (size or 0))
-    assert study(tmp_path).runs["images_per_step"].fillna(0).tolist() == [64, 64, 0]
 
 
 def test_who_has_an_idea() -> None:
