@@ -1,5 +1,7 @@
 """Nets outside torch's eager mode: as ONNX, as exported programs, compiled, and under deterministic algorithms."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 
 import onnxruntime
@@ -87,6 +89,19 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
     net, images = build("alexnet_2012", "lrn=true", "dropout=0.0").double().train(), images.double()
     compiled = torch.compile(net, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(results(compiled, net, images), results(net, net, images), rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.usefixtures("fresh_compiler")
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which(os.environ.get("CXX", "g++")) is None, reason="no C++ compiler, which inductor calls")
+def test_the_layer_is_compiled_as_one_graph() -> None:
+    layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
+    x = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
+    compiled = torch.compile(layer, fullgraph=True)
+
+    mine, eager = results(compiled, layer, x), results(layer, layer, x)
+
+    torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.usefixtures("restore_determinism")
