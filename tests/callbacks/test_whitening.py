@@ -44,6 +44,11 @@ def test_outputs_differ_and_are_as_strong_as_before(tmp_path: Path) -> None:
     after = outputs(objects)
     assert after.square().mean() == pytest.approx(before.square().mean().item(), rel=1e-3)
     assert directions(before) < 2 < 8 < directions(after)
+    windows = objects.module.pixels(objects.data.images["train"][0][:32]).unfold(2, 11, 4).unfold(3, 11, 4)
+    variances, components = torch.linalg.eigh(torch.cov(windows.reshape(-1, 121).T.double(), correction=0))
+    nothing = components[:, variances < 1e-6 * variances[-1]]  # of an enlarged image, more than half of them
+    kernels = objects.module.net.get_submodule("features.conv1").weight.flatten(1).double()  # type: ignore[operator]
+    assert (kernels @ nothing).norm() < 0.2 * kernels.norm(), "noise is not blown up"
 
 
 def test_a_run_that_goes_on_keeps_its_weights(train: Train, tmp_path: Path) -> None:
