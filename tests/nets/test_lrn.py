@@ -35,7 +35,7 @@ def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: 
     return out
 
 
-@pytest.mark.parametrize("size", [1, 2, 5])
+@pytest.mark.parametrize("size", [1, 2, 5, 7])
 @pytest.mark.parametrize("reduction", ["sum", "mean"])
 def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> None:
     x = 30 * torch.randn(2, 7, 3, 4, dtype=torch.float64)
@@ -101,7 +101,7 @@ def test_with_relu_it_is_a_relu_and_then_the_layer(layout: torch.memory_format, 
 @compiled
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("shape", [(3, 96, 13, 13), (1, 400, 9, 11), (2, 1, 5, 5), (2, 5, 1, 1), (3, 6)])
-@pytest.mark.parametrize(("size", "beta", "relu"), [(4, 0.6, True), (5, 0.75, False)])
+@pytest.mark.parametrize(("size", "beta", "relu"), [(4, 0.6, True), (5, 0.75, False), (11, 0.75, True)])
 def test_the_compiled_kernel_equals_plain_operations(
     shape: tuple[int, ...], layout: torch.memory_format, size: int, beta: float, relu: bool
 ) -> None:
