@@ -1,4 +1,4 @@
-"""Records of what was measured, a line of JSON each, and the tables of RESULTS.md made of them: `make results`.
+"""Records of what was measured, a line of JSON each, and the tables made of them: `make results`.
 
 A record has command, commit, date, machine, versions, status, and the scores of a run as in result.json, or a `table`.
 `note` says what the command does not. Of runs known only as a whole `seeds` lists them, and test/acc_sd is the spread.
@@ -93,5 +93,5 @@ def markdown(rows: Sequence[Mapping[str, str]]) -> str:
 
 
 if __name__ == "__main__":
-    PAGE = FOLDER.parents[1] / "RESULTS.md"
-    PAGE.write_text(render(PAGE.read_text(encoding="utf-8"), FOLDER), encoding="utf-8")
+    for page in (FOLDER.parents[1] / "RESULTS.md", *FOLDER.glob("*.md")):
+        page.write_text(render(page.read_text(encoding="utf-8"), FOLDER), encoding="utf-8")

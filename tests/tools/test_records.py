@@ -58,7 +58,8 @@ def test_a_page_has_what_is_recorded_and_nothing_else(tmp_path: Path) -> None:
 
 def test_results_md_is_what_the_records_say() -> None:
     page = (REPOSITORY / "RESULTS.md").read_text(encoding="utf-8")
-    assert page == render(page, FOLDER), "`make results` brings them together"
+    pages = "".join([page, *(file.read_text(encoding="utf-8") for file in FOLDER.glob("*.md"))])
+    assert pages == render(pages, FOLDER), "`make results` brings them together"
     assert "|" not in re.sub(r"(?s)<!-- results: .*?<!-- end -->", "", page), "a table is made of records"
-    assert set(re.findall(r"<!-- results: (\S+) -->", page)) == {file.name for file in FOLDER.glob("*.jsonl")}
+    assert set(re.findall(r"<!-- results: (\S+) -->", pages)) == {file.name for file in FOLDER.glob("*.jsonl")}
     assert len(page.splitlines()) <= 200
