@@ -97,10 +97,7 @@ def test_a_net_is_compiled_as_one_graph(images: Tensor) -> None:
 def test_the_layer_is_compiled_as_one_graph() -> None:
     layer = LocalResponseNorm(5, alpha=0.1, beta=0.75, k=2.0, reduction="mean")
     x = torch.randn(2, 24, 9, 9).contiguous(memory_format=torch.channels_last)
-    compiled = torch.compile(layer, fullgraph=True)
-
-    mine, eager = results(compiled, layer, x), results(layer, layer, x)
-
+    mine, eager = results(torch.compile(layer, fullgraph=True), layer, x), results(layer, layer, x)
     torch.testing.assert_close(mine, eager, rtol=1e-5, atol=1e-5)
 
 
