@@ -35,7 +35,7 @@ quick: ready  ## Train the real AlexNet at 224 px on real images (5 to 8 minutes
 train: ready  ## One run, ARGS="model.lrn=true", or a sweep, ARGS="-m model.lrn=true,false seed=0,1,2"
 	$(PY) train.py $(ARGS)
 
-test: ready  ## The whole test suite (CPU, about 8 minutes on 2 cores)
+test: ready  ## The whole test suite (CPU, about 7 minutes on 2 cores)
 	@$(PY) -m pytest $(SPREAD) $(ARGS)
 
 test-fast: ready  ## The tests that answer within 2 minutes
