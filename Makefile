@@ -18,7 +18,7 @@ SETUP := PYTHON="$(PYTHON)" PYTHON_ORIGIN="$(origin PYTHON)" bash .ci/setup
 
 help:  ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
-	@echo 'ARGS="..." is passed on to what runs: make train ARGS="model.lrn=true optimizer.lr=0.02"'
+	@echo 'ARGS="..." is passed on to what runs: make train ARGS="model.lrn=true optimizer.lr=0.002"'
 
 setup:  ## .venv with all dependencies, and the data set (about 2 minutes; safe to interrupt and repeat)
 	@$(SETUP) all
