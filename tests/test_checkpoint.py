@@ -85,7 +85,7 @@ def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: 
 
 MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
     (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
-    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24", "optimizer=muon"]),
+    (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24", "optimizer=sgd"]),
     (4, [*PLATEAU, "trainer.check_val_every_n_epoch=2", "scheduler.patience=0"]),
     (2, [*PLATEAU, "trainer.val_check_interval=0.75", "trainer.accumulate_grad_batches=2"]),
     (4, [*STALLED, "callbacks.early_stopping.patience=8", "trainer.val_check_interval=0.5", "trainer.max_steps=40"]),
@@ -103,7 +103,7 @@ def test_a_resumed_run_is_one_that_never_stopped(epoch: int, typed: list[str], t
     assert (whole.status, whole.err) == (0, "")
     if "trainer.check_val_every_n_epoch=2" in typed:  # there is no score before, and none is looked at twice
         rates = [rate for _, rate in last(whole.folder)["callbacks"]["CurvesPlot"]["points"]["lr"]]
-        assert rates[::4] == pytest.approx([0.02, 0.02, 0.02, 0.02, 0.002, 0.002])
+        assert rates[::4] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
 
     folder = stopped_and_resumed(train, tmp_path / "stopped", arguments, 2 * epoch - 1, 3 * epoch)
 

@@ -65,7 +65,7 @@ def test_result_json_and_every_curve_against_the_global_step(finished: Outcome) 
     assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
     assert steps["test/acc"] == steps["seconds"] == [8]
     assert curves["test/acc"][0][1] == pytest.approx(result["test/acc"])
-    assert 0 < curves["lr"][-1][1] < 0.02
+    assert 0 < curves["lr"][-1][1] < 1e-3
 
 
 def test_the_console_says_what_there_is_to_know(finished: Outcome) -> None:
@@ -133,7 +133,7 @@ def test_gradients_are_clipped_for_fused_optimizers_under_bf16(train: Train) -> 
     outcome = train(
         *(*LENET, "logger=none"),
         *("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1e-30", "trainer.max_steps=2"),
-        *("optimizer.fused=true", "optimizer.weight_decay=0", "optimizer.momentum=0", "optimizer.nesterov=false"),
+        *("optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0", "optimizer.nesterov=false"),
     )
     assert (outcome.status, outcome.err, outcome.result["precision"]) == (0, "", "bf16-mixed")
     torch.manual_seed(0)
@@ -152,7 +152,8 @@ def with_bf16_units() -> None:
 
 def test_two_ranks_learn_in_bf16_what_one_learns(tmp_path: Path) -> None:
     """The second, whose CPU has no units for bf16, has the precision that the first chose."""
-    typed = (*LENET, "trainer.max_epochs=1", "data.augment.mirror=false", "optimizer.lr=0.005", "logger=none")
+    sgd = ("optimizer=sgd", "optimizer.lr=0.005")
+    typed = (*LENET, *sgd, "trainer.max_epochs=1", "data.augment.mirror=false", "logger=none")
     one, two = (Runs(tmp_path / str(ranks), ranks=ranks) for ranks in (1, 2))
     for run in (one, two):
         assert set(run(*typed, before=with_bf16_units)) == {0}, run.text

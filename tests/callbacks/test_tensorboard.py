@@ -88,7 +88,7 @@ def write_row(folder: Path, *typed: str, status: str = "completed") -> None:
 
 
 def test_runs_that_stand_alone_show_first_what_is_varied_most(tmp_path: Path) -> None:
-    deleted = ("~optimizer.momentum", "optimizer.nesterov=false", "+optimizer.dampening=0")
+    deleted = ("optimizer=sgd", "~optimizer.momentum", "optimizer.nesterov=false", "+optimizer.dampening=0")
     write_row(tmp_path / "a", "model.dropout=0.3", "label_smoothing=0.1", *deleted, "name=a")
     own = ("scheduler.warmup=0.5", "optimizer.betas=[0.8,0.9]", "callbacks.ema.decay=0.9", "callbacks.board.images=2")
     write_row(tmp_path / "b", "optimizer=adamw", "callbacks=[ema,early_stopping]", *own, "name=b")

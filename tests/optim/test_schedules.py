@@ -49,7 +49,7 @@ def build(*overrides: str) -> Classifier:
     [
         ("scheduler=constant", 100, 0.5),
         ("scheduler=plateau scheduler.monitor=train/loss optimizer=adamw", 100, 0.0),
-        ("scheduler=step", 100, 0.5e-9),
+        ("scheduler=step", 100, 0.5e-49),
         ("scheduler=one_cycle optimizer=adamw", 100, 0.5e-4),
         ("trainer.max_epochs=3 trainer.limit_train_batches=0.5 trainer.accumulate_grad_batches=3", 12, 0.5e-4),
         ("trainer.max_epochs=-1 trainer.max_steps=500", 500, 0.5e-4),

@@ -74,6 +74,7 @@ def test_ideas_are_switched_over_one_at_a_time() -> None:
     base = configs["base"]
     for name, other in configs.items():
         assert {key for key in {*base, *other} if base.get(key) != other.get(key)} == IDEAS[name], name
+    assert compose("idea=no_momentum").optimizer._target_ == "torch.optim.SGD", "by itself too: Muon has no nesterov"
 
 
 @pytest.mark.slow
