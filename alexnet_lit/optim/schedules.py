@@ -77,10 +77,11 @@ def clip(module: LightningModule, optimizer: Optimizer, most: float | None, algo
 def total_norm(parameters: list[nn.Parameter]) -> Tensor:
     """The norm of all gradients together.
 
-    On a CPU by dot products: torch's norm takes three times as long, and is off by 0.15% for 26 million numbers.
+    On a CPU by dot products of a million numbers each: torch's norm of 26 million takes up to three times as long, and
+    is off by 0.15%; a single dot product is off by 0.02% on some CPUs.
     """
     gradients = [each.grad for each in parameters if each.grad is not None]
     if any(gradient.device.type != "cpu" for gradient in gradients):
         return get_total_norm(gradients)
     flat = [gradient.movedim(1, -1).flatten() if gradient.ndim == 4 else gradient.flatten() for gradient in gradients]
-    return torch.stack([torch.dot(each, each) for each in flat]).sum().sqrt()
+    return torch.stack([torch.dot(part, part) for each in flat for part in each.split(1 << 20)]).sum().sqrt()

@@ -81,6 +81,6 @@ def test_the_norm_of_many_gradients_is_exact() -> None:
     gradients = [parameter.grad.double() for parameter in parameters if parameter.grad is not None]
     wanted = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
     untouched = torch.nn.Parameter(torch.zeros(3))
-    assert float(total_norm([*parameters, untouched])) == pytest.approx(wanted, rel=5e-5)  # torch's is off by 2e-4
+    assert float(total_norm([*parameters, untouched])) == pytest.approx(wanted, rel=1e-5)  # torch's is off by 2e-4
     parameters[0].grad[5, 5] = float("nan")  # type: ignore[index] # it was set above
     assert total_norm(parameters).isnan()

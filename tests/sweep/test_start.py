@@ -89,7 +89,7 @@ def test_every_way_to_fail_is_a_row_and_the_others_run(train: Train, tmp_path: P
     assert [row["status"] for row in rows] == ["failed", "diverged", "failed", "completed"]
     assert rows[0]["reason"] == "OutOfMemoryError: no room for 3 GiB"
     assert "lower optimizer.lr" in rows[1]["reason"]
-    assert rows[2]["reason"] == "optimizer: Invalid learning rate: -1"
+    assert rows[2]["reason"] == "optimizer: Invalid learning rate: -1.0"
     closing = outcome.out[outcome.out.index(" job   optimizer.lr") :]
     for folder, row in zip(jobs_of(sweep), rows, strict=True):
         log = (folder / "train.log").read_text()

@@ -28,7 +28,7 @@ MORE = "trainer.max_epochs=2"
 @pytest.mark.slow
 def test_two_devices_train_the_net_of_one(small_nets: None, train: Train, tmp_path: Path) -> None:
     """The paper's net, dropout and LRN on; one device and two go on from each other's checkpoint."""
-    paper = [*SHORT, "model=alexnet_2012"]
+    paper = [*SHORT, "model=alexnet_2012", "optimizer=sgd"]
     one = train(*paper, logs=tmp_path / "one")
     for way in ("towers", "hybrid"):
         run = Runs(tmp_path / way, ranks=2)
