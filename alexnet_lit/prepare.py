@@ -14,6 +14,7 @@ import torch
 from lightning import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
 from torch import nn
@@ -29,7 +30,7 @@ from alexnet_lit.data import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
-from alexnet_lit.errors import UserError
+from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.factory import check_arguments, epoch_batches, instantiate, limited_batches
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.nets.kernels.bf16 import cpu_precision
@@ -64,6 +65,7 @@ _TYPES: dict[str, Any] = {
 }
 # Other names that Lightning takes for a precision.
 _PRECISIONS = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true", "None": "32-true"}
+_PROFILERS = {"simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler}
 _SET_BY_RUN = ("callbacks", "logger", "barebones", "plugins", "default_root_dir")
 _SET_BY_STRATEGY = ("devices", "num_nodes", "strategy")
 
@@ -264,12 +266,16 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
 def build_trainer(
     config: DictConfig, environment: RankEnvironment, *, callbacks: list[Callback], logger: list[Logger], folder: Path
 ) -> Trainer:
-    """The run's trainer. Without a progress bar among the callbacks it has none.
+    """The run's trainer. It has a progress bar if one is among the callbacks; a profiler writes into the folder.
 
     Raises: UserError that names the key whose value Lightning refuses.
     """
-    settings = _without(config.trainer, *_SET_BY_STRATEGY)
+    settings, profiler = _without(config.trainer, *_SET_BY_STRATEGY), {}
     settings.enable_progress_bar = any(isinstance(each, ProgressBar) for each in callbacks)
+    if isinstance(settings.profiler, str):
+        check_choice("trainer.profiler", settings.profiler, list(_PROFILERS))
+        file = "profile" if environment.rank == 0 else f"profile-rank-{environment.rank}"
+        profiler = {"profiler": _PROFILERS[settings.pop("profiler")](dirpath=folder, filename=file)}
     try:
         trainer: Trainer = instantiate(
             OmegaConf.create({"trainer": settings}),
@@ -280,6 +286,7 @@ def build_trainer(
             barebones=False,
             plugins=[AtomicFile(), RankClusterEnvironment(environment)],
             default_root_dir=str(folder),
+            **profiler,
             **arguments(environment, kind=config.trainer.accelerator, strategy=config.trainer.strategy),
         )
     except UserError as error:

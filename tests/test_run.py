@@ -23,8 +23,8 @@ KEYS = (SCORES - {"train/acc"}) | {
 SCALARS = SCORES | {"lr", "grad_norm", "images_per_second", "seconds"}
 # Two epochs of four steps of a LeNet: milliseconds.
 LENET = (
-    *("model=lenet", "model.activation=relu", *SMALL, "data.image_size=28", "trainer.accelerator=cpu"),
-    *("trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.limit_test_batches=4"),
+    *("model=lenet", "model.activation=relu", *SMALL, "data.image_size=28", "optimizer=sgd"),
+    *("trainer.accelerator=cpu", "trainer.max_epochs=2", "trainer.log_every_n_steps=2", "trainer.limit_test_batches=4"),
 )
 
 
@@ -65,7 +65,7 @@ def test_result_json_and_every_curve_against_the_global_step(finished: Outcome) 
     assert steps["val/loss"] == steps["val/acc_best"] == [4, 8]
     assert steps["test/acc"] == steps["seconds"] == [8]
     assert curves["test/acc"][0][1] == pytest.approx(result["test/acc"])
-    assert 0 < curves["lr"][-1][1] < 1e-3
+    assert 0 < curves["lr"][-1][1] < 0.02
 
 
 def test_the_console_says_what_there_is_to_know(finished: Outcome) -> None:
@@ -133,7 +133,7 @@ def test_gradients_are_clipped_for_fused_optimizers_under_bf16(train: Train) -> 
     outcome = train(
         *(*LENET, "logger=none"),
         *("trainer.precision=bf16-mixed", "trainer.gradient_clip_val=1e-30", "trainer.max_steps=2"),
-        *("optimizer=sgd", "optimizer.weight_decay=0", "optimizer.momentum=0", "optimizer.nesterov=false"),
+        *("optimizer.fused=true", "optimizer.weight_decay=0", "optimizer.momentum=0", "optimizer.nesterov=false"),
     )
     assert (outcome.status, outcome.err, outcome.result["precision"]) == (0, "", "bf16-mixed")
     torch.manual_seed(0)
@@ -152,8 +152,7 @@ def with_bf16_units() -> None:
 
 def test_two_ranks_learn_in_bf16_what_one_learns(tmp_path: Path) -> None:
     """The second, whose CPU has no units for bf16, has the precision that the first chose."""
-    sgd = ("optimizer=sgd", "optimizer.lr=0.005")
-    typed = (*LENET, *sgd, "trainer.max_epochs=1", "data.augment.mirror=false", "logger=none")
+    typed = (*LENET, "trainer.max_epochs=1", "data.augment.mirror=false", "optimizer.lr=0.005", "logger=none")
     one, two = (Runs(tmp_path / str(ranks), ranks=ranks) for ranks in (1, 2))
     for run in (one, two):
         assert set(run(*typed, before=with_bf16_units)) == {0}, run.text
