@@ -53,7 +53,7 @@ def test_short_names_null_and_what_is_deleted_mean_what_they_mean_to_lightning(c
         assert objects.config.trainer.precision == objects.trainer.precision == runs
     assert prepared(config, "max_epochs", None).config.trainer.max_epochs == 1000
     assert prepared(config, "log_every_n_steps", None).config.trainer.log_every_n_steps == 50
-    assert prepared(config, "profiler", "simple").trainer.profiler.dirpath == Path("/nowhere")  # type: ignore[attr-defined]
+    assert vars(prepared(config, "profiler", "simple").trainer)["profiler"].dirpath == Path("/nowhere")
     assert prepared(config, "limit_val_batches", None).trainer.limit_val_batches == 1.0
     objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), Path("/nowhere"))
     assert (objects.trainer.max_steps, objects.trainer.gradient_clip_val) == (-1, None)
