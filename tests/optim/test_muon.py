@@ -9,7 +9,7 @@ from lightning.pytorch.plugins.precision import MixedPrecision
 from torch import nn
 
 import alexnet_lit
-from alexnet_lit.optim.muon import Muon, orthogonal
+from alexnet_lit.optim.muon import Muon, orthogonal, orthogonal_each
 from alexnet_lit.prepare import prepare
 from alexnet_lit.terminal import quiet_libraries
 
@@ -49,6 +49,16 @@ def test_with_units_for_bfloat16_it_is_as_rough_as_published(monkeypatch: pytest
     rough = orthogonal(matrix)
     assert rough.dtype == torch.float32
     assert 1e-3 < (rough - exact).norm() / exact.norm() < 3e-2
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_batch_gives_each_matrix_what_it_has_alone(device: str) -> None:
+    """Wide, tall and square ones; a GPU iterates in bfloat16."""
+    generator = torch.Generator().manual_seed(0)
+    matrices = [torch.randn(shape, generator=generator).to(device) for shape in ((16, 40), (30, 24), (12, 12))]
+    batch = orthogonal_each(matrices, batched=True)
+    for step, alone in zip(batch, orthogonal_each(matrices, batched=False), strict=True):
+        torch.testing.assert_close(step, alone, atol=1e-5 if device == "cpu" else 3e-2, rtol=0)
 
 
 @pytest.mark.parametrize("linear", [False, True])
