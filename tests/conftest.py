@@ -25,14 +25,14 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 if hasattr(signal, "SIGHUP"):  # which nohup ignores
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
-# Marks of tests that need what a system may lack: POSIX's signals, links, pipes and words for errors; /proc, /dev/full.
-HERE = {"posix": os.name == "posix", "linux": sys.platform == "linux"}
-
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip them where it is so."""
+    """Skip tests that need what is not here: POSIX's signals, links and pipes; /proc, /dev/full; a CUDA device."""
+    import torch  # not before OMP_NUM_THREADS is set
+
+    here = {"posix": os.name == "posix", "linux": sys.platform == "linux", "gpu": torch.cuda.is_available()}
     for item in items:
-        for mark in [mark.name for mark in item.iter_markers() if not HERE.get(mark.name, True)]:
+        for mark in [mark.name for mark in item.iter_markers() if not here.get(mark.name, True)]:
             item.add_marker(pytest.mark.skip(reason=f"needs {mark}"))
 
 

@@ -12,7 +12,7 @@ from lightning.pytorch.plugins.precision import Precision
 import alexnet_lit
 from tests.conftest import SMALL, Train
 
-pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
+pytestmark = pytest.mark.gpu
 SWITCHES = ("crop=0.875", "translate=0.1", "color=0.1", "erase=0.5", "mirror=true", "mixup=0.4", "cutmix=1")
 
 
@@ -52,7 +52,6 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
         loss.backward()
         module.configure_gradient_clipping(optimizer, 1.0, "norm")
         optimizer.step()
-
     torch.cuda.set_sync_debug_mode("default")
     assert loss.isfinite()
     assert module.take_point()["grad_norm"] > 0

@@ -18,8 +18,6 @@ from alexnet_lit.lit import Classifier
 from tests.callbacks.tiny import LIGHTNING_CHATTER
 from tests.runs import same_with_any
 
-GPU = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")]
-
 
 @pytest.mark.parametrize(("source", "size", "enlarged"), [(28, 224, 256), (40, 64, 71)])
 def test_the_middle_is_torchvisions_centre_crop(source: int, size: int, enlarged: int) -> None:
@@ -92,7 +90,7 @@ def test_the_compiled_kernel(dtype: torch.dtype, shape: tuple[int, ...], request
         torch.testing.assert_close(mine, pixels(images, **choice), rtol=0, atol=3e-6)
 
 
-@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=GPU)])
+@pytest.mark.parametrize("device", ["meta", pytest.param("cuda", marks=pytest.mark.gpu)])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_another_device_makes_the_same_of_it(device: str, channels: int) -> None:
     images, corners = torch.randint(0, 256, (9, channels, 28, 40), dtype=torch.uint8), torch.randint(-9, 20, (9, 2))

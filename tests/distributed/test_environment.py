@@ -110,7 +110,6 @@ def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_a_gpu_trains_in_bf16_where_it_can(train: Train) -> None:
     outcome = train(*SMALL, "trainer.max_epochs=1")
     assert outcome.status == 0, outcome.err

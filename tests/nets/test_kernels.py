@@ -166,7 +166,6 @@ def test_in_bf16_autocast_amx_takes_blocks(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("case", CASES)
 def test_a_gpu_agrees_with_the_cpu(case: Case) -> None:
     channels, kernel, stride, padding, size = case

@@ -206,19 +206,16 @@ def test_the_kernels_of_the_gpu_equal_plain_operations() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("relu", [False, True])
-@pytest.mark.parametrize("channels", [96, 11])
-def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype, relu: bool, channels: int) -> None:
+@pytest.mark.parametrize(("channels", "size"), [(96, 5), (11, 5), (96, 31)])
+def test_on_a_gpu(layout: torch.memory_format, dtype: torch.dtype, relu: bool, channels: int, size: int) -> None:
     x = torch.randn(4, channels, 13, 13, device="cuda", dtype=dtype).contiguous(memory_format=layout).requires_grad_()
-    layer = LocalResponseNorm(5, alpha=1e-2, beta=0.75, k=2.0, reduction="mean", relu=relu)
-    settings = (5, 1e-2 / 5, 0.75, 2.0, relu)
-
+    layer = LocalResponseNorm(size, alpha=1e-2, beta=0.75, k=2.0, reduction="mean", relu=relu)
+    settings = (size, 1e-2 / size, 0.75, 2.0, relu)
     out = layer(x)
     out.backward(torch.ones_like(out))
-
     assert lrn.implementation(x).__name__.endswith("lrn_gpu")
     torch.testing.assert_close(out, lrn_plain.forward(x, *settings))
     torch.testing.assert_close(x.grad, lrn_plain.backward(x, torch.ones_like(out), *settings))

@@ -76,9 +76,7 @@ def test_towers_of_which_one_was_killed_go_on_bit_for_bit(tmp_path: Path) -> Non
 def test_two_gpus_train_the_net_of_one(way: str, train: Train, tmp_path: Path) -> None:
     paper = [*SHORT, "model=alexnet_2012", "trainer.accelerator=gpu"]
     one = train(*paper, logs=tmp_path / "one")
-
     outcome = train(*paper, f"trainer={way}")
-
     assert outcome.status == 0, outcome.err
     assert_same(outcome, one)
 
