@@ -151,8 +151,8 @@ class Progress(ProgressBar):
         log.log(logging.INFO if self._bar.disable else logging.DEBUG, "%s", line)
 
     def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
-        left, elapsed = task.time_remaining, task.elapsed or 0.0
-        if left is None or elapsed < _MEASURED_SECONDS:
+        elapsed = task.elapsed or 0.0
+        if elapsed < _MEASURED_SECONDS or (left := task.time_remaining) is None:  # which adds up all batches so far
             return
         self._announced = True
         if elapsed + left > self._long_run_seconds:
