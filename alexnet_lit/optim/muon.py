@@ -71,26 +71,20 @@ class Muon(AdamW):
         return loss
 
     def _move(self, kernels: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
-        lr, weight_decay = (self.param_groups[0][name] for name in ("lr", "weight_decay"))
-        directions = [self._direction(*pair) for pair in zip(kernels, gradients, strict=True)]
-        matrices = [direction.flatten(1) for direction in directions]
-        steps = orthogonal_each(matrices, batched=kernels[0].is_cuda)
+        group, directions = self.param_groups[0], []
+        for kernel, gradient in zip(kernels, gradients, strict=True):
+            state = self.state[kernel]
+            if not state:
+                state["step"] = torch.zeros(())  # AdamW expects it in every state
+                state["momentum"] = torch.zeros_like(kernel)
+            momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
+            # (out, in, h, w) -> (out, h, w, in), as kernels lie in memory; the order of columns changes no step.
+            directions.append(gradient.lerp(momentum, self.momentum).movedim(1, -1))
+        steps = orthogonal_each([each.flatten(1) for each in directions], batched=kernels[0].is_cuda)
         for kernel, direction, step in zip(kernels, directions, steps, strict=True):
-            kernel.mul_(1 - lr * weight_decay)
-            kernel.add_(step.view(direction.shape).movedim(-1, 1), alpha=-lr * self.scale * max(step.shape) ** 0.5)
-
-    def _direction(self, kernel: nn.Parameter, gradient: Tensor) -> Tensor:
-        """Nesterov's momentum after this gradient: (out, in, h, w) -> (out, h, w, in), as kernels lie in memory.
-
-        The order of columns makes no difference to the iteration.
-        """
-        state = self.state[kernel]
-        if not state:
-            state["step"] = torch.zeros(())  # AdamW expects it in every state
-            state["momentum"] = torch.zeros_like(kernel)
-        momentum: Tensor = state["momentum"]
-        momentum.lerp_(gradient, 1 - self.momentum)
-        return gradient.lerp(momentum, self.momentum).movedim(1, -1)
+            kernel.mul_(1 - group["lr"] * group["weight_decay"])
+            length = self.scale * max(step.shape) ** 0.5
+            kernel.add_(step.view(direction.shape).movedim(-1, 1), alpha=-group["lr"] * length)
 
 
 def orthogonal_each(matrices: Sequence[Tensor], *, batched: bool) -> list[Tensor]:
