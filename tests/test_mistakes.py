@@ -27,7 +27,7 @@ TYPED = {
     "modle.lrn=true": "modle.lrn: there is no such key: did you mean model.lrn",
     "+model.width=2": "model.width: there is no such key: ",
     # Choices
-    "model=alexnt": ": there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, lenet",
+    "model=alexnt": ": there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, alexnet_wide_lrn, lenet",
     # Form
     "model.lrn": ": not of the form key=value",
     "model.lrn=true,false": ": several values: add -m to sweep over them, or [...]",

@@ -52,7 +52,7 @@ def test_an_option_shows_what_hydra_shows_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("model=", "model=alexnet model=alexnet_2012 model=alexnet_owt model=lenet"),
+        ("model=", "model=alexnet model=alexnet_2012 model=alexnet_owt model=alexnet_wide_lrn model=lenet"),
         ("-m seed=0,1 optimizer=adamw optimizer.", "optimizer._partial_= optimizer._target_= optimizer.betas."),
     ],
 )
