@@ -59,20 +59,20 @@ class Muon(AdamW):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        gradients = [kernel.grad for kernel in self.kernels]
-        moving = [pair for pair in zip(self.kernels, gradients, strict=True) if pair[1] is not None]
+        moving = [(kernel, kernel.grad) for kernel in self.kernels if kernel.grad is not None]
         if moving:
-            self._move(*zip(*moving, strict=True))
-        for kernel in self.kernels:
+            self._move(moving)
+        for kernel, _ in moving:
             kernel.grad = None  # so that AdamW skips it
         super().step()
-        for kernel, gradient in zip(self.kernels, gradients, strict=True):
+        for kernel, gradient in moving:
             kernel.grad = gradient
         return loss
 
-    def _move(self, kernels: Sequence[nn.Parameter], gradients: Sequence[Tensor]) -> None:
+    def _move(self, moving: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+        """Update kernels by their gradients."""
         group, directions = self.param_groups[0], []
-        for kernel, gradient in zip(kernels, gradients, strict=True):
+        for kernel, gradient in moving:
             state = self.state[kernel]
             if not state:
                 state["step"] = torch.zeros(())  # AdamW expects it in every state
@@ -80,8 +80,8 @@ class Muon(AdamW):
             momentum = state["momentum"].lerp_(gradient, 1 - self.momentum)
             # (out, in, h, w) -> (out, h, w, in), as kernels lie in memory; the order of columns changes no step.
             directions.append(gradient.lerp(momentum, self.momentum).movedim(1, -1))
-        steps = orthogonal_each([each.flatten(1) for each in directions], batched=kernels[0].is_cuda)
-        for kernel, direction, step in zip(kernels, directions, steps, strict=True):
+        steps = orthogonal_each([each.flatten(1) for each in directions], batched=directions[0].is_cuda)
+        for (kernel, _), direction, step in zip(moving, directions, steps, strict=True):
             kernel.mul_(1 - group["lr"] * group["weight_decay"])
             length = self.scale * max(step.shape) ** 0.5
             kernel.add_(step.view(direction.shape).movedim(-1, 1), alpha=-group["lr"] * length)
@@ -146,5 +146,5 @@ def _iterate_squares(x: Tensor) -> Tensor:
 
 
 def _add_product(x: Tensor) -> Callable[..., Tensor]:
-    """What adds a product to a matrix, or products to a batch of them, in one launch."""
+    """Return torch.addmm for a matrix, torch.baddbmm for a batch of them."""
     return torch.addmm if x.ndim == 2 else torch.baddbmm
