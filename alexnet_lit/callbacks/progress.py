@@ -202,10 +202,12 @@ def training_batches(trainer: Trainer) -> float:
 
 
 def _test_batches(trainer: Trainer) -> int:
-    """Batches of the test after a fit."""
+    """Batches of the test after a fit, times the views of an image; 0 where the last validation is the test."""
     data, limit = trainer.datamodule, trainer.limit_test_batches  # type: ignore[attr-defined] # set by Lightning
-    batches = math.ceil(data.sizes["test"] / data.batch_size)
-    return int(batches * limit if isinstance(limit, float) else min(batches, limit))
+    if data.validate == "test" and trainer.enable_validation:
+        return 0
+    batches, views = math.ceil(data.sizes["test"] / data.batch_size), int(data.views.count)
+    return views * int(batches * limit if isinstance(limit, float) else min(batches, limit))
 
 
 def _epoch(trainer: Trainer) -> str:

@@ -4,6 +4,7 @@ import io
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import torch
@@ -50,9 +51,10 @@ class Loader:
 class Data(LightningDataModule):
     batch_size = 8
 
-    def __init__(self, train: int = 4, val: int = 3, test: int = 5) -> None:
+    def __init__(self, train: int = 4, val: int = 3, test: int = 5, views: int = 1, validate: str = "val") -> None:
         super().__init__()
-        self.train, self.val, self.test = train, val, test
+        self.train, self.val, self.test, self.validate = train, val, test, validate
+        self.views = SimpleNamespace(count=views)
         self.sizes = {"train": 8 * train, "val": 8 * val, "test": 8 * test}
 
     def train_dataloader(self) -> Loader:
@@ -95,11 +97,8 @@ def make_trainer(**options: Any) -> Trainer:
     plain: dict[str, Any] = {
         "accelerator": "cpu",
         "devices": 1,
-        "logger": False,
-        "max_epochs": 1,
-        "log_every_n_steps": 1,
-        "enable_checkpointing": False,
-        "enable_model_summary": False,
+        **dict.fromkeys(("max_epochs", "log_every_n_steps"), 1),
+        **dict.fromkeys(("logger", "enable_checkpointing", "enable_model_summary"), False),
         "enable_progress_bar": any("Progress" in type(callback).__name__ for callback in options.get("callbacks", [])),
         "num_sanity_val_steps": 0,
     }
