@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from alexnet_lit.config import as_override, explain_argument, known, plain, suggest, wanted
-from alexnet_lit.data import ImageData
+from alexnet_lit.data import ImageData, limited_batches
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.optim import Schedule
@@ -220,16 +220,8 @@ def check_monitor(monitor: Any, path: str, config: DictConfig, data: ImageData) 
         raise UserError(f"{path}={as_override(monitor)}: the run does not measure it: use {' or '.join(measured)}")
 
 
-def limited_batches(images: int, batch_size: int, limit: float | int | None) -> int:
-    """Batches of `images` that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
-    batches = -(-images // batch_size)
-    if isinstance(limit, int):
-        return min(batches, limit)
-    return batches if limit is None else int(batches * limit)
-
-
 def limited_images(data: ImageData, split: Stage, limit: float | int | None) -> int:
-    """Images in these batches."""
+    """Images in the batches of a split that one of Lightning's limit_*_batches leaves."""
     images = data.sizes[split]
     return min(images, limited_batches(images, data.batch_size, limit) * data.batch_size)
 

@@ -26,12 +26,12 @@ from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
 from alexnet_lit.config import as_override, checkpoint_file, known, plain
-from alexnet_lit.data import ImageData, changed_classes
+from alexnet_lit.data import ImageData, changed_classes, limited_batches
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
 from alexnet_lit.errors import UserError, check_choice
-from alexnet_lit.factory import check_arguments, epoch_batches, instantiate, limited_batches
+from alexnet_lit.factory import check_arguments, epoch_batches, instantiate
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.nets.kernels.bf16 import cpu_precision
 from alexnet_lit.nets.kernels.native import keep_memory

@@ -20,6 +20,7 @@ from rich.text import Text
 
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
+from alexnet_lit.data import limited_batches
 from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
@@ -206,8 +207,7 @@ def _test_batches(trainer: Trainer) -> int:
     data, limit = trainer.datamodule, trainer.limit_test_batches  # type: ignore[attr-defined] # set by Lightning
     if data.validate == "test" and trainer.enable_validation:
         return 0
-    batches, views = math.ceil(data.sizes["test"] / data.batch_size), int(data.views.count)
-    return views * int(batches * limit if isinstance(limit, float) else min(batches, limit))
+    return int(data.views.count) * limited_batches(data.sizes["test"], data.batch_size, limit)
 
 
 def _epoch(trainer: Trainer) -> str:

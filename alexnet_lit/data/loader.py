@@ -60,6 +60,14 @@ class MappedImages:
 Images = Tensor | MappedImages
 
 
+def limited_batches(images: int, batch_size: int, limit: float | int | None) -> int:
+    """Batches of `images` that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
+    batches = -(-images // batch_size)
+    if isinstance(limit, int):
+        return min(batches, limit)
+    return batches if limit is None else int(batches * limit)
+
+
 def generator(seed: int, stream: int) -> torch.Generator:
     """A CPU generator for one purpose: the same on every machine and rank, whatever else draws numbers."""
     return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 1) % 2**63)
