@@ -129,7 +129,7 @@ def evaluate(
     ] = "test",
     tta: Annotated[
         str | None,
-        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; without it as the run tested."),
+        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; else as the run tested, on val one."),
     ] = None,
     dir: Annotated[str | None, typer.Option(help="Folder of the data; without it as a run finds them.")] = None,
     out: Annotated[Path | None, typer.Option(help="The confusion matrix, a PNG; else beside the checkpoint.")] = None,
@@ -176,7 +176,7 @@ def report(
     """Report on runs: report.html, one file with all inside.
 
     Means over seeds and their significance, learning curves, and each of the paper's ideas beside the paper's claim.
-    Reads result.json and event files alone. An earlier report is replaced.
+    Reads result.json, overrides.yaml and event files alone. An earlier report is replaced.
     """
     from alexnet_lit.tools.report import report as run
 

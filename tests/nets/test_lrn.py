@@ -166,7 +166,7 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
     finally:
         lrn_cpu._kernels.cache_clear()
     assert [record.message for record in caplog.records] == [
-        "no C compiler with OpenMP here, so local response normalisation takes 7 to 8 times as long"
+        "no C compiler with OpenMP here, so local response normalisation takes 6 to 7 times as long"
     ]
 
 

@@ -72,6 +72,7 @@ def test_ideas_are_switched_over_one_at_a_time() -> None:
     whole = {name: plain(compose("experiment=d2l", "sweep=ideas", f"idea={name}")) for name in IDEAS}
     configs = {name: json_normalize(config).to_dict("records")[0] for name, config in whole.items()}  # by dotted keys
     base = configs["base"]
+    assert compose("experiment=paper_2012", "sweep=ideas").model == compose().model, "the same base for every recipe"
     for name, other in configs.items():
         assert {key for key in {*base, *other} if base.get(key) != other.get(key)} == IDEAS[name], name
     assert compose("idea=no_momentum").optimizer._target_ == "torch.optim.SGD", "by itself too: Muon has no nesterov"

@@ -67,5 +67,5 @@ def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta:
 def _kernels(dtype: torch.dtype) -> ctypes.CDLL | None:
     kernels = library(Path(__file__).with_name("lrn.c"), dtype)
     if kernels is None:
-        logger.info("no C compiler with OpenMP here, so local response normalisation takes 7 to 8 times as long")
+        logger.info("no C compiler with OpenMP here, so local response normalisation takes 6 to 7 times as long")
     return kernels
