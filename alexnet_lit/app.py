@@ -132,7 +132,7 @@ def _continue(run: Path, arguments: Sequence[str]) -> list[str]:
     that overrides of its start and of earlier continuations hold. Each continuation keeps a config of its own.
     """
     return [
-        *("--config-path", str(composition.last_record(run)), "--config-name", "config"),
+        *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir={quoted(run)}",
         f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
@@ -220,7 +220,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
     in_worker = SweepCallback.folder is None  # another process started the sweep
     print(f"{'' if in_worker else chr(10)}job {job.number}  {folder.name}", flush=True)
     if job.can_go_on:
-        config = OmegaConf.load(composition.last_record(folder) / "config.yaml")  # type: ignore[assignment] # a mapping at the top
+        config = OmegaConf.load(composition.records_of(folder)[-1] / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     result: Result = {"status": "interrupted"}
     try:

@@ -71,7 +71,7 @@ def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> 
 
 
 def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Iterable[Callback], name: str) -> None:
-    """Refuse a checkpoint of other classes, another net, an average without callbacks.ema, or of a longer run.
+    """Refuse a checkpoint of other classes, net, optimizer or data, an average without callbacks.ema, or a longer run.
 
     name: of the checkpoint, as typed. Loads its weights. Raises: UserError that says what differs.
     """
@@ -80,11 +80,13 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
         raise UserError(
             f"{name}: the classes have changed since, now {changed}: make them what they were, or start a new run"
         )
-    saved, here = (values["config"]["model"] for values in (checkpoint["hyper_parameters"], module.hparams))
-    # How weights were drawn and whether the net is compiled is no part of it.
-    keys = sorted({*saved, *here} - {"weights", "init", "compile"})
-    if other := [f"model.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
-        raise UserError(f"{name}: is of another net, with {several(other)}: set these, or start a new run")
+    # How weights were drawn, whether the net is compiled, and where images are.
+    free = {"weights", "init", "compile", "dir", "cache", "search", "mirrors", "found"}
+    for group, kind in {"model": "net", "optimizer": "run", "scheduler": "run", "data": "run"}.items():
+        saved, here = (values["config"][group] for values in (checkpoint["hyper_parameters"], module.hparams))
+        keys = sorted({*saved, *here} - free)
+        if other := [f"{group}.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
+            raise UserError(f"{name}: is of another {kind}, with {several(other)}: set these, or start a new run")
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -61,7 +61,9 @@ def compose(*overrides: str) -> DictConfig:
     try:
         typed, folder = continued_run(overrides)
         typed = [choose(override) for override in typed]
-        return _compose(typed) if folder is None else _compose(typed, last_record(folder), "config")
+        config = _compose(typed) if folder is None else _compose(typed, records_of(folder)[-1], "config")
+        OmegaConf.get_cache(config)["overrides"] = overrides
+        return config
     except (HydraException, OmegaConfBaseException) as error:
         raise explain(error) from error
 
@@ -75,6 +77,14 @@ def _compose(overrides: Sequence[str] = (), folder: Path = CONF, name: str = "tr
     with open_dict(config):
         del config["hydra"]
     return config
+
+
+def overrides_of(config: DictConfig) -> list[str]:
+    """The overrides that `compose` made the config with, and those for what was changed in it since."""
+    typed = OmegaConf.get_cache(config).get("overrides", ())
+    both = (config, compose(*typed))
+    here, there = ([f"++{key}={as_override(OmegaConf.select(it, key))}" for key in _leaves(it)] for it in both)
+    return [*typed, *(override for override in here if override not in there)]
 
 
 @functools.cache
@@ -311,7 +321,7 @@ def discard(folder: Path) -> None:
     fresh = {".hydra", "train.log", PLAN, ".running.lock", "study.db"}
     if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
-    elif (record := last_record(folder)).name != ".hydra":
+    elif (record := records_of(folder)[-1]).name != ".hydra":
         began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
         files = (path for path in folder.rglob("*") if path.name != "train.log")  # which records the refusal
         if not any(path.stat().st_mtime_ns > began for path in files):
@@ -322,20 +332,21 @@ def discard(folder: Path) -> None:
 
 
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
-    """The overrides that the run in `folder` was started with; `last`: with which it last went on."""
-    file = (last_record(folder) if last else folder / ".hydra") / "overrides.yaml"
-    return [str(item) for item in as_typed(OmegaConf.load(file))] if file.exists() else []
+    """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
+    files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
+    typed = [(file, str(each)) for file in files if file.exists() for each in as_typed(OmegaConf.load(file))]
+    return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 
-def last_record(folder: Path) -> Path:
-    """Where Hydra keeps how the run in `folder` was last continued: .hydra/resume_<n>; if it never was, .hydra."""
+def records_of(folder: Path) -> list[Path]:
+    """Where Hydra keeps how the run in `folder` was started, .hydra, and continued, .hydra/resume_<n>."""
     records = (folder / ".hydra").glob("resume_*")
-    return max(records, key=lambda path: int(path.name.removeprefix("resume_")), default=folder / ".hydra")
+    return [folder / ".hydra", *sorted(records, key=lambda path: int(path.name.removeprefix("resume_")))]
 
 
 def next_record(folder: Path) -> Path:
     """Where that of its next continuation will be."""
-    return folder / ".hydra" / f"resume_{1 + len(list((folder / '.hydra').glob('resume_*')))}"
+    return folder / ".hydra" / f"resume_{len(records_of(folder))}"
 
 
 def typed_checkpoint(arguments: Sequence[str]) -> str:

@@ -57,8 +57,8 @@ def exits_raised() -> Iterator[None]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Write a file of a run. Raises: UserError where the disk refuses it, as one that is full does."""
+def writing(path: Path, hint: str = "") -> Iterator[None]:
+    """Write a file, without `hint` one of a run. Raises: UserError where the disk refuses it, being full."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -67,12 +67,12 @@ def writing(path: Path) -> Iterator[None]:
             cause = cause.__cause__ or cause.__context__
         if cause is None:
             raise
-        raise unwritten(path, cause) from error
+        raise unwritten(path, cause, hint) from error
 
 
-def unwritten(path: Path, error: OSError) -> UserError:
-    """The error of a disk that refuses a file of a run."""
-    hint = "make room there, or set paths.logs to another folder"
+def unwritten(path: Path, error: OSError, hint: str = "") -> UserError:
+    """The error of a disk that refuses a file; without `hint` one of a run."""
+    hint = hint or "make room there, or set paths.logs to another folder"
     return UserError(f"{path}: cannot be written ({error.strerror or error}): {hint}")
 
 
@@ -105,9 +105,5 @@ def replacing(path: Path) -> Iterator[Path]:
 @contextmanager
 def whole(path: Path) -> Iterator[Path]:
     """As `replacing`, for the file of a command. Raises: UserError if the disk refuses."""
-    try:
-        with replacing(path) as part:
-            yield part
-    except OSError as error:
-        hint = "name another file with --out"
-        raise UserError(f"{path}: can't be written ({error.strerror or error}): {hint}") from error
+    with writing(path, "name another file with --out"), replacing(path) as part:
+        yield part

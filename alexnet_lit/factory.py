@@ -18,7 +18,7 @@ from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from alexnet_lit.config import as_override, explain_argument, known, plain, suggest, wanted
-from alexnet_lit.data import ImageData, limited_batches
+from alexnet_lit.data import ImageData
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.optim import Schedule
@@ -222,14 +222,13 @@ def check_monitor(monitor: Any, path: str, config: DictConfig, data: ImageData) 
 
 def limited_images(data: ImageData, split: Stage, limit: float | int | None) -> int:
     """Images in the batches of a split that one of Lightning's limit_*_batches leaves."""
-    images = data.sizes[split]
-    return min(images, limited_batches(images, data.batch_size, limit) * data.batch_size)
+    return min(data.sizes[split], data.batches(split, limit) * data.batch_size)
 
 
 def epoch_batches(trainer: DictConfig, data: ImageData) -> int:
     """Training batches of an epoch."""
     limit = int(trainer.fast_dev_run) or trainer.overfit_batches or trainer.limit_train_batches
-    return limited_batches(data.sizes["train"], data.batch_size, limit)
+    return data.batches("train", limit)
 
 
 def run_length(trainer: DictConfig, data: ImageData) -> tuple[int, int]:

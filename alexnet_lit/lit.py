@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Iterable
 from functools import partial
-from typing import Any, Literal, Self, get_args
+from typing import Any, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -39,6 +39,10 @@ class Score(Metric):
         self.correct += correct
         self.count += count
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any) -> nn.Module:
+        """Move the sums; their types stay, with trainer.precision=bf16-true too."""
+        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), *rest)
+
     def sums(self) -> tuple[float, int, int]:
         """The arguments of `update`, summed over all images and ranks."""
         with self.sync_context():
@@ -52,18 +56,6 @@ class Score(Metric):
     def _values(self) -> tuple[float, int, int]:
         loss_sum, correct, count = torch.stack([self.loss_sum, self.correct, self.count]).tolist()  # one wait
         return loss_sum, int(correct), int(count)
-
-
-class Scores(nn.ModuleDict):
-    """A Score for each stage. Their keys have a suffix, as ModuleDict has a method `train`."""
-
-    def __init__(self) -> None:
-        super().__init__({f"{stage}_score": Score() for stage in get_args(Stage)})
-
-    def __getitem__(self, stage: str) -> Score:
-        score = super().__getitem__(f"{stage}_score")
-        assert isinstance(score, Score)
-        return score
 
 
 def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
@@ -114,13 +106,19 @@ class Classifier(LightningModule):
         self.validate: Stage = validate
         self.seed = seed
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
-        self.scores = Scores()  # of whole epochs
+        self.train_score, self.val_score, self.test_score = Score(), Score(), Score()  # of whole epochs
         self.window = Score()  # of the steps since the last point of the training curve
         self._learning_rate = 0.0  # of the last step
         self._gradient_norm: Tensor | None = None  # of the last step, on the device
         self.best = -math.inf
         self._monitored: float | None = None  # the schedule's score, until it has stepped with it
         self.published: dict[str, float] = {}  # the latest scores by name
+        self.tested = (-1, 0)  # at which step, on how many images
+
+    @property
+    def scores(self) -> dict[Stage, Score]:
+        """Of whole epochs."""
+        return {"train": self.train_score, "val": self.val_score, "test": self.test_score}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override] # no hyper-parameters: the checkpoint's config builds the module
@@ -234,6 +232,8 @@ class Classifier(LightningModule):
         if not score.update_called:
             return  # an epoch that was complete before the run was resumed
         values = {f"{stage}/{name}": value for name, value in score.compute().items()}
+        if stage == "test":
+            self.tested = (self.global_step, score.sums()[2])
         score.reset()
         if self.trainer.sanity_checking:
             return
@@ -261,15 +261,17 @@ class Classifier(LightningModule):
             super().lr_scheduler_step(scheduler, metric)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Save the sums of the epoch so far, so that a resumed run scores the whole epoch, and the best accuracy."""
-        checkpoint["val/acc_best"] = self.best
-        checkpoint["monitored"] = self._monitored
+        """Save the sums of the epoch so far, so that a resumed run scores the whole epoch, and what was published."""
+        checkpoint |= {"val/acc_best": self.best, "monitored": self._monitored}
+        checkpoint |= {"published": self.published.copy(), "tested": self.tested}
         checkpoint["sums"] = {"train": self.scores["train"].sums(), "window": self.window.sums()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Restore these."""
         self.best = checkpoint["val/acc_best"]
         self._monitored = checkpoint.get("monitored")
+        self.published.update(checkpoint.get("published", {}))  # older checkpoints lack it
+        self.tested = checkpoint.get("tested", self.tested)
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # of all ranks together; all have to update, as all take part in the next synchronisation

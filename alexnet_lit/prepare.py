@@ -26,14 +26,14 @@ from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
 from alexnet_lit.config import as_override, checkpoint_file, known, plain
-from alexnet_lit.data import ImageData, changed_classes, limited_batches
+from alexnet_lit.data import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
 from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.factory import check_arguments, epoch_batches, instantiate
 from alexnet_lit.lit import Classifier, Stage
-from alexnet_lit.nets.kernels.bf16 import cpu_precision
+from alexnet_lit.nets.cost import cpu_precision
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.terminal import log
 
@@ -321,13 +321,20 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
     splits: dict[str, Stage] = {"train": "train", "val": data.validate, "test": "test"}
     for stage, split in splits.items():
         key = "overfit_batches" if trainer.overfit_batches and stage != "test" else f"limit_{stage}_batches"
-        batches = limited_batches(data.sizes[split], data.batch_size, None)
-        if batches and trainer[key] and not limited_batches(data.sizes[split], data.batch_size, trainer[key]):
+        batches = data.batches(split)
+        if batches and trainer[key] and not data.batches(split, trainer[key]):
             raise UserError(
                 f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
                 f"use a larger share, or a number of batches such as {key}=1"
             )
+    falls = [f"scheduler.{key}={it}" for key, it in config.scheduler.items() if it in ("run_steps", "run_epochs")]
+    if falls and trainer.max_epochs == trainer.max_steps == -1 and config.get("budget") is None:
+        hint = "use scheduler=constant, or set trainer.max_steps or budget"
+        raise UserError(f"trainer.max_epochs=-1: leaves no end for {falls[0]}: {hint}")
     batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
+    if ranks > 1 and not isinstance(interval, int | float):
+        hint = "use a number of batches, or a share of an epoch"
+        raise UserError(f"trainer.val_check_interval={as_override(interval)}: each rank has its own clock: {hint}")
     whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
     if whole and interval > batches and trainer.limit_val_batches != 0:
         raise UserError(

@@ -67,6 +67,7 @@ def fit(config: DictConfig) -> Result:
 
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
+    overrides = composition.overrides_of(config)
     if config.ckpt is None:
         stamp = time.strftime("%Y-%m-%d_%H-%M-%S")
         folder = Path(composition.run_folder(f"{config.paths.logs}/runs", stamp, config.name))
@@ -75,14 +76,14 @@ def fit(config: DictConfig) -> Result:
         if (found := composition.run_of(Path(config.ckpt).expanduser())) is None:
             raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
         folder = found
-        before: Any = OmegaConf.load(composition.last_record(folder) / "config.yaml")
+        before: Any = OmegaConf.load(composition.records_of(folder)[-1] / "config.yaml")
         same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
         record = composition.next_record(folder)
     record.mkdir()
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
-    OmegaConf.save([] if config.ckpt is None else [f"ckpt={config.ckpt}"], record / "overrides.yaml")
+    OmegaConf.save(overrides, record / "overrides.yaml")
     return {**run(config, folder), "folder": str(folder)}
 
 
@@ -145,15 +146,14 @@ def _log_and_report(folder: Path) -> Iterator[None]:
 
 def _fit_and_test(objects: RunObjects, began: float) -> Result:
     """Fit, test, and write what the run came to. began: the run, as time.time() has it."""
-    if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
-        objects = _size_to_budget(objects, began)
-    trainer, folder = objects.trainer, objects.folder
-    status: str = "failed"
+    status, folder, refused = "failed", objects.folder, False
     reason: dict[str, Any] = {}
     try:
+        if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
+            objects = _size_to_budget(objects, began)
         _log_run(objects)
         with exits_raised():
-            trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
+            objects.trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
             _test(objects)
         status = "completed"
     except (Interrupted, Diverged, KeyboardInterrupt) as outcome:
@@ -164,10 +164,11 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     except Exception as error:
         rank_group = join()
         reason = _reason(rank_group.fail(error)) if rank_group else {"reason": reason_of(error)}
+        refused = isinstance(error, UserError) and objects.config.get("budget") is not None  # too little of it
         raise  # reported by `_log_and_report`
     finally:
-        result = _collect(status, objects) | reason
-        if trainer.is_global_zero:
+        result, trainer = _collect(status, objects) | reason, objects.trainer
+        if trainer.is_global_zero and not refused:
             try:
                 kept = keep_result(result, folder)
                 if kept is result:
@@ -187,14 +188,17 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
 
 def _test(objects: RunObjects) -> None:
     """Evaluate the best net, or the last where none was chosen, on the test images: once."""
-    if objects.config.data.validate == "test" and "test/acc" in objects.module.published:
-        return  # the last epoch ended with it, and the last net is the result
-    if not objects.data.sizes["test"]:
+    data, (step, images) = objects.data, objects.module.tested
+    if step == objects.trainer.global_step and images >= limited_images(
+        data, "test", objects.trainer.limit_test_batches
+    ):
+        return  # the last validation was it, and the last net is the result
+    if not data.sizes["test"]:
         log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
         return
     if objects.checkpoints.chosen:
         objects.module.load_state_dict(read_checkpoint(objects.checkpoints.best)["state_dict"])
-    objects.trainer.test(objects.module, datamodule=objects.data, verbose=False)
+    objects.trainer.test(objects.module, datamodule=data, verbose=False)
 
 
 def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
@@ -219,7 +223,8 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
     took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))
     validation = limited_images(data, data.validate, config.trainer.limit_val_batches)
-    test = limited_images(data, "test", config.trainer.limit_test_batches) * (data.validate != "test")
+    test = limited_images(data, "test", config.trainer.limit_test_batches)
+    test *= data.validate != "test" or validation < test  # else the last validation is the test
     steps, interval = choose_steps(
         *(config.budget, left, took),
         epoch=epoch_batches(config.trainer, data),
@@ -282,9 +287,11 @@ def _collect(status: str, objects: RunObjects) -> Result:
     module, trainer, throughput = objects.module, objects.trainer, objects.throughput
     names = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
     scores = {name: module.published.get(name, objects.history.latest(name)) for name in names}
+    losses = [loss for _, loss in objects.history.points.get("val/loss", ()) if math.isfinite(loss)]
     return {
         "status": status,
         **{name: value if value is None or math.isfinite(value) else None for name, value in scores.items()},
+        "val/loss_best": min(losses, default=None),
         "epochs": trainer.current_epoch,
         "steps": trainer.global_step,
         "images": throughput.images,
@@ -333,7 +340,7 @@ def keep_result(result: Result, folder: Path) -> Result:
     run that completed, nor does a stop before anything was saved. Raises: UserError where the disk refuses.
     """
     file, part = folder / composition.RESULT, folder / composition.PART
-    if part.exists() and result["status"] != "completed":
+    if part.exists() and file.exists() and result["status"] != "completed":
         before: Result = json.loads(file.read_text(encoding="utf-8"))
         if before["status"] == "completed" and (result["status"] == "failed" or not _has_saved(folder)):
             return before
@@ -367,8 +374,7 @@ def _log_start(objects: RunObjects) -> None:
     if objects.resume is not None:
         log.info("resume  %s", objects.resume)
         for override in composition.typed_overrides(objects.folder, last=True):
-            if not override.startswith("ckpt="):
-                log.info("        with %s", override)
+            log.info("        with %s", override)
     size = config.data.image_size
     log_table(layers(objects.module.net, (data.channels, size, size)))
 

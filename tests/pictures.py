@@ -14,9 +14,9 @@ TINY = ("data=image_folder", "data.cache_size=32", "model=lenet", "data.image_si
 
 def picture(name: str, number: int, *, size: int = 40) -> Image.Image:
     """The class's picture of that number: grey clothes on a background whose colour they invert."""
-    train = load_sample().train
-    index = (train.labels == CLASSES[name]).nonzero().flatten()[number]
-    grey = Image.fromarray(train.images[index].numpy()).resize((size + number % 5, size))
+    images, labels = load_sample()["train"]
+    index = (labels == CLASSES[name]).nonzero().flatten()[number]
+    grey = Image.fromarray(images[index].numpy()).resize((size + number % 5, size))
     return Image.merge("RGB", (grey, grey.point(lambda value: value // 2), grey.point(lambda value: 255 - value)))
 
 

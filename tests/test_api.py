@@ -145,9 +145,10 @@ def test_fit_trains_as_the_command_does_also_in_a_notebook(train: Train, tmp_pat
     recipe = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.limit_test_batches=1")
     typed = (*TINY, *recipe, "data.train_size=16", "data.val_size=16", "callbacks=none", "logger=none")
     results: list[dict[str, Any]] = []
-    for name in ("one", "two"):
+    for name, surroundings in {"one": in_a_thread, "two": in_a_loop}.items():
         config = alexnet_lit.compose(*typed, f"paths.logs={tmp_path / name}")
-        in_a_loop(lambda config=config: results.append(alexnet_lit.fit(config)))  # type: ignore[misc] # bound at once
+        config.name = name
+        surroundings(lambda config=config: results.append(alexnet_lit.fit(config)))  # type: ignore[misc] # bound at once
 
     command = train(*typed, logs=tmp_path / "command")
 
@@ -162,6 +163,8 @@ def test_fit_trains_as_the_command_does_also_in_a_notebook(train: Train, tmp_pat
     assert train(f"ckpt={folder}", "trainer.max_epochs=2", logs=tmp_path / "two").result["steps"] == 4
     longer = alexnet_lit.fit(alexnet_lit.compose(f"ckpt={folder}", "trainer.max_epochs=3"))
     assert (longer["status"], longer["steps"], longer["folder"]) == ("completed", 6, str(folder))
+    logs = f"paths.logs={tmp_path / 'two'}"
+    assert longer["overrides"] == [*typed, logs, "++name=two", "trainer.max_epochs=2", logs, "trainer.max_epochs=3"]
     assert alexnet_lit.compose(f"ckpt={folder}").trainer.max_epochs == 3
     with pytest.raises(UserError, match=r"is complete: trainer\.max_epochs=\.\.\. beside ckpt= makes it longer"):
         alexnet_lit.fit(alexnet_lit.compose(f"ckpt={folder}"))

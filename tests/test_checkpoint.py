@@ -66,7 +66,8 @@ def assert_same(mine: Any, other: Any, place: str = "") -> None:
 def assert_same_result(folder: Path, whole: Outcome) -> None:
     """In all that doesn't tell of time."""
     result = json.loads((folder / "result.json").read_text())
-    for key in ("status", "epochs", "steps", "images", "val/acc_best", "val/loss", "test/acc", "test/loss"):
+    keys = ("status", "epochs", "steps", "images", "val/acc_best", "val/loss", "train/loss", "test/acc", "test/loss")
+    for key in keys:
         assert result[key] == whole.result[key], key
 
 
@@ -136,14 +137,14 @@ def test_a_resumed_run_keeps_its_precision(train: Train, tmp_path: Path, monkeyp
     """It warns that it is slow there, and ends with the weights of a run that was never stopped."""
     arguments = (*LENET, "trainer.max_epochs=2")
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
-        elsewhere.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
+        elsewhere.setattr("alexnet_lit.nets.cost.bf16_units", lambda: "AMX")
+        elsewhere.setattr("alexnet_lit.nets.cost.bf16_speedup", lambda net, shape: 3.0)
         whole = train(*arguments, logs=tmp_path / "whole")
         with stop_at(6):
             stopped = train(*arguments, logs=tmp_path / "stopped")
     assert "bf16-mixed\n        3.0 times as fast as float32 on this CPU (AMX); trainer.precision=32-true" in whole.out
     assert whole.result["precision"] == stopped.result["precision"] == "bf16-mixed"
-    for module in ("alexnet_lit.nets.kernels.bf16", "alexnet_lit.run"):
+    for module in ("alexnet_lit.nets.cost", "alexnet_lit.run"):
         monkeypatch.setattr(f"{module}.bf16_units", lambda: "")
 
     resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
@@ -192,9 +193,7 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
         (("~callbacks.early_stopping",), 6),
     ],
 )
-def test_a_run_that_was_ended_early_can_go_on(
-    typed: tuple[str, ...], epochs: int, stalled: Path, train: Train, tmp_path: Path
-) -> None:
+def test_an_early_end_is_none(typed: Sequence[str], epochs: int, stalled: Path, train: Train, tmp_path: Path) -> None:
     """Early stopping has ended the run after three epochs. It counts on from there, as a whole run would."""
     folder = shutil.copytree(stalled, tmp_path / "logs" / "runs" / "stalled")
 
@@ -283,6 +282,8 @@ def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) ->
         (["model.activation=relu"], "model.activation=sigmoid: set these, or start a new run"),
     ):
         assert train(*QUIET, *typed, f"ckpt={file}").refusal == f"{lenet}, with {line}"
+    line = f"ckpt={file}: is of another run, with optimizer.lr="
+    assert train(*QUIET, "optimizer.lr=3", f"ckpt={file}").refusal.startswith(line)
 
     outcome = train(*QUIET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
     assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err

@@ -10,7 +10,7 @@ from torch import Tensor
 import alexnet_lit
 from alexnet_lit.data import CLASSES, Batch
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.lit import Classifier
+from alexnet_lit.lit import Classifier, Score
 
 SMALL = ("data=sample", "model=lenet", "data.image_size=28")
 
@@ -23,7 +23,7 @@ def module() -> Classifier:
 
 
 def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifier) -> None:
-    images = load_sample().test.images[:5]
+    images = load_sample()["test"][0][:5]
     module.train()
 
     probabilities = module.predict(images)
@@ -39,13 +39,21 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
             module.predict(wrong)
 
 
+def test_scores_are_exact_in_a_net_of_half_precision() -> None:
+    score = Score()
+    torch.nn.ModuleList([score]).to(torch.bfloat16)
+    for _ in range(430):
+        score.update(torch.tensor(44.75), torch.tensor(112), 128)
+    assert score.compute() == {"loss": 44.75 / 128, "acc": 112 / 128}
+
+
 @pytest.mark.parametrize("mixed", [False, True])
 def test_labels_are_smoothed_in_training_alone(mixed: bool) -> None:
     module, _ = alexnet_lit.build(alexnet_lit.compose(*SMALL, "label_smoothing=0.3"))
     share = {"rank": 0, "num_replicas": 1}
     module._trainer = SimpleNamespace(distributed_sampler_kwargs=share)  # type: ignore[assignment] # all that is asked
-    sample = load_sample().test
-    images, labels = module.pixels(sample.images[:6]), sample.labels[:6].long()
+    images, labels = load_sample()["test"]
+    images, labels = module.pixels(images[:6]), labels[:6]
     others, shares = labels.flip(0), torch.full((6,), 0.25)
     batch = Batch(images, labels, torch.empty(6, 0), 6, (others, shares) if mixed else None)
 

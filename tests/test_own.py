@@ -123,9 +123,7 @@ def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monk
     assert "head     Linear" in summary.out, summary.err
 
 
-def test_a_net_without_convolutions_and_linear_layers(
-    own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_net_of_other_layers(own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(own)
     (own / "my_bare_net.py").write_text(BARE)
     (own / "conf" / "model" / "bare.yaml").write_text("_target_: my_bare_net.Bare\nnum_classes: 10\n")

@@ -10,6 +10,7 @@ import pytest
 from alexnet_lit.config import read_result
 from alexnet_lit.distributed.launch import Failure
 from alexnet_lit.lit import Classifier
+from alexnet_lit.run import keep_result
 from alexnet_lit.sweep.jobs import read_job
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents
@@ -65,9 +66,7 @@ def test_a_continuation_that_comes_to_nothing_leaves_the_result(
     assert read_result(folder)["status"] == "completed"
 
 
-def test_a_continuation_that_fails_after_steps(
-    completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_continuation_fails_later(completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, before, seen = completed.folder, (completed.folder / "result.json").read_bytes(), list[str]()
     with monkeypatch.context() as patch:
         fail_at(2, patch, RuntimeError("a bug"), seen, folder)
@@ -97,6 +96,12 @@ def test_processes_that_fail(completed: Outcome, train: Train, monkeypatch: pyte
     assert "rank 1 was killed" in outcome.out
     assert (folder / "result.json").read_bytes() == before
     assert read_job(folder).status == "completed"
+
+
+def test_a_result_follows_one_that_was_cut_short(tmp_path: Path) -> None:
+    (tmp_path / "result.json.part").write_text('{"status": "comp')
+    keep_result({"status": "interrupted"}, tmp_path)
+    assert read_result(tmp_path) == {"status": "interrupted"}
 
 
 @pytest.mark.parametrize("left", ["checkpoints", "result.json"])

@@ -17,7 +17,19 @@ pytestmark = pytest.mark.slow
 
 SCORES = {f"{stage}/{name}" for stage in ("train", "val", "test") for name in ("loss", "acc")} | {"val/acc_best"}
 KEYS = (SCORES - {"train/acc"}) | {
-    *("status", "epochs", "steps", "images", "seconds", "images_per_second", "params", "seed", "device", "world_size"),
+    *(
+        "val/loss_best",
+        "status",
+        "epochs",
+        "steps",
+        "images",
+        "seconds",
+        "images_per_second",
+        "params",
+        "seed",
+        "device",
+        "world_size",
+    ),
     *("precision", "overrides", "versions", "commit"),
 }
 SCALARS = SCORES | {"lr", "grad_norm", "images_per_second", "seconds"}
@@ -56,6 +68,7 @@ def test_result_json_and_every_curve_against_the_global_step(finished: Outcome) 
     assert (result["params"], result["overrides"][:2]) == (61_706, ["model=lenet", "model.activation=relu"])
     assert 0 < result["test/acc"] < 1
     assert result["val/acc_best"] >= result["val/acc"]
+    assert result["val/loss_best"] == min(value for _, value in scalars(finished.folder)["val/loss"])
     assert all(result[name] > 0 for name in ("seconds", "images_per_second", "test/loss", "val/loss", "train/loss"))
 
     curves = scalars(finished.folder)
@@ -88,13 +101,17 @@ def test_the_same_command_gives_the_same_weights(finished: Outcome, train: Train
         assert again.result[name] == finished.result[name]
 
 
-def test_evaluating_on_test_images_as_the_course_does(train: Train) -> None:
-    outcome = train("experiment=d2l", *LENET, "data.val_size=0", "trainer.limit_val_batches=2")
+@pytest.mark.parametrize(
+    ("typed", "looks"),  # the last is at the last net, on as many images as the test has: else the test follows
+    [("trainer.max_epochs=2", [4, 8]), ("trainer.max_steps=6", [4, 6]), ("trainer.limit_val_batches=2", [4, 8, 8])],
+)
+def test_evaluating_on_test_images_as_the_course_does(typed: str, looks: list[int], train: Train) -> None:
+    outcome = train("experiment=d2l", *LENET, "data.val_size=0", "trainer.limit_val_batches=4", typed)
 
     assert outcome.status == 0, outcome.err
     curves = scalars(outcome.folder)
     assert "val/acc" not in curves
-    assert [step for step, _ in curves["test/acc"]] == [4, 8]
+    assert [step for step, _ in curves["test/acc"]] == looks
     assert "looked at after each epoch: the test images" in outcome.out
     assert outcome.result["val/acc"] is None
     assert outcome.result["test/acc"] == pytest.approx(curves["test/acc"][-1][1])
@@ -146,8 +163,8 @@ def with_bf16_units() -> None:
     """A CPU that has them, for rank 0 or a process alone."""
     if os.environ.get("RANK", "0") == "0":
         patch = pytest.MonkeyPatch()
-        patch.setattr("alexnet_lit.nets.kernels.bf16.bf16_units", lambda: "AMX")
-        patch.setattr("alexnet_lit.nets.kernels.bf16.bf16_speedup", lambda net, shape: 3.0)
+        patch.setattr("alexnet_lit.nets.cost.bf16_units", lambda: "AMX")
+        patch.setattr("alexnet_lit.nets.cost.bf16_speedup", lambda net, shape: 3.0)
 
 
 def test_two_ranks_learn_in_bf16_what_one_learns(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import itertools
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -42,9 +43,9 @@ class Checkpoints(Checkpoint):
     minutes, after validations, at the end of each epoch and of the run, and on a stop. best.ckpt holds weights and
     config only. `keep`: how many bests stay. Of equal scores the later is best; NaN never is.
 
-    The first SIGINT or SIGTERM lets the step, or the validation, finish, saves and raises Interrupted out of `fit`; the
-    second acts at once. SIGHUP, SIGUSR1 and SIGUSR2 (clusters, before the time limit) do what the first does however
-    often they come.
+    The first SIGINT or SIGTERM lets the step (on several GPUs up to ten), or the validation, finish, saves and raises
+    Interrupted out of `fit`; the second acts at once. SIGHUP, SIGUSR1 and SIGUSR2 (clusters, before the time limit) do
+    what the first does however often they come.
     """
 
     @validate_call(config=ConfigDict(strict=True))
@@ -83,7 +84,8 @@ class Checkpoints(Checkpoint):
         if not trainer.strategy.broadcast(self.best.exists()):
             self.best_score = -math.inf
         self._saved_at = time.monotonic()
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in (*STOP_SIGNALS, *hangup())}
+        numbers = (*STOP_SIGNALS, *hangup()) if threading.current_thread() is threading.main_thread() else ()
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers, as nothing is left to finish, unless a signal has come already."""
@@ -127,10 +129,13 @@ class Checkpoints(Checkpoint):
             self._save_last_or_stop(trainer, True)
 
     def _save_last_or_stop(self, trainer: Trainer, due: bool) -> None:
-        """Save if that is due on any rank, and stop if a signal came to any: all must do the same."""
+        """Save if it is due on any rank, and stop if a signal came to any. GPUs, which wait then, are asked seldom."""
+        device = trainer.strategy.root_device
+        if trainer.world_size > 1 and device.type != "cpu" and not due and trainer.global_step % 10:
+            return
         flags = torch.tensor([self._stop_signal, due or time.monotonic() - self._saved_at > self.every_seconds])
         if trainer.world_size > 1:
-            flags = trainer.strategy.reduce(flags.to(trainer.strategy.root_device), reduce_op="max")
+            flags = trainer.strategy.reduce(flags.to(device), reduce_op="max")
         stop, due = flags.tolist()
         if stop or due:
             trainer.save_checkpoint(self.last)

@@ -20,8 +20,8 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from alexnet_lit.callbacks.summary import trace
 from alexnet_lit.errors import replacing, writing
+from alexnet_lit.nets.cost import trace
 
 INK, GREY = "#262626", "#8c8c8c"
 # Blue and vermilion of Okabe and Ito (2008) differ for every kind of colour vision, and in lightness.
@@ -154,7 +154,7 @@ def class_accuracy(confusion: Tensor, names: Sequence[str], title: str) -> Figur
     axes = figure.subplots()
     part = f", the {_NAMED} lowest of {len(found)}" if len(found) > _NAMED else ""
     axes.set_title(f"{title}{part}", fontsize=9, fontweight="bold")
-    bars = axes.barh(range(len(shares)), shares, height=0.7, color=BLUE, tick_label=[*map(_short, labels)])
+    bars = axes.barh(range(len(shares)), shares, height=0.7, color=BLUE, tick_label=[*map(short, labels)])
     axes.bar_label(bars, fmt="{:.1%}", padding=3, fontsize=8, in_layout=False)
     axes.set(xlim=(0, 1.12), ylim=(len(shares) - 0.5, -0.5), xticks=(0, 0.5, 1))
     axes.tick_params(length=0, labelsize=8)
@@ -175,13 +175,14 @@ def gallery(images: Tensor, pixels: nn.Module, captions: Sequence[Sequence[str]]
         left, top = n % columns, n // columns * height
         axes.imshow(image.numpy(), extent=(left, left + 0.92, top + 0.92, top))
         for line, (text, colour) in enumerate(zip(texts, (INK, VERMILION), strict=False)):
-            axes.text(left, top + 0.95 + 0.16 * line, _short(text), fontsize=7, va="top", color=colour, in_layout=False)
+            axes.text(left, top + 0.95 + 0.16 * line, short(text), fontsize=7, va="top", color=colour, in_layout=False)
     axes.set(xlim=(0, max(3, columns)), ylim=(rows * height, 0))
     return figure
 
 
-def _short(name: str) -> str:
-    return name if len(name) <= _LETTERS else f"{name[: _LETTERS - 1]}…"
+def short(name: str, length: int = _LETTERS) -> str:
+    """The name, cut to so many letters."""
+    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def visible(images: Tensor, pixels: nn.Module, side: int) -> Tensor:

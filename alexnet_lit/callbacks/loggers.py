@@ -154,10 +154,10 @@ class CSV(_ScalarLogger):
     def rewind(self, step: int) -> None:
         """Remove the lines from that step on, and a last one that a kill cut short."""
         if self.path.exists():
-            head, *lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-            kept = [line for line in lines if line.endswith("\n") and int(line.partition(",")[0]) < step]
-            with replacing(self.path) as part:
-                part.write_text("".join([head, *kept]), encoding="utf-8", newline="")
+            lines = self.path.read_bytes().splitlines(keepends=True)
+            kept = [line for line in lines[1:] if line.endswith(b"\n") and int(line.partition(b",")[0]) < step]
+            with writing(self.path), replacing(self.path) as part:
+                part.write_bytes(b"".join([*lines[:1], *kept]))
 
 
 class TensorBoard(TensorBoardLogger):

@@ -20,7 +20,6 @@ from rich.text import Text
 
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.data import limited_batches
 from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
@@ -204,10 +203,11 @@ def training_batches(trainer: Trainer) -> float:
 
 def _test_batches(trainer: Trainer) -> int:
     """Batches of the test after a fit, times the views of an image; 0 where the last validation is the test."""
-    data, limit = trainer.datamodule, trainer.limit_test_batches  # type: ignore[attr-defined] # set by Lightning
-    if data.validate == "test" and trainer.enable_validation:
+    data: Any = trainer.datamodule  # type: ignore[attr-defined] # set by Lightning
+    batches: int = data.batches("test", trainer.limit_test_batches)
+    if data.validate == "test" and sum(trainer.num_val_batches) * trainer.enable_validation >= batches:
         return 0
-    return int(data.views.count) * limited_batches(data.sizes["test"], data.batch_size, limit)
+    return int(data.views.count) * batches
 
 
 def _epoch(trainer: Trainer) -> str:

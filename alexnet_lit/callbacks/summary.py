@@ -1,8 +1,7 @@
 """The tables of a run: the net layer by layer at its beginning, the outcome at its end."""
 
-import copy
 from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from rich import box
@@ -11,6 +10,7 @@ from rich.text import Text
 from torch import Tensor, nn
 
 from alexnet_lit.callbacks.progress import clock, rate
+from alexnet_lit.nets.cost import Call, multiply_adds, trace
 
 
 def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False) -> Table:
@@ -73,33 +73,6 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 
 
-class Call(NamedTuple):
-    """One call of a module that has no modules inside."""
-
-    name: str
-    layer: nn.Module
-    inputs: tuple[Any, ...]
-    output: Any
-
-
-def trace(net: nn.Module, images: Tensor) -> list[Call]:
-    """Every call of a module that has no modules inside, in order, of the net in eval mode and not compiled.
-
-    images: (B, C, S, S), on any device. Changes neither the net nor the random numbers.
-    """
-    calls: list[Call] = []
-    copied = copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()  # shares weights
-    for name, module in copied.named_modules():
-        if not any(module.children()):
-            module.register_forward_hook(
-                lambda layer, inputs, output, name=name or "net": calls.append(Call(name, layer, inputs, output))
-            )
-    device = next((parameter.device for parameter in net.parameters()), images.device)
-    with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        copied(images.to(device))
-    return calls
-
-
 def _costs(call: Call, seen: set[nn.Parameter]) -> tuple[int, int, float]:
     """Parameters that are not among those `seen`, to which they are added; multiply-adds; MB of the output."""
     new = set(call.layer.parameters()) - seen
@@ -107,12 +80,9 @@ def _costs(call: Call, seen: set[nn.Parameter]) -> tuple[int, int, float]:
     parameters, output = sum(each.numel() for each in new), call.output
     if not isinstance(output, Tensor):
         return parameters, 0, 0.0
-    multiply_adds = 0
-    if isinstance(call.layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
-        multiply_adds = output.numel() * call.layer.weight[0].numel()  # a group's weights see its own inputs alone
     memory = {each.untyped_storage().data_ptr() for each in call.inputs if isinstance(each, Tensor)}
     shared = output.untyped_storage().data_ptr() in memory
-    return parameters, multiply_adds, 0.0 if shared else output.numel() * 4 / 1e6
+    return parameters, multiply_adds(call), 0.0 if shared else output.numel() * 4 / 1e6
 
 
 def _shape(sizes: Iterable[int]) -> str:

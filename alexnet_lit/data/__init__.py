@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 from alexnet_lit.data.augment import Augment, TestTimeAugmentation
 from alexnet_lit.data.datamodule import ImageData, changed_classes
 from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
-from alexnet_lit.data.loader import Batch, limited_batches, rank_and_world_size
+from alexnet_lit.data.loader import Batch, rank_and_world_size
 from alexnet_lit.data.transforms import Preprocess
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ __all__ = [
     "TestTimeAugmentation",
     "changed_classes",
     "fetch",
-    "limited_batches",
     "rank_and_world_size",
 ]
 

@@ -1,7 +1,7 @@
 """A set of small images as a LightningDataModule: split, batches, and what a batch becomes on the device."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -124,7 +124,14 @@ class ImageData(LightningDataModule):
             "test": self.test_total,
         }
 
-    def read(self) -> dict[Split, Pair]:
+    def batches(self, split: Split, limit: float | int | None = None) -> int:
+        """Those that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
+        batches = -(-self.sizes[split] // self.batch_size)
+        if isinstance(limit, int):
+            return min(batches, limit)
+        return batches if limit is None else int(batches * limit)
+
+    def read(self) -> Mapping[Split, Pair]:
         """Images uint8 (N, H, W) or (N, C, H, W) with labels int64 (N,): "train", and "val" and "test" if there are."""
         raise NotImplementedError  # a subclass's task
 
@@ -225,6 +232,6 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
             held = lock.acquire()
         with held:
             yield
-    except OSError as error:
-        why = error.strerror or str(error)
+    except (OSError, NotImplementedError) as error:  # the latter of a file system without locks
+        why = getattr(error, "strerror", None) or str(error)
         raise UserError(f"{key}={folder} can't be written ({why}): make room, or name another folder") from error

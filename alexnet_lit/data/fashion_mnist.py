@@ -12,7 +12,7 @@ import zlib
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.request import Request, urlopen
 
 import torch
@@ -42,20 +42,6 @@ TIMEOUT_S = 10.0  # of a mirror, without a byte
 logger = logging.getLogger("alexnet_lit")
 
 
-class LabelledImages(NamedTuple):
-    """images: uint8 (N, 28, 28). labels: int64 (N,)."""
-
-    images: Tensor
-    labels: Tensor
-
-
-class DataSet(NamedTuple):
-    """Training and test images."""
-
-    train: LabelledImages
-    test: LabelledImages
-
-
 class FashionMNIST(ImageData):
     """60,000 + 10,000 images of clothes, 28x28 (Xiao et al. 2017).
 
@@ -76,10 +62,9 @@ class FashionMNIST(ImageData):
         """Find the four files or download them. Raises: UserError that says what is missing and the ways out."""
         self.origin = str(next(iter(fetch(**self.places).values())).parent)
 
-    def read(self) -> dict[Split, Pair]:
+    def read(self) -> Mapping[Split, Pair]:
         """All images and labels, each file checked. Raises: UserError that names a broken file."""
-        train, test = load_fashion_mnist(**self.places)
-        return {"train": train, "test": test}
+        return load_fashion_mnist(**self.places)
 
 
 class Sample(ImageData):
@@ -89,27 +74,24 @@ class Sample(ImageData):
     source_size, channels, classes = 28, 1, CLASSES
     origin = "the sample in the package"
 
-    def read(self) -> dict[Split, Pair]:
+    def read(self) -> Mapping[Split, Pair]:
         """All images and labels of the sample."""
-        train, test = load_sample()
-        return {"train": train, "test": test}
+        return load_sample()
 
 
 def load_fashion_mnist(
     *, dir: Path, search: Sequence[str], mirrors: Sequence[str], expected: Mapping[str, str] = FASHION_MNIST
-) -> DataSet:
-    """All images and labels in the order of the files. Arguments and errors: as `fetch`."""
+) -> dict[Split, tuple[Tensor, Tensor]]:
+    """Images uint8 (N, 28, 28) and labels int64 (N,), in the order of the files. Arguments and errors: as `fetch`."""
     paths = fetch(dir=dir, search=search, mirrors=mirrors, expected=expected)
     contents = [_content(path, path.stat().st_mtime_ns)[0] for path in paths.values()]
     # A bytearray, because torch warns of tensors over memory that is read-only. Headers have 16 and 8 bytes.
     parts = [torch.frombuffer(bytearray(content), dtype=torch.uint8) for content in contents]
-    train, test = (
-        LabelledImages(images[16:].view(-1, 28, 28), labels[8:].long()) for images, labels in (parts[:2], parts[2:])
-    )
-    return DataSet(train, test)
+    train, test = ((images[16:].view(-1, 28, 28), labels[8:].long()) for images, labels in (parts[:2], parts[2:]))
+    return {"train": train, "test": test}
 
 
-def load_sample() -> DataSet:
+def load_sample() -> dict[Split, tuple[Tensor, Tensor]]:
     """The embedded sample: of each class the first 200 training and 50 test images, in the order of the files."""
     return load_fashion_mnist(dir=SAMPLE_DIR, search=(), mirrors=(), expected=SAMPLE)
 

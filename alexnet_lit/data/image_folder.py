@@ -300,6 +300,8 @@ def decoded(
     broken: dict[str, str] = json.loads(index.read_bytes())
     count = len(names) - len(broken)
     nbytes = count * channels * size**2
+    if not pixels.exists() or pixels.stat().st_size != nbytes:
+        raise UserError(f"{pixels}: is not what was written: delete {index}, and the pictures are decoded again")
     mapped = torch.from_file(str(pixels), size=nbytes, dtype=torch.uint8) if count else torch.empty(0).byte()
     return mapped.view(count, channels, size, size), broken
 

@@ -47,7 +47,7 @@ class MappedImages:
 
     def index_select(self, dim: Literal[0], index: Tensor) -> Tensor:
         """Read the images at index (B,), as a tensor's method does: (B, C, H, W)."""
-        pinned = torch.cuda.is_available()  # so that the copy to a GPU is asynchronous
+        pinned = torch.cuda.is_initialized()  # so that the copy to a GPU is asynchronous
         batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=pinned)
         return torch.index_select(self.images, dim, self.rows[index], out=batch)
 
@@ -58,14 +58,6 @@ class MappedImages:
 
 
 Images = Tensor | MappedImages
-
-
-def limited_batches(images: int, batch_size: int, limit: float | int | None) -> int:
-    """Batches of `images` that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
-    batches = -(-images // batch_size)
-    if isinstance(limit, int):
-        return min(batches, limit)
-    return batches if limit is None else int(batches * limit)
 
 
 def generator(seed: int, stream: int) -> torch.Generator:

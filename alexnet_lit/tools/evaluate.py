@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -23,6 +24,7 @@ from alexnet_lit.config import compose
 from alexnet_lit.data import Batch
 from alexnet_lit.distributed.devices import describe, pick
 from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, whole
+from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import restore
 from alexnet_lit.terminal import close_log, open_log, plain_text, quiet_libraries
 
@@ -70,8 +72,10 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     checkpoint = read_checkpoint(ckpt)
     config = checkpoint["hyper_parameters"]["config"]
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
-    # The run's own precision on its kind of device, else full: a CPU without units for bf16 crawls.
-    precision: Any = config["trainer"]["precision"] if config["trainer"]["accelerator"] == kind else "32-true"
+    # The run's own precision on its kind of device, else full, and where a CPU without units for bf16 would crawl.
+    accelerator, precision = config["trainer"]["accelerator"], config["trainer"]["precision"]
+    if accelerator != kind or (kind == "cpu" and precision.startswith("bf16") and not bf16_units()):
+        precision = "32-true"
     quiet_libraries()
     open_log(None, speak=True, screen=Console(stderr=True))  # stdout is for the answer
     try:
@@ -175,12 +179,12 @@ def _tables(found: Mapping[str, Any]) -> str:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_footer=True)
     table.add_column("class", footer="mean of classes")
     for key in ("precision", "recall", "f1"):
-        mean = sum(row[key] for row in classes.values()) / len(classes)
+        mean = fmean(row[key] for row in classes.values() if row["images"])
         table.add_column(key, footer=f"{mean:.3f}", justify="right")
     table.add_column("images", footer=f"{found['images']:,}", justify="right")
     for name, row in classes.items():
         *scores, images = row.values()
-        table.add_row(Text(name), *(f"{value:.3f}" for value in scores), f"{images:,}")
+        table.add_row(Text(name), *(f"{value:.3f}" if images else "-" for value in scores), f"{images:,}")
     lines = {
         "checkpoint": found["checkpoint"],
         "images": f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {found['origin']}",

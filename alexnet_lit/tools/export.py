@@ -42,7 +42,7 @@ def export(ckpt: Path, *, out: Path | None, force: bool) -> None:
     check_free(out, force=force)
     checkpoint = read_checkpoint(ckpt)
     module, data = restore(checkpoint, {}, compiled=False)
-    images = load_sample().test.images[:_CHECKED, None].float()
+    images = load_sample()["test"][0][:_CHECKED, None].float()
     images = nn.functional.interpolate(images, size=data.source_size, mode="bilinear").round().to(torch.uint8)
     images = images[:, 0] if data.channels == 1 else images.repeat(1, data.channels, 1, 1)
     expected = module.predict(images)  # before the net is exported: `pixels` makes a matrix when it first sees a size

@@ -1,6 +1,5 @@
 """`python -m alexnet_lit predict`: pictures in files, in folders or on stdin in, probabilities of classes out."""
 
-import csv
 import json
 import sys
 import warnings
@@ -11,6 +10,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
+import pandas as pd
 import torch
 from PIL import Image, ImageOps, ImageStat
 from rich import box
@@ -210,6 +210,4 @@ def _print_csv(predictions: Sequence[dict[str, Any]]) -> None:
         for rank, one in enumerate(each["classes"], start=1):
             row |= {f"class_{rank}": one["class"], f"probability_{rank}": f"{one['probability']:.{_DIGITS}f}"}
         rows.append({**row, "picture": each["picture"]})
-    writer = csv.DictWriter(sys.stdout, rows[0], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
+    print(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"), end="")

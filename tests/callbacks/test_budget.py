@@ -1,6 +1,7 @@
 """A run is as long as its budget, and can be repeated without one."""
 
 import re
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -65,6 +66,12 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monke
     second = train(*typed, *again[1].split())
     assert equal(weights(first.folder), weights(second.folder))
     assert first.result["test/acc"] == second.result["test/acc"]
+
+
+def test_ctrl_c_while_measuring_leaves_a_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget.TimeBudget, "measure", lambda *_: signal.raise_signal(signal.SIGINT))
+    outcome = train(*TINY, "budget=10m")
+    assert (outcome.status, outcome.result["status"]) == (130, "interrupted")
 
 
 def measure_shortly() -> None:

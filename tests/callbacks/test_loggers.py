@@ -27,6 +27,8 @@ from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
 def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_path: Path) -> None:
     logger = CSV(run_dir=str(tmp_path))
     logger.rewind(3)  # there is no file yet
+    logger.path.touch()
+    logger.rewind(3)  # nor is anything in it
     for step in (1, 2, 3, 10):
         logger.log_metrics({"loss": 0.5}, step)
     with logger.path.open("a") as file:
@@ -35,7 +37,8 @@ def test_csv_of_a_resumed_run_measures_again_what_came_after_its_checkpoint(tmp_
     logger.rewind(3)
     logger.log_metrics({"loss": 0.25}, 3)
 
-    assert logger.path.read_text().splitlines() == ["step,tag,value", "1,loss,0.5", "2,loss,0.5", "3,loss,0.25"]
+    lines = ["step,tag,value", "1,loss,0.5", "2,loss,0.5", "3,loss,0.25", ""]
+    assert logger.path.read_bytes().decode().split("\r\n") == lines
     assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
 
 

@@ -75,10 +75,8 @@ def test_a_resumed_run_adds_up(clock: Clock, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("gathered", "steps"), [(1, [3, 5, 6, 9, 10]), (2, [3, 6])])
 def test_points_are_of_steps_not_of_batches(gathered: int, steps: list[int]) -> None:
     history, speed = History(), Throughput()
-    options = {"accumulate_grad_batches": gathered, "max_epochs": 2}
-    make_trainer(logger=[history], callbacks=[speed, TrainingCurve(every=3)], **options).fit(
-        WithPoints(), Data(train=5)
-    )
+    options = {"accumulate_grad_batches": gathered, "max_epochs": 2, "callbacks": [speed, TrainingCurve(every=3)]}
+    make_trainer(logger=[history], **options).fit(WithPoints(), Data(train=5))
     assert speed.images == 2 * 5 * 8
     assert [step for step, _ in history.points["lr"]] == steps
     assert [step for step, _ in history.points["images_per_second"]] == steps

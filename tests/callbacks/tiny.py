@@ -11,6 +11,8 @@ import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
+from alexnet_lit.data import ImageData
+
 # Lightning 2.6.6 calls a function of torch's that torch 2.14 deprecates.
 LIGHTNING_CHATTER = (
     r"ignore:.isinstance\(treespec, LeafSpec\)",
@@ -50,6 +52,7 @@ class Loader:
 
 class Data(LightningDataModule):
     batch_size = 8
+    batches = ImageData.batches
 
     def __init__(self, train: int = 4, val: int = 3, test: int = 5, views: int = 1, validate: str = "val") -> None:
         super().__init__()

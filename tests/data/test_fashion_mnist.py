@@ -46,10 +46,10 @@ def mistake(folder: Path, *search: Path, mirrors: tuple[str, ...] = ()) -> str:
 def test_files_in_dir(tmp_path: Path, below: str, raw: bool) -> None:
     folder = put(tmp_path / below, raw=raw)
     data = load_fashion_mnist(dir=tmp_path, search=[], mirrors=[], expected=SAMPLE)
-    assert data.train.images.shape == (2000, 28, 28)
-    assert data.test.labels.shape == (500,)
-    assert data.test.labels.dtype == torch.int64
-    assert torch.equal(data.train.images, load_sample().train.images)
+    (images, _), (_, labels) = data["train"], data["test"]
+    assert images.shape == (2000, 28, 28)
+    assert (labels.shape, labels.dtype) == ((500,), torch.int64)
+    assert torch.equal(images, load_sample()["train"][0])
     assert places(tmp_path)[TRAIN_IMAGES] == folder / (TRAIN_IMAGES if raw else f"{TRAIN_IMAGES}.gz")
 
 
@@ -111,17 +111,17 @@ def test_what_is_wrong_elsewhere_is_passed_over_and_what_is_nowhere_named_with_w
 @pytest.mark.skipif(not DEBIAN.exists(), reason="needs Debian's package dataset-fashion-mnist")
 def test_the_real_data(tmp_path: Path) -> None:
     data = load_fashion_mnist(dir=tmp_path, search=[str(DEBIAN)], mirrors=[])
-    assert data.train.images.shape == (60_000, 28, 28)
-    assert data.test.images.shape == (10_000, 28, 28)
-    assert data.train.labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
-    assert data.test.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
-    assert data.train.labels.bincount().tolist() == [6000] * 10
-    assert data.train.images.float().mean().item() / 255 == pytest.approx(0.2860, abs=5e-5)
-    for (images, labels), sample, count in zip(data, load_sample(), (200, 50), strict=True):
+    (images, labels), (test_images, test_labels) = data["train"], data["test"]
+    assert (images.shape, test_images.shape) == ((60_000, 28, 28), (10_000, 28, 28))
+    assert labels[:10].tolist() == [9, 0, 0, 3, 0, 2, 7, 2, 5, 5]
+    assert test_labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
+    assert labels.bincount().tolist() == [6000] * 10
+    assert images.float().mean().item() / 255 == pytest.approx(0.2860, abs=5e-5)
+    for (images, labels), sample, count in zip(data.values(), load_sample().values(), (200, 50), strict=True):
         of_class = [(labels == label).nonzero().flatten()[:count] for label in range(10)]
         chosen = torch.cat(of_class).sort().values  # the first of each class, in the order of the file
-        assert torch.equal(images[chosen], sample.images)
-        assert torch.equal(labels[chosen], sample.labels)
+        assert torch.equal(images[chosen], sample[0])
+        assert torch.equal(labels[chosen], sample[1])
 
 
 @pytest.fixture

@@ -232,9 +232,7 @@ NEWS = "other pictures than the run began with, in train/: known by their names,
 
 
 @pytest.mark.parametrize("split", [["data.val_size=13"], ["data.folds=4", "data.fold=2"]])
-def test_no_training_picture_is_validated_on(
-    split: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_no_training_picture_validates(split: list[str], tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root, split = fill(tmp_path, train=20), [*split, "data.train_size=40"]
     before = ready(root, *split)
     trained, validated = seen(before, "train"), seen(before, "val")

@@ -65,9 +65,7 @@ def close(one: Tensor, other: Tensor, *, most: int, mean: float) -> None:
         ("a.jpg", (1200, 800), 30, 2),  # pixels_of in small
     ],
 )
-def test_the_centre_square_of_a_picture(
-    name: str, shape: tuple[int, int], most: int, mean: float, tmp_path: Path
-) -> None:
+def test_the_centre_square(name: str, shape: tuple[int, int], most: int, mean: float, tmp_path: Path) -> None:
     photo(*shape).save(tmp_path / name, quality=95)
     close(pixels_of(tmp_path / name), reference(opened(tmp_path / name)), most=most, mean=mean)
 
@@ -243,6 +241,9 @@ def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkey
     (half,) = (tmp_path / "cache").glob("*.pixels")
     assert half.stat().st_size
     check(tmp_path)
+    half.unlink()
+    with pytest.raises(UserError, match=r"pixels: is not what was written: delete .*\.json"):
+        images(tmp_path)
 
 
 def test_of_two_at_once_one_decodes_and_one_waits(tmp_path: Path, decodings: list[str]) -> None:

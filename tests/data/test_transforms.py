@@ -151,11 +151,7 @@ def reference(images: Tensor, module: torch.nn.Module, tta: str, enlarged: int) 
     return torch.stack(means)
 
 
-@pytest.mark.parametrize(
-    "overrides",
-    [("data.tta=none",), ("data.tta=mirror", CROP), TEN_CROP],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("overrides", [("data.tta=none",), ("data.tta=mirror", CROP), TEN_CROP], ids=" ".join)
 def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...]) -> None:
     trainer, module, data = made(*overrides)
     with torch.no_grad():  # a net that is far from sure of the same class for each view
@@ -164,12 +160,12 @@ def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...]) -> None:
 
     trainer.test(module, datamodule=data, verbose=False)
 
-    test = load_sample().test
+    images, labels = load_sample()["test"]
     tta, enlarged = overrides[0].removeprefix("data.tta="), ENLARGED if CROP in overrides else SIZE
-    mean = reference(test.images[:32], module.eval(), tta, enlarged)
-    loss = torch.nn.functional.nll_loss(mean.log(), test.labels[:32])
+    mean = reference(images[:32], module.eval(), tta, enlarged)
+    loss = torch.nn.functional.nll_loss(mean.log(), labels[:32])
     assert module.published["test/loss"] == pytest.approx(loss.item(), rel=1e-4)
-    correct = (mean.argmax(1) == test.labels[:32]).double().mean()
+    correct = (mean.argmax(1) == labels[:32]).double().mean()
     assert module.published["test/acc"] == pytest.approx(correct.item(), abs=0.04)
 
 

@@ -30,7 +30,7 @@ def build(name: str, *switches: str) -> nn.Module:
 
 @pytest.fixture(scope="module")
 def images() -> Tensor:
-    return real_images(5, image_size=SIZE)[0]
+    return real_images(5, size=SIZE)[0]
 
 
 @pytest.fixture

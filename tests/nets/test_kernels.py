@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import alexnet_lit
-from alexnet_lit.nets.kernels import bf16, native
-from alexnet_lit.nets.kernels.bf16 import bf16_speedup, cpu_precision
+from alexnet_lit.nets import cost
+from alexnet_lit.nets.cost import bf16_speedup, cpu_precision
+from alexnet_lit.nets.kernels import native
 from alexnet_lit.nets.kernels.linear import Linear
 from alexnet_lit.nets.kernels.strided import StridedConv2d
 from alexnet_lit.prepare import prepare
@@ -49,8 +50,8 @@ def test_the_choice_of_a_precision(
         assert speedup is not None
         return speedup
 
-    monkeypatch.setattr(bf16, "bf16_units", lambda: units)
-    monkeypatch.setattr(bf16, "bf16_speedup", measure)
+    monkeypatch.setattr(cost, "bf16_units", lambda: units)
+    monkeypatch.setattr(cost, "bf16_speedup", measure)
     chosen, why = cpu_precision(nn.Flatten(), (1, 8, 8))
     assert (chosen, why[: len(reason)]) == (precision, reason)
 

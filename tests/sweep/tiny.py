@@ -29,9 +29,8 @@ def sweep_of(outcome: Outcome) -> Path:
 
 def jobs_of(sweep: Path) -> list[Path]:
     """The jobs' folders in the order of their numbers."""
-    return sorted(
-        (path for path in sweep.iterdir() if path.name[0].isdigit()), key=lambda path: int(path.name.partition("_")[0])
-    )
+    jobs = (path for path in sweep.iterdir() if path.name[0].isdigit())
+    return sorted(jobs, key=lambda path: int(path.name.partition("_")[0]))
 
 
 def rows_of(sweep: Path) -> list[dict[str, str]]:

@@ -85,7 +85,7 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
     """Up to PIL, which rounds to whole values."""
-    images, labels = load_sample().test
+    images, labels = load_sample()["test"]
     pixels = Preprocess(source_size=28, image_size=224, enlarged=224, mean=0.0, std=1.0)
     for image, label, ours in zip(images[:4], labels, pixels(images[:4]), strict=False):
         theirs, named = Pictures(image[None], label[None])[0]

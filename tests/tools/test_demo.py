@@ -24,7 +24,7 @@ from alexnet_lit.tools.predict import Predictor
 from tests.browser import CHROMIUM, browser, served
 from tests.conftest import Train
 
-BOOT = Image.fromarray(load_sample().test.images[0].numpy())
+BOOT = Image.fromarray(load_sample()["test"][0][0].numpy())
 EXTRA = pytest.mark.skipif(find_spec("gradio") is None, reason="needs alexnet-lit[demo]")
 
 
@@ -51,9 +51,8 @@ def test_maps_share_a_scale() -> None:
     maps[1], maps[17] = 1, 0.5  # the second of the first row, and of the second
     page = grid(maps)
     assert page.size == (962, 362)
-    none, much, half = (
-        ImageStat.Stat(page.crop((x, y, x + 9, y + 9))).sum[0] for x, y in ((30, 30), (90, 30), (90, 90))
-    )
+    places = ((30, 30), (90, 30), (90, 90))
+    none, much, half = (ImageStat.Stat(page.crop((x, y, x + 9, y + 9))).sum[0] for x, y in places)
     assert none > half > much, "the stronger the darker"
 
 

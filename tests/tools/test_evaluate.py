@@ -1,6 +1,7 @@
 """`evaluate`: the scores of a checkpoint, from that file alone; and a checkpoint of the first edition."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from PIL import Image
 
 import alexnet_lit
-from alexnet_lit.data.fashion_mnist import DataSet, load_sample
+from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.tools.evaluate import score
 from tests.conftest import REPOSITORY, Train
 from tests.pictures import fill
@@ -59,9 +60,8 @@ def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Tr
     assert (found["split"], found["images"], found["tta"], found["precision"]) == ("test", 500, "none", "32-true")
     p, z = found["test/acc"], 1.959964 / 500**0.5
     middle, half = p + z**2 / 2, z * (p * (1 - p) + z**2 / 4) ** 0.5  # Wilson's formula
-    assert found["acc_interval"] == pytest.approx(
-        [(middle - half) / (1 + z**2), (middle + half) / (1 + z**2)], abs=1e-6
-    )
+    low, high = (middle - half) / (1 + z**2), (middle + half) / (1 + z**2)
+    assert found["acc_interval"] == pytest.approx([low, high], abs=1e-6)
     hits = sum(row[index] for index, row in enumerate(found["confusion"]))
     assert hits / 500 == pytest.approx(found["test/acc"])
     assert [row["images"] for row in found["classes"].values()] == [50] * 10
@@ -69,7 +69,7 @@ def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Tr
 
 
 def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
-    images, labels = load_sample().test
+    images, labels = load_sample()["test"]
     module = alexnet_lit.load(ckpt)
     mean = (module.predict(images) + module.predict(images.flip(-1))) / 2
 
@@ -120,7 +120,7 @@ def test_where_data_is_found(ckpt: Path, verb: Train, tmp_path: Path, monkeypatc
     places: list[Path] = []
     sample = load_sample()
 
-    def load(*, dir: Path, **_: Any) -> DataSet:
+    def load(*, dir: Path, **_: Any) -> Any:
         places.append(dir)
         return sample
 
@@ -166,6 +166,8 @@ def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, t
     assert outcome.status == 0, outcome.err
     assert json.loads(outcome.out)["images"] == 12
     assert "decoded 12 of 12 pictures in test/" in outcome.err
+    shutil.rmtree(other / "test" / "boot")
+    assert re.search(r"boot +- +- +- +0\n", verb("evaluate", "net.ckpt", "--dir=other", "--force").out)
     shutil.rmtree(other / "test")
     (other / "train" / "boot").rename(other / "train" / "hat")
     line = "--dir=other: it has other classes than the net, without boot and with hat: name a folder with the same"
@@ -178,7 +180,7 @@ TEST_ACC, TEST_LOSS = 0.768, 0.585248046875
 
 def test_a_checkpoint_of_then_serves_every_command_of_now(verb: Train, tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "tests" / "first_edition.ckpt", tmp_path / "best.ckpt")
-    images, labels = load_sample().test
+    images, labels = load_sample()["test"]
     expected = alexnet_lit.load(tmp_path / "best.ckpt").predict(images)
     assert (expected.argmax(1) == labels).float().mean().item() == pytest.approx(TEST_ACC)
 

@@ -23,7 +23,7 @@ def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp
 
     assert (outcome.status, outcome.out.startswith("wrote  net.onnx  ")) == (0, True), outcome.err
     assert "\ntakes  images: uint8 (B, 28, 28), grey" in outcome.out
-    module, images = alexnet_lit.load(lenet), load_sample().test.images[:40]
+    module, images = alexnet_lit.load(lenet), load_sample()["test"][0][:40]
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])
     for batch in (images, images[:1]):
         (probabilities,) = session.run(["probabilities"], {"images": batch.numpy()})
@@ -68,7 +68,7 @@ def test_a_wrong_file_is_not_kept(lenet: Path, verb: Train, tmp_path: Path, monk
     monkeypatch.setattr("alexnet_lit.tools.export._TOLERANCE", -1.0)
     with pytest.raises(RuntimeError, match="the exported net differs from torch's by"):
         verb("export", str(lenet), "--out=net.onnx", "--force")
-    line = r"net\.onnx: can't be written \(full\): name another file with --out"
+    line = r"net\.onnx: cannot be written \(full\): name another file with --out"
     with pytest.raises(UserError, match=line), whole(tmp_path / "net.onnx") as part:  # noqa: PT012 - the block is tested
         part.write_text("half")
         raise OSError(28, "full")

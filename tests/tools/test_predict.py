@@ -26,7 +26,7 @@ from tests.conftest import Train
 from tests.pictures import CLASSES as NAMES
 from tests.pictures import fill, picture, ready
 
-IMAGES = load_sample().test.images[:20]
+IMAGES = load_sample()["test"][0][:20]
 BOOT = Image.fromarray(IMAGES[0].numpy())
 
 # ---- What becomes of a picture before a net sees it
@@ -48,7 +48,7 @@ def same(picture: Picture, image: Image.Image, within: int = 0) -> bool:
 
 
 def test_real_images_stay_as_they_are_in_both_polarities_and_on_nothing() -> None:
-    for image in map(Image.fromarray, load_sample().test.images[:100].numpy()):
+    for image in map(Image.fromarray, load_sample()["test"][0][:100].numpy()):
         assert same(shown := seen(image), image)
         assert shown.steps == "28x28, as it is"
         assert same(shown := seen(ImageOps.invert(image)), image)

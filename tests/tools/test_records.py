@@ -48,9 +48,8 @@ def test_a_page_has_what_is_recorded_and_nothing_else(tmp_path: Path) -> None:
 
     assert "an old" not in made
     assert "größer" in made
-    assert (
-        "a card, torch 2.14.1, commit 0123456, 2026-11-27:\n\n| step | images/s |\n| --- | --- |\n| ours | 7 |" in made
-    )
+    lines = "a card, torch 2.14.1, commit 0123456, 2026-11-27:\n\n| step | images/s |\n| --- | --- |\n| ours | 7 |"
+    assert lines in made
     assert made.startswith("Prose.\n<!-- results: one.jsonl -->\n")
     assert render(made, tmp_path) == made, "once more changes nothing"
     assert "|" not in render(page.format("none.jsonl", "| a figure | without a record |\n"), tmp_path)

@@ -61,7 +61,7 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Table:
 
     On cuda the pipeline's images end on the device, and the loader's in memory.
     """
-    images, labels = repeated(load_sample().train, _IMAGES)
+    images, labels = repeated(load_sample()["train"], _IMAGES)
     loaders = {
         f"the course's loader, {n} workers": partial(_course_loader, images, labels, batch, n) for n in (0, 2, 4)
     }
@@ -152,8 +152,8 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Table:
 def _course_program(batch: int, device: str) -> Callable[[], float]:
     """Returns what trains for an epoch, evaluates, and returns the seconds of both."""
     sample, workers = load_sample(), _WORKERS[device]
-    train = Pictures(*repeated(sample.train, _TRAIN[device] * batch))
-    test = Pictures(*repeated(sample.test, _TEST[device] * batch))
+    train = Pictures(*repeated(sample["train"], _TRAIN[device] * batch))
+    test = Pictures(*repeated(sample["test"], _TEST[device] * batch))
     train_loader = DataLoader(train, batch, shuffle=True, num_workers=workers)
     test_loader = DataLoader(test, batch, num_workers=workers)
     net = course_net().to(device)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from alexnet_lit.callbacks.figures import style
+from alexnet_lit.callbacks.figures import short, style
 from alexnet_lit.tools.report.statistics import Difference, Study
 
 # Told apart with any colour vision as far as ten can be (after Okabe and Ito 2008). The first is the baseline's.
@@ -50,7 +50,7 @@ def draw(study: Study) -> tuple[str, list[str]]:
         notes.append("Drawn against steps, as not every run tells how many images a step has.")
     if len(chosen) < len(study.labels):
         notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
-    names = [_short(study.labels[n]) for n in chosen]
+    names = [short(study.labels[n], 60) for n in chosen]
     title = "The paper's ideas" if study.effects else "Difference to the baseline"
     with style():
         figure = _figure(panels, "training images" if by_images else "steps", effects, title, names)
@@ -60,9 +60,11 @@ def draw(study: Study) -> tuple[str, list[str]]:
 def _effects(study: Study) -> list[Effect]:
     """What the paper's ideas are worth if there are any among the experiments, else all differences to the baseline."""
     if study.effects:
-        return [(_short(study.name_of(each)), each.worth, each.idea.points) for each in study.effects]
+        return [(short(study.name_of(each), 60), each.worth, each.idea.points) for each in study.effects]
     pairs = zip(study.labels, study.differences, strict=True)
-    return [(_short(label), each, math.nan) for label, each in pairs if not math.isnan(each.value)][:_MOST_DIFFERENCES]
+    return [(short(label, 60), each, math.nan) for label, each in pairs if not math.isnan(each.value)][
+        :_MOST_DIFFERENCES
+    ]
 
 
 def _figure(
@@ -112,10 +114,6 @@ def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
     values = pd.concat(completed, axis=1).sort_index().interpolate("index", limit_area="inside").dropna()
     band = pd.DataFrame({"mean": values.mean(axis=1), "low": values.min(axis=1), "high": values.max(axis=1)})
     return band, incomplete
-
-
-def _short(name: str, length: int = 60) -> str:
-    return name if len(name) <= length else f"{name[: length - 1]}…"
 
 
 def _draw_curves(axes: Axes, curves: Sequence[Curves]) -> None:

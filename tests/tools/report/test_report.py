@@ -76,9 +76,8 @@ def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> Non
     done = verb("report", str(tmp_path / "x"))  # a missing character is a warning, and so an error here
     assert (done.status, done.err) == (0, "")
     page = (tmp_path / "x" / "report.html").read_text()
-    assert [row["experiment"] for row in table(tmp_path / "x" / "report.html", "Experiments")] == [
-        f"note={name}" for name in names
-    ]
+    rows = table(tmp_path / "x" / "report.html", "Experiments")
+    assert [row["experiment"] for row in rows] == [f"note={name}" for name in names]
     svg = page[page.index("<svg") : page.index("</svg>")]
     assert "note=图像" in svg, "the reader's own font draws it in the picture"
     assert "note=&lt;script&gt;alert(1)&lt;/script&gt;&amp;$a$" in svg

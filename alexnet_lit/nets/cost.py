@@ -1,7 +1,8 @@
-"""What `trainer.precision=auto` stands for on a CPU: bf16 autocast where it is measured to pay, else float32."""
+"""What a net costs: its layers' calls, their multiply-adds, and which precision is fast on a CPU."""
 
 import copy
 import time
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -9,6 +10,40 @@ from torch import Tensor, nn
 from alexnet_lit.nets.kernels.native import bf16_units
 
 LEAST_SPEEDUP = 1.5  # of bf16 on a CPU: below it, full precision is worth more than the time
+
+
+class Call(NamedTuple):
+    """One call of a module that has no modules inside."""
+
+    name: str
+    layer: nn.Module
+    inputs: tuple[Any, ...]
+    output: Any
+
+
+def trace(net: nn.Module, images: Tensor) -> list[Call]:
+    """Every call of a module that has no modules inside, in order, of the net in eval mode and not compiled.
+
+    images: (B, C, S, S), on any device. Changes neither the net nor the random numbers.
+    """
+    calls: list[Call] = []
+    copied = copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()  # shares weights
+    for name, module in copied.named_modules():
+        if not any(module.children()):
+            module.register_forward_hook(
+                lambda layer, inputs, output, name=name or "net": calls.append(Call(name, layer, inputs, output))
+            )
+    device = next((parameter.device for parameter in net.parameters()), images.device)
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        copied(images.to(device))
+    return calls
+
+
+def multiply_adds(call: Call) -> int:
+    """Those of a convolution or linear layer; of other layers none are counted."""
+    if not isinstance(call.layer, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear):
+        return 0
+    return int(call.output.numel()) * call.layer.weight[0].numel()  # a group's weights see its own inputs alone
 
 
 def cpu_precision(net: nn.Module, input_shape: tuple[int, ...]) -> tuple[str, str]:
@@ -28,20 +63,8 @@ def bf16_speedup(net: nn.Module, input_shape: tuple[int, ...]) -> float:
 
     1.0 for a net without convolutions and linear layers.
     """
-    costs: dict[tuple[nn.Module, torch.Size], int] = {}
-
-    def count(layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
-        costs[layer, inputs[0].shape[1:]] = output.numel() * layer.get_parameter("weight")[0].numel()  # multiply-adds
-
-    layers = [each for each in net.modules() if isinstance(each, nn.Conv1d | nn.Conv2d | nn.Conv3d | nn.Linear)]
-    hooks = [layer.register_forward_hook(count) for layer in layers]
-    training = net.training
-    with torch.no_grad():
-        net.eval().forward(torch.zeros(1, *input_shape))  # not called: that would compile the net if it is to be
-    net.train(training)
-    for hook in hooks:
-        hook.remove()
-    return _layer_speedup(*max(costs, key=lambda key: costs[key])) if costs else 1.0
+    most = max(trace(net, torch.zeros(1, *input_shape)), key=multiply_adds, default=None)
+    return _layer_speedup(most.layer, most.inputs[0].shape[1:]) if most and multiply_adds(most) else 1.0
 
 
 _speedups: dict[str, float] = {}  # so that all runs of a sweep in one process compute alike
