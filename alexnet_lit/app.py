@@ -135,7 +135,7 @@ def _continue(run: Path, arguments: Sequence[str]) -> list[str]:
         *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir={quoted(run)}",
-        f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
+        f"hydra.output_subdir=.hydra/resume_{len(composition.records_of(run))}",
         *("hydra/job_logging=none", "hydra/hydra_logging=none"),
     ]
 

@@ -38,7 +38,7 @@ PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder: its config and o
 # What a checkpoint has the state of, or what best.ckpt was chosen by: another value would have no effect or no meaning.
 _FIXED = {
     *("model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"),
-    *("objective", "direction"),
+    *("objective", "direction", "label_smoothing"),
 }
 _PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 _made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts
@@ -344,11 +344,6 @@ def records_of(folder: Path) -> list[Path]:
     return [folder / ".hydra", *sorted(records, key=lambda path: int(path.name.removeprefix("resume_")))]
 
 
-def next_record(folder: Path) -> Path:
-    """Where that of its next continuation will be."""
-    return folder / ".hydra" / f"resume_{len(records_of(folder))}"
-
-
 def typed_checkpoint(arguments: Sequence[str]) -> str:
     """The value of `ckpt=`; empty where it is not typed or null."""
     value = typed_path(arguments, "ckpt=")
@@ -366,6 +361,8 @@ def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     typed = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     path = Path(value).expanduser()
     folder = run_of(path)
+    if folder is not None and not path.exists():
+        raise UserError(f"ckpt={value}: there is no such file: name a run folder, or a .ckpt file of one")
     if folder is None and (path / PLAN).is_file():
         raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
     for argument in arguments if folder is not None else ():

@@ -81,8 +81,8 @@ def check_free(path: Path, *, force: bool) -> None:
 
     Raises: UserError if it can't.
     """
-    if path.is_dir():
-        raise UserError(f"{path}: is a folder: name a file with --out")
+    if path.exists() and not path.is_file():
+        raise UserError(f"{path}: is {'a folder' if path.is_dir() else 'a device'}: name a file with --out")
     if path.exists() and not force:
         raise UserError(f"{path}: is there already: --force replaces it, --out names another file")
     if not path.parent.is_dir():

@@ -106,7 +106,8 @@ class Classifier(LightningModule):
         self.validate: Stage = validate
         self.seed = seed
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
-        self.train_score, self.val_score, self.test_score = Score(), Score(), Score()  # of whole epochs
+        self.scores: dict[Stage, Score] = {"train": Score(), "val": Score(), "test": Score()}  # of whole epochs
+        self._scores = nn.ModuleList(self.scores.values())  # which move to the device with the module
         self.window = Score()  # of the steps since the last point of the training curve
         self._learning_rate = 0.0  # of the last step
         self._gradient_norm: Tensor | None = None  # of the last step, on the device
@@ -114,11 +115,6 @@ class Classifier(LightningModule):
         self._monitored: float | None = None  # the schedule's score, until it has stepped with it
         self.published: dict[str, float] = {}  # the latest scores by name
         self.tested = (-1, 0)  # at which step, on how many images
-
-    @property
-    def scores(self) -> dict[Stage, Score]:
-        """Of whole epochs."""
-        return {"train": self.train_score, "val": self.val_score, "test": self.test_score}
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override] # no hyper-parameters: the checkpoint's config builds the module

@@ -217,11 +217,11 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
         hint = f"use direction={better}"
         raise UserError(f"direction={config.direction}: would keep the worst net by {objective}: {hint}")
     if data.validate != "val" or data.sizes["val"] == 0:
-        key = "data.val_size=0" if data.sizes["val"] == 0 else f"data.validate={data.validate}"
-        raise UserError(
-            f"objective={objective}: {key} leaves no validation images to choose by: "
-            f"use data.val_size={max(1, data.train_total // 12)}, or objective=null to keep the last net"
-        )
+        key, hint = f"data.validate={data.validate}", "data.validate=val"
+        if data.sizes["val"] == 0:
+            key, hint = "data.val_size=0", f"data.val_size={max(1, data.train_total // 12)}"
+        line = f"{key} leaves no validation images to choose by: use {hint}, or objective=null to keep the last net"
+        raise UserError(f"objective={objective}: {line}")
     return objective
 
 

@@ -4,6 +4,7 @@ import json
 import math
 import platform
 import shlex
+import signal
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import config as composition
+from alexnet_lit import terminal
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.summary import closing, layers
@@ -80,7 +82,7 @@ def fit(config: DictConfig) -> Result:
         same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-        record = composition.next_record(folder)
+        record = folder / ".hydra" / f"resume_{len(composition.records_of(folder))}"
     record.mkdir()
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save(overrides, record / "overrides.yaml")
@@ -152,7 +154,8 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
             objects = _size_to_budget(objects, began)
         _log_run(objects)
-        with exits_raised():
+        # Training has handlers that save; in the test there is nothing to save.
+        with exits_raised(), terminal.handling((*terminal.STOP_SIGNALS[1:], *terminal.hangup()), _interrupt):
             objects.trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
             _test(objects)
         status = "completed"
@@ -186,19 +189,21 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     return result
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise Interrupted(signal.Signals(number).name)
+
+
 def _test(objects: RunObjects) -> None:
     """Evaluate the best net, or the last where none was chosen, on the test images: once."""
-    data, (step, images) = objects.data, objects.module.tested
-    if step == objects.trainer.global_step and images >= limited_images(
-        data, "test", objects.trainer.limit_test_batches
-    ):
+    data, trainer, (step, images) = objects.data, objects.trainer, objects.module.tested
+    if step == trainer.global_step and images >= limited_images(data, "test", trainer.limit_test_batches):
         return  # the last validation was it, and the last net is the result
     if not data.sizes["test"]:
         log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
         return
     if objects.checkpoints.chosen:
         objects.module.load_state_dict(read_checkpoint(objects.checkpoints.best)["state_dict"])
-    objects.trainer.test(objects.module, datamodule=data, verbose=False)
+    trainer.test(objects.module, datamodule=data, verbose=False)
 
 
 def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:

@@ -125,6 +125,7 @@ codecs.register_error("alexnet_lit", _escape)
 
 # Before a cluster's time limit: of sbatch --signal=USR1@120, and of submitit. Windows has neither.
 WARNINGS = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP, by which a run ends in good order
 
 
 def hangup() -> tuple[signal.Signals, ...]:

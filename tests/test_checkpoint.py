@@ -287,6 +287,8 @@ def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) ->
 
     outcome = train(*QUIET, "trainer.max_epochs=2", "model.init=kaiming", f"ckpt={file}", logs=tmp_path / "more")
     assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err
+    missing = outcome.folder / "checkpoints" / "lsat.ckpt"
+    assert train(f"ckpt={missing}").refusal.startswith(f"ckpt={missing}: there is no such file: name a run folder")
 
     checkpoint = torch.load(file, weights_only=True)
     name = next(iter(checkpoint["state_dict"]))

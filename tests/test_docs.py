@@ -71,9 +71,8 @@ def commands(pattern: str, *, inline: bool = False) -> dict[str, str]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
         lines = [line for block in re.findall(r"(?ms)^```\n(.*?)^```", text) for line in block.splitlines()]
-        if (
-            inline and page.name not in ("RESULTS.md", "CHANGELOG.md") and page.parent.name != "results"
-        ):  # which keep what was typed in its time
+        dated = page.name in ("RESULTS.md", "CHANGELOG.md") or page.parent.name == "results"  # as was typed in its time
+        if inline and not dated:
             lines += re.findall(r"`([^`\n]+)`", re.sub(r"(?ms)^```.*?^```", "", text))
         for line in lines:
             typed = re.search(rf"{pattern}(.*)", re.split(r"(?:^|\s+)[#>]\s", line)[0])

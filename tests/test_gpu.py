@@ -44,9 +44,8 @@ def test_a_step_waits_for_nothing(home: str, switches: tuple[str, ...], waiting_
     for number, batch in enumerate(islice(loader, 6)):
         if number == 3:  # by then each kernel is compiled and each matrix made
             torch.cuda.set_sync_debug_mode("error")
-        there = batch._replace(
-            **{name: getattr(batch, name).cuda(non_blocking=True) for name in ("images", "labels", "random_values")}
-        )
+        parts = {name: getattr(batch, name) for name in ("images", "labels", "random_values")}
+        there = batch._replace(**{name: part.cuda(non_blocking=True) for name, part in parts.items()})
         loss = module.training_step(data.on_after_batch_transfer(there, 0), number)
         optimizer.zero_grad()
         loss.backward()

@@ -45,32 +45,24 @@ TYPED = {
     "-m sweep=lrn,seeds": ": a ready sweep is several runs already: name one of them",
     "sweep=lrn ckpt={tmp}": ": continues one run: leave out -m and sweep=",
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": ": use a number of processes, or -1 for one a core",
-    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": (
-        ": a job of a sweep is one task: use trainer.devices for the processes of a"
-    ),
+    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": ": a job of a sweep is one task: use",
     f"{SEARCH} objective=null": ": a search needs one: use objective=val/acc",
     f"{SEARCH} hydra.sweeper.storage=sqlite:///{{tmp}}/holiday.ckpt": ": can't be used (",
     # Schedules
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
     # The trainer, by Lightning's own judgement
-    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": (
-        ": on a CPU Lightning takes bf16-mixed instead: use trainer.precision=bf16-mixed, or"
-    ),
+    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes",
     "trainer.precision=fp8": ": should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
     "trainer.max_epochs=0": ": should be greater than or equal to 1",
     "trainer.max_time=00:00:00:00": ": is no time to train in: use 00:01:00:00 for an",
     "trainer.max_time=5m": ": `Timer(duration='5m')` is not a valid duration",
-    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": (
-        ": of 25 train batches that is none: use a larger share, or a number of"
-    ),
+    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": ": of 25 train batches that is none: use a",
     "trainer.check_val_every_n_epoch=null": ": `val_check_interval` should be an integer or a time-based duration",
     "+trainer.logger=false": ": the run sets it itself: use the group, logger=...",
     "trainer.logger=false": "trainer.logger: there is no such key: did you mean the group, logger=...?",
     "trainer.min_epochs=2": "trainer.min_epochs: there is no such key: write +trainer.min_epochs=..., for trainer=",
     "scheduler=plateau trainer.limit_val_batches=0": "scheduler.monitor=val/loss: the run does not measure it: use",
-    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": (
-        ": the run does not measure it: use val/loss or val/acc or train/"
-    ),
+    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": ": the run does not measure it: use",
     "scheduler=plateau scheduler.monitor=null": ": ReduceLROnPlateau looks at a score: use val/loss or train/loss",
     "scheduler=plateau scheduler.interval=step": ": a score is looked at once an epoch: use scheduler.interval=epoch",
     "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": leaves no end for scheduler.total_steps=run_steps: use",
@@ -111,7 +103,8 @@ TYPED = {
     "data.broken=skip": "data.broken: there is no such key: it is one of data=image_folder",
     "direction=up": ": should be 'maximize' or 'minimize'",
     "objective=val/f1": ": should be val/acc, val/loss",
-    "data.val_size=0": " leaves no validation images to choose by",
+    "data.val_size=0": " leaves no validation images to choose by: use data.val_size=5000, or objective=null",
+    "data.validate=test": " leaves no validation images to choose by: use data.validate=val, or objective=null",
     "objective=val/loss": "direction=maximize: would keep the worst net by val/loss: use direction=minimize",
     # Devices
     "trainer.devices=2 data.batch_size=65": " does not divide over trainer.devices=2: use a multiple of 2",
@@ -160,6 +153,7 @@ COMMANDS = {
     "export {run} --out=no/net.onnx": "no/net.onnx: there is no folder no: make it, or name another file with --out",
     "export {run} --out=mine.txt": "mine.txt: is there already: --force replaces it, --out names another file",
     "export {run} --out=empty --force": "empty: is a folder: name a file with --out",
+    f"export {{run}} --out={os.devnull} --force": f"{os.devnull}: is a device: name a file with --out",
     "evaluate {run} --split=train": ": should be test or val",
     "evaluate {run} --tta=five": ": should be none, mirror or ten_crop",
     "evaluate {run} --tta=ten_crop": ": data.augment.crop=1 leaves no margin around a crop: use",

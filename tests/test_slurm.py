@@ -17,12 +17,9 @@ from tests.runs import equal, scalars, weights
 from tests.sweep.tiny import TINY, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
-pytestmark = [
-    *(pytest.mark.slow, pytest.mark.slurm),
-    pytest.mark.skipif(
-        shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ, reason="no Slurm: make test-slurm starts one"
-    ),
-]
+ABSENT = shutil.which("sbatch") is None or "SLURM_CONF" not in os.environ
+absent = pytest.mark.skipif(ABSENT, reason="no Slurm: make test-slurm starts one")
+pytestmark = [pytest.mark.slow, pytest.mark.slurm, absent]
 
 
 def slurm(*command: str) -> str:

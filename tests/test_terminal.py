@@ -19,6 +19,7 @@ from PIL import Image
 from rich.table import Table
 
 from alexnet_lit.errors import UserError
+from alexnet_lit.lit import Classifier
 from alexnet_lit.terminal import (
     close_log,
     hangup,
@@ -103,6 +104,14 @@ def test_a_signal_saves(it: str, train: Train, tmp_path: Path, lose_reader: Call
     last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 2, "the step was finished"
     assert "continue with: " in (outcome.folder / "train.log").read_text(encoding="utf-8")
+
+
+@pytest.mark.posix
+@pytest.mark.parametrize("name", ["TERM", "USR1", "HUP"])
+def test_a_signal_ends_the_test(name: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Classifier, "test_step", lambda *_: signal.raise_signal(signal.Signals[f"SIG{name}"]))
+    outcome = train(*QUIET)
+    assert (outcome.status, outcome.result["status"], outcome.result["reason"]) == (130, "interrupted", f"SIG{name}")
 
 
 @pytest.mark.posix

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from alexnet_lit.callbacks.checkpointing import STOP_SIGNALS
 from alexnet_lit.data import Batch
 from alexnet_lit.errors import UserError
+from alexnet_lit.terminal import STOP_SIGNALS
 
 
 class Trouble(Callback):

@@ -18,9 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, replacing, writing
-from alexnet_lit.terminal import WARNINGS, hangup, ignore, say_from_handler
-
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)
+from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, say_from_handler
 
 
 class AtomicFile(TorchCheckpointIO):

@@ -26,11 +26,10 @@ from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-
 from alexnet_lit.distributed.devices import cores
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import Exited, UserError, reason_of
-from alexnet_lit.terminal import WARNINGS, handling, hangup
+from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup
 
 # On Windows there are none: the console sends Ctrl-C to the ranks itself.
 _OWN_GROUP = 0 if os.name == "posix" else None
-SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP: handed on to the ranks
 _START = timedelta(minutes=5)  # until all ranks should have started
 _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
@@ -252,7 +251,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
     store.set("job", json.dumps(job))
     command = [sys.executable, "-m", "alexnet_lit.app", name]
     received: list[int] = []
-    with handling((*SIGNALS, *hangup()), lambda number, _: received.append(number)):
+    with handling((*STOP_SIGNALS, *hangup()), lambda number, _: received.append(number)):
         processes = [
             subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=_OWN_GROUP)
             for rank in range(ranks)

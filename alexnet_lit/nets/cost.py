@@ -2,6 +2,7 @@
 
 import copy
 import time
+from collections import OrderedDict
 from typing import Any, NamedTuple
 
 import torch
@@ -27,7 +28,10 @@ def trace(net: nn.Module, images: Tensor) -> list[Call]:
     images: (B, C, S, S), on any device. Changes neither the net nor the random numbers.
     """
     calls: list[Call] = []
-    copied = copy.deepcopy(net, {id(parameter): parameter for parameter in net.parameters()}).eval()  # shares weights
+    hooks = [each for module in net.modules() for each in (module._forward_hooks, module._forward_pre_hooks)]
+    memo: dict[int, Any] = {id(each): OrderedDict() for each in hooks}  # empty: a profiler's can't be copied
+    memo |= {id(parameter): parameter for parameter in net.parameters()}  # shared
+    copied = copy.deepcopy(net, memo).eval()
     for name, module in copied.named_modules():
         if not any(module.children()):
             module.register_forward_hook(

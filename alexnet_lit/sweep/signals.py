@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from alexnet_lit.terminal import WARNINGS, handling, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup, ignore, say_from_handler
 
 _STOP = ".stop"
-_OF_A_RUN = (signal.SIGINT, signal.SIGTERM, *hangup(), *WARNINGS)  # that it has handlers of
 
 
 def stop_requested(sweep: Path) -> bool:
@@ -72,7 +71,7 @@ def process_restored() -> Iterator[None]:
     """Restore environment variables, signal handlers and cuDNN's choice of kernels after a job, and free its memory."""
     import torch  # it takes seconds: not before there is a job to run
 
-    handlers = {number: signal.getsignal(number) for number in _OF_A_RUN}
+    handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *hangup())}
     benchmark = torch.backends.cudnn.benchmark
     try:
         with mock.patch.dict(os.environ):  # which it puts back

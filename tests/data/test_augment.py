@@ -135,9 +135,8 @@ def test_erased_rectangles_are_those_of_the_paper() -> None:
 
 def test_the_ends_of_the_random_values_are_within_the_image() -> None:
     images, switches = pictures(2), augment(**ALL)
-    least, most, rounded_up = (
-        change(switches, images, torch.full((2, switches.num_random_values), edge)) for edge in (0, 1 - 2**-24, 1)
-    )
+    edges = (torch.full((2, switches.num_random_values), edge) for edge in (0, 1 - 2**-24, 1))
+    least, most, rounded_up = (change(switches, images, edge) for edge in edges)
     for out in (least, most):
         assert out.isfinite().all()
         assert out.abs().max() < 5

@@ -165,9 +165,8 @@ def test_without_a_compiler(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogC
             layer(x)
     finally:
         lrn_cpu._kernels.cache_clear()
-    assert [record.message for record in caplog.records] == [
-        "no C compiler with OpenMP here, so local response normalisation takes 6 to 7 times as long"
-    ]
+    line = "no C compiler with OpenMP here, so local response normalisation takes 6 to 7 times as long"
+    assert [record.message for record in caplog.records] == [line]
 
 
 # Triton's interpreter runs the kernels of the GPU on a CPU. It is chosen when triton is imported, so in a new process.
