@@ -10,7 +10,7 @@ from lightning import Callback, LightningModule, Trainer
 from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
-from alexnet_lit.config import as_override
+from alexnet_lit.config import as_override, run_of
 from alexnet_lit.data import changed_classes
 from alexnet_lit.errors import UserError, reason_of, several
 from alexnet_lit.lit import Classifier
@@ -20,8 +20,8 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
     """The content of a checkpoint. Raises: UserError if it can't be read, or was not written by this package."""
     try:
         checkpoint = torch.load(path, map_location=map_location, weights_only=True)
-        if not {"state_dict", "hyper_parameters"} <= checkpoint.keys():
-            raise ValueError("it has no state_dict and hyper_parameters")
+        if "state_dict" not in checkpoint or "config" not in checkpoint.get("hyper_parameters", {}):
+            raise ValueError("it has no state_dict, or no config of a run")
     except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out
         reason = " ".join(str(error).split())[:200]
         hint = "name a run folder, or a .ckpt file of one"
@@ -39,7 +39,8 @@ def read_resumed(config: DictConfig) -> tuple[Path, dict[str, Any]]:
     if path.is_dir():
         path = path / "checkpoints" / "last.ckpt"
     if not path.is_file():
-        raise UserError(f"ckpt={ckpt}: there is no {path}: name a run folder, or a .ckpt file of one")
+        hint = "start the run anew" if run_of(path) else "name a run folder, or a .ckpt file of one"
+        raise UserError(f"ckpt={ckpt}: there is no {path}: {hint}")
     checkpoint = read_checkpoint(path)
     if "optimizer_states" not in checkpoint:
         raise UserError(f"ckpt={ckpt}: holds weights only, from which training can't go on: use last.ckpt of that run")

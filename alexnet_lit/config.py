@@ -107,10 +107,10 @@ def choose(argument: str) -> str:
     values = value.list if isinstance(value, ChoiceSweep) else value if isinstance(value, list) else [value]
     names = sorted(file.stem for file in (CONF / group).glob("*.yaml"))
     if None in values and "none" in names and not isinstance(value, list):
-        return f"{argument.partition('=')[0]}={re.sub('null', 'none', typed)}"
+        return f"{group}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
         raise UserError(f"{argument}: of a group a choice is named: leave it out, or use one of {', '.join(names)}")
-    return argument
+    return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
 
 
 def plain(config: Any) -> Any:

@@ -92,6 +92,7 @@ def use(checkpoint: Path) -> None:
     assert {"build", "build_net", "compose", "fit", "load"} <= set(dir(alexnet_lit)), "which Tab offers"
     for loader in (data.train_dataloader(), data.val_dataloader()):  # which nobody has set up
         assert data.on_after_batch_transfer(next(iter(loader)), 0).images.shape == (8, 1, 28, 28)
+    assert alexnet_lit.compose("+experiment=quick") == alexnet_lit.compose("experiment=quick"), "as Hydra adds a group"
     for net in (module, alexnet_lit.load(checkpoint), Classifier.load_from_checkpoint(checkpoint)):
         images = np.zeros((2, 28, 28), np.uint8)
         assert torch.equal(net.predict(images), net.predict(torch.from_numpy(images)))  # type: ignore[arg-type]

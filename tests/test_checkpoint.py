@@ -289,6 +289,8 @@ def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) ->
     assert (outcome.status, outcome.result["steps"]) == (0, 4), outcome.err
     missing = outcome.folder / "checkpoints" / "lsat.ckpt"
     assert train(f"ckpt={missing}").refusal.startswith(f"ckpt={missing}: there is no such file: name a run folder")
+    missing.with_name("last.ckpt").unlink()
+    assert train(f"ckpt={outcome.folder}", "trainer.max_epochs=9").refusal.endswith("last.ckpt: start the run anew")
 
     checkpoint = torch.load(file, weights_only=True)
     name = next(iter(checkpoint["state_dict"]))

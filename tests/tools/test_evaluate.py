@@ -60,8 +60,7 @@ def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Tr
     assert (found["split"], found["images"], found["tta"], found["precision"]) == ("test", 500, "none", "32-true")
     p, z = found["test/acc"], 1.959964 / 500**0.5
     middle, half = p + z**2 / 2, z * (p * (1 - p) + z**2 / 4) ** 0.5  # Wilson's formula
-    low, high = (middle - half) / (1 + z**2), (middle + half) / (1 + z**2)
-    assert found["acc_interval"] == pytest.approx([low, high], abs=1e-6)
+    assert found["acc_interval"] == pytest.approx([(middle + it) / (1 + z**2) for it in (-half, half)], abs=1e-6)
     hits = sum(row[index] for index, row in enumerate(found["confusion"]))
     assert hits / 500 == pytest.approx(found["test/acc"])
     assert [row["images"] for row in found["classes"].values()] == [50] * 10
