@@ -193,12 +193,10 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
         (("~callbacks.early_stopping",), 6),
     ],
 )
-def test_an_early_end_is_none(typed: Sequence[str], epochs: int, stalled: Path, train: Train, tmp_path: Path) -> None:
+def test_an_early_end_goes_on(typed: Sequence[str], epochs: int, stalled: Path, train: Train, tmp_path: Path) -> None:
     """Early stopping has ended the run after three epochs. It counts on from there, as a whole run would."""
     folder = shutil.copytree(stalled, tmp_path / "logs" / "runs" / "stalled")
-
     longer = train(f"ckpt={folder}", *typed)
-
     assert (longer.status, longer.result["epochs"], longer.result["steps"]) == (0, epochs, 4 * epochs)
     assert "is complete" in train(f"ckpt={folder}").out
 

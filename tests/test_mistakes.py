@@ -33,7 +33,9 @@ TYPED = {
     "model.lrn=true,false": ": several values: add -m to sweep over them, or [...]",
     "seed=1 name=a=b": ": cannot be read: quote a value with special characters",
     "epochs=3": "epochs: there is no such key: did you mean trainer.max_epochs",
-    "optimizer=adamw optimizer.momentum=0.9": "optimizer.momentum: there is no such key: it is one of optimizer=muon",
+    "optimizer=adamw optimizer.momentum=0.9": (
+        "optimizer.momentum: there is no such key: it is one of optimizer=muon and optimizer=sgd"
+    ),
     "experiment=null": ": of a group a choice is named: leave it out, or use one of best",
     "callbacks=[ema,null]": ": of a group a choice is named: leave it out, or use one of default, early_stopping",
     # Hydra's own options
@@ -45,29 +47,41 @@ TYPED = {
     "-m sweep=lrn,seeds": ": a ready sweep is several runs already: name one of them",
     "sweep=lrn ckpt={tmp}": ": continues one run: leave out -m and sweep=",
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": ": use a number of processes, or -1 for one a core",
-    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": ": a job of a sweep is one task: use",
+    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": (
+        ": a job of a sweep is one task: use trainer.devices for the processes of a"
+    ),
     f"{SEARCH} objective=null": ": a search needs one: use objective=val/acc",
     f"{SEARCH} hydra.sweeper.storage=sqlite:///{{tmp}}/holiday.ckpt": ": can't be used (",
     # Schedules
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
     # The trainer, by Lightning's own judgement
-    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes",
+    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": (
+        ": on a CPU Lightning takes bf16-mixed instead: use trainer.precision=bf16-mixed, or"
+    ),
     "trainer.precision=fp8": ": should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
     "trainer.max_epochs=0": ": should be greater than or equal to 1",
     "trainer.max_time=00:00:00:00": ": is no time to train in: use 00:01:00:00 for an",
     "trainer.max_time=5m": ": `Timer(duration='5m')` is not a valid duration",
-    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": ": of 25 train batches that is none: use a",
+    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": (
+        ": of 25 train batches that is none: use a larger share, or a number of"
+    ),
     "trainer.check_val_every_n_epoch=null": ": `val_check_interval` should be an integer or a time-based duration",
     "+trainer.logger=false": ": the run sets it itself: use the group, logger=...",
     "trainer.logger=false": "trainer.logger: there is no such key: did you mean the group, logger=...?",
     "trainer.min_epochs=2": "trainer.min_epochs: there is no such key: write +trainer.min_epochs=..., for trainer=",
-    "scheduler=plateau trainer.limit_val_batches=0": "scheduler.monitor=val/loss: the run does not measure it: use",
-    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": ": the run does not measure it: use",
+    "scheduler=plateau trainer.limit_val_batches=0": (
+        "scheduler.monitor=val/loss: the run does not measure it: use train/loss or train/acc"
+    ),
+    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": (
+        ": the run does not measure it: use val/loss or val/acc or train/"
+    ),
     "scheduler=plateau scheduler.monitor=null": ": ReduceLROnPlateau looks at a score: use val/loss or train/loss",
     "scheduler=plateau scheduler.interval=step": ": a score is looked at once an epoch: use scheduler.interval=epoch",
     "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": leaves no end for scheduler.total_steps=run_steps: use",
     "trainer.devices=2 trainer.val_check_interval=00:00:05:00": ": each rank has its own clock: use a number of batch",
-    "trainer.max_steps=8 +trainer.min_steps=9": ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or",
+    "trainer.max_steps=8 +trainer.min_steps=9": (
+        ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more"
+    ),
     "ckpt={tmp} trainer.fast_dev_run=true": ": tries out a new run, and ckpt={tmp} cont",
     # Budgets
     "scheduler=plateau budget=8s": ": scheduler.monitor=val/loss looks at whole epochs: use scheduler=one_cycle",
@@ -79,7 +93,9 @@ TYPED = {
     # Ranges
     "model.dropout=1.5": ": should be less than or equal to 1",
     "model.compile=fast": ": should be false, true, 'reduce-overhead', 'max-autotune' or 'max-autotune-no-cudagraphs'",
-    "model=lenet data.image_size=28 model.init=caffe": "model: init=caffe: is for five convolutions and three linear",
+    "model=lenet data.image_size=28 model.init=caffe": (
+        "model: init=caffe: is for five convolutions and three linear layers: use xavier or kaiming"
+    ),
     "model.num_classes=5": ": the data has 10 classes",
     "model.in_channels=3": ": the data has 1 channel",
     "model.image_size=96": ": the data is enlarged to data.image_size=224: set data.image_size alone",
@@ -89,9 +105,15 @@ TYPED = {
     "data.val_size=60000": " leaves none of the 60000 images for training: use at most 59999",
     "data.train_size=60000": " is more than the 55000 images",
     "data.augment.color_axes=[]": ": should be axes with a number for each channel",
-    "data.augment.color=0.1 data.augment.color_axes=[[1,0,0]]": "axes=[[1.0, 0.0, 0.0]]: the images have 1 channel",
-    "data.augment.cutmix=1 data.batch_size=7": " does not divide into pairs for data.augment.mixup and cutmix: use a",
-    "data.augment.mixup=0.2 trainer.devices=2 data.batch_size=6": " does not divide over trainer.devices=2 into pairs",
+    "data.augment.color=0.1 data.augment.color_axes=[[1,0,0]]": (
+        "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images have 1 channel: use 1 number an axis"
+    ),
+    "data.augment.cutmix=1 data.batch_size=7": (
+        " does not divide into pairs for data.augment.mixup and cutmix: use a multiple of 2"
+    ),
+    "data.augment.mixup=0.2 trainer.devices=2 data.batch_size=6": (
+        " does not divide over trainer.devices=2 into pairs for data.augment.mixup and cutmix"
+    ),
     "data.tta=ten_crop": ": data.augment.crop=1 leaves no margin around a crop: use data.augment.crop=0.875",
     "experiment=d2l data.tta=mirror": ": data.validate=test looks at each test image as it is",
     "data.fold=2": ": data.folds=0 splits into none: set data.folds=3 or more",
@@ -99,7 +121,9 @@ TYPED = {
     "experiment=d2l data.folds=5": ": data.validate=test would never look at the fold",
     "data.folds=5 data.train_size=48001": " is more than the 48000 images that data.folds=5 leaves: use at most 48000",
     "data.image_size=40": "model: image_size=40 leaves nothing after the last pooling: use 65 or more",
-    "experiment=quick data.train_size=64": "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or",
+    "experiment=quick data.train_size=64": (
+        "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch"
+    ),
     "data.broken=skip": "data.broken: there is no such key: it is one of data=image_folder",
     "direction=up": ": should be 'maximize' or 'minimize'",
     "objective=val/f1": ": should be val/acc, val/loss",
@@ -116,13 +140,25 @@ TYPED = {
     "trainer.accelerator=abacus": ": use one of",
     f"{TOWERS} trainer.strategy=towers": "trainer.devices=1: trainer.strategy=towers needs two devices: use",
     f"{TOWERS} trainer=hybrid trainer.devices=1": ": trainer.strategy=hybrid needs two devices",
-    f"{TOWERS} trainer=hybrid trainer.devices=3": "trainer.strategy=hybrid: linear6 with its 64 outputs does not",
-    f"{TOWERS} trainer=towers model.compile=reduce-overhead": "towers: does not compile parts, as model.compile asks",
-    f"{TOWERS} trainer=towers optimizer=muon": "trainer.strategy=towers: Muon has to see whole matrices of weights",
-    f"{TOWERS} trainer=hybrid callbacks=ema": "trainer.strategy=hybrid: MovingAverage has to see the whole net: use",
-    f"{TOWERS} trainer=towers model.lrn=true model.lrn_size=101": "with model.lrn_size=101 windows of relu_lrn1 reach",
+    f"{TOWERS} trainer=hybrid trainer.devices=3": (
+        "trainer.strategy=hybrid: linear6 with its 64 outputs does not divide over 3 devices"
+    ),
+    f"{TOWERS} trainer=towers model.compile=reduce-overhead": (
+        "towers: does not compile parts, as model.compile asks for: use model.compile=false, or trainer."
+    ),
+    f"{TOWERS} trainer=towers optimizer=muon": (
+        "trainer.strategy=towers: Muon has to see whole matrices of weights: use optimizer=adamw or sgd, or tr"
+    ),
+    f"{TOWERS} trainer=hybrid callbacks=ema": (
+        "trainer.strategy=hybrid: MovingAverage has to see the whole net: use callbacks=default, or trainer.st"
+    ),
+    f"{TOWERS} trainer=towers model.lrn=true model.lrn_size=101": (
+        "with model.lrn_size=101 windows of relu_lrn1 reach beyond the other tower: use trainer.strategy=auto"
+    ),
     # Files
-    "model=alexnet_owt model.weights={tmp}/none.pth": "model: weights={tmp}/none.pth: can't be read ([Errno 2] No",
+    "model=alexnet_owt model.weights={tmp}/none.pth": (
+        "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory"
+    ),
     "ckpt={tmp}": ": there is no {tmp}{sep}checkpoints{sep}last.ckpt: name a run folder",
     "ckpt={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: not a checkpoint of a run",
     "data.search=[] data.mirrors=[] data.dir={tmp}": "{tmp}/train-images-idx3-ubyte.gz is not the published",

@@ -66,7 +66,7 @@ def test_a_continuation_that_comes_to_nothing_leaves_the_result(
     assert read_result(folder)["status"] == "completed"
 
 
-def test_a_continuation_fails_later(completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_continuation_fails_after_steps(completed: Outcome, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, before, seen = completed.folder, (completed.folder / "result.json").read_bytes(), list[str]()
     with monkeypatch.context() as patch:
         fail_at(2, patch, RuntimeError("a bug"), seen, folder)

@@ -18,18 +18,10 @@ import torch
 from PIL import Image
 from rich.table import Table
 
+from alexnet_lit import terminal
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
-from alexnet_lit.terminal import (
-    close_log,
-    hangup,
-    log,
-    log_table,
-    on_terminal,
-    open_log,
-    printing,
-    say_from_handler,
-)
+from alexnet_lit.terminal import close_log, hangup, log, log_table, open_log
 from tests.callbacks.tiny import Terminal
 from tests.conftest import REPOSITORY, Train, python
 from tests.sweep.tiny import QUIET, jobs_of, sweep_of
@@ -80,7 +72,7 @@ def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
     handler = logging.StreamHandler(stream)
     logger = logging.Logger("signals")
     logger.addHandler(handler)
-    before = signal.signal(signal.SIGUSR1, lambda *_: say_from_handler(logger.info, "SIGUSR1"))
+    before = signal.signal(signal.SIGUSR1, lambda *_: terminal.say_from_handler(logger.info, "SIGUSR1"))
     try:
         logger.info("a line")
         for thread in threading.enumerate():
@@ -130,15 +122,14 @@ def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, m
 
 
 @pytest.mark.posix
-@pytest.mark.parametrize(("lose_reader", "typed"), [("pipe", []), ("terminal", ["-m"])], indirect=["lose_reader"])
-def test_runs_go_on_without_their_reader(typed: list[str], train: Train, lose_reader: Callable[[], None]) -> None:
+@pytest.mark.parametrize(("lose_reader", "sweep"), [("pipe", ""), ("terminal", "-m seed=0")], indirect=["lose_reader"])
+def test_runs_go_on_without_their_reader(sweep: str, train: Train, lose_reader: Callable[[], None]) -> None:
     lose_reader()
-    outcome = train(*QUIET, *typed)
-
+    outcome = train(*QUIET, *sweep.split())
     assert (outcome.status, outcome.err) == (0, "")
     (file,) = outcome.logs.rglob("train.log")
     text = file.read_text(encoding="utf-8")
-    assert typed or text.count(LINE) == 1  # of a sweep before its first job begins
+    assert sweep or text.count(LINE) == 1  # of a sweep before its first job begins
     assert "test accuracy" in text.rpartition(LINE)[2]
 
 
@@ -178,7 +169,6 @@ def test_a_full_disk_behind_stdout_ends_a_verb_in_one_line(verb: Train, into: In
 def test_a_run_is_printed_in_any_encoding(train: Train, into: Into, tmp_path: Path) -> None:
     into(tmp_path / "out.txt", "ascii")
     outcome = train(*QUIET, "-m", "seed=0")
-
     assert (outcome.status, outcome.err) == (0, "")
     text = (tmp_path / "out.txt").read_text("ascii")
     assert text.count("test accuracy") == 1
@@ -203,7 +193,7 @@ def test_who_listens_in_python_keeps_the_stream(monkeypatch: pytest.MonkeyPatch)
     """A notebook's stdout is its own, and a caller's StringIO gets all."""
     for before in (sys.stdout, io.StringIO(), None):
         monkeypatch.setattr(sys, "stdout", before)
-        with printing(ends=True), printing(ends=False):
+        with terminal.printing(ends=True), terminal.printing(ends=False):
             print("a line")
         assert sys.stdout is before
 
@@ -275,14 +265,14 @@ def test_colours_make_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     """As in a CI, and in a process that a notebook has started."""
     monkeypatch.setenv("TERM", "xterm")
     monkeypatch.setenv("FORCE_COLOR", "1")
-    assert not on_terminal()
+    assert not terminal.on_terminal()
     open_log(None, speak=True)
     log_table(Table("x" * 200))
     assert "x" * 200 in capsys.readouterr().out, "no line is folded"
     monkeypatch.setattr(sys, "stdout", Terminal())
-    assert on_terminal()
+    assert terminal.on_terminal()
     monkeypatch.setenv("TERM", "dumb")
-    assert not on_terminal()
+    assert not terminal.on_terminal()
 
 
 def test_slurm_on_the_machine_changes_nothing(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,6 @@ def test_the_average_is_scored_and_kept(
 def test_in_half_precision_small_shares_are_not_lost(train: Train, steps: list[list[Tensor]]) -> None:
     settings = {**WARM, "warmup": False}
     outcome = train(*LENET, *typed(settings), "trainer.precision=bf16-true", "trainer.max_epochs=1", "logger=none")
-
     assert (outcome.status, outcome.err) == (0, "")
     assert_close(saved(outcome.folder, "last")["state_dict"], average(steps, **settings))
     assert {value.dtype for value in weights(outcome.folder, "best").values()} == {torch.bfloat16}, "what was scored"

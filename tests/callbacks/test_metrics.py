@@ -135,7 +135,6 @@ def finite_step(folder: Path) -> int:
 
 def test_a_learning_rate_out_of_all_bounds(train: Train) -> None:
     outcome = train(*LENET, "optimizer.lr=1e30", "trainer.gradient_clip_val=null")
-
     assert outcome.status == 1
     assert outcome.result["status"] == "diverged"
     assert outcome.result["steps"] < 5, "long before the first point of the curve"

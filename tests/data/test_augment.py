@@ -66,9 +66,7 @@ def normal(image: Tensor) -> Tensor:
 def test_a_mirrored_crop_is_torchvisions(shape: tuple[int, ...]) -> None:
     images, switches = pictures(20, *shape), augment(mirror=True, crop=0.875)
     chances = values(switches, 20)
-
     out = change(switches, images, chances)
-
     for image, chance, got in zip(images.reshape(20, -1, *shape[-2:]), chances.tolist(), out, strict=True):
         turned = F.hflip(image) if chance[0] < 0.5 else image
         top, left = (int(10 * share) for share in chance[1:])
@@ -105,9 +103,7 @@ def test_colour_moves_all_pixels_of_an_image_along_the_axes() -> None:
 
 def test_a_rectangle_is_erased_as_torchvision_does() -> None:
     images, switches = pictures(200), augment(erase=1.0)
-
     out = change(switches, images, values(switches, 200))
-
     for image, got in zip(images, out, strict=True):
         before = normal(resize(image[None], SIZE))
         top, left, height, width = rectangle(got == 0)
@@ -239,9 +235,7 @@ def references(mix: Mix, batch: Batch) -> Iterator[tuple[Tensor, Tensor]]:
 @pytest.mark.parametrize("mix", [MIXUP, CUTMIX, BOTH], ids=["mixup", "cutmix", "both"])
 def test_a_pair_is_mixed_as_torchvision_does(mix: Mix) -> None:
     batch = batch_of(mix, 60, channels=3)
-
     out = mixed(mix, batch)
-
     for image, label, (expected, shares) in zip(out.images, soft(out), references(mix, batch), strict=True):
         torch.testing.assert_close(image, expected, rtol=0, atol=1e-6)
         torch.testing.assert_close(label, shares, rtol=0, atol=1e-6)

@@ -173,7 +173,6 @@ def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...]) -> None:
 def test_validation_and_predictions_see_the_middle(tta: str) -> None:
     trainer, module, data = made(f"data.tta={tta}", CROP)
     trainer.validate(module, datamodule=data, verbose=False)
-
     images, labels = (part[:16] for part in data.images["val"])
     expected = reference(images, module.eval(), "none", ENLARGED)
     loss = torch.nn.functional.nll_loss(expected.log(), labels)

@@ -115,9 +115,7 @@ def test_a_rank_that_fails_tells_why_and_takes_the_others_down(tmp_path: Path) -
 def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> None:
     """What started it knows its status, as torchrun, and tells it."""
     run = Runs(tmp_path / "logs", ranks=2)
-
     assert run(*SHORT, trouble("_exit", rank=1)) == [1, 3]
-
     reason = "rank 1 was lost: killed, or ended without a word"
     assert (run.result["status"], run.result["reason"], run.result["killed"]) == ("failed", reason, True)
     assert f"\nfailed: {reason}\n" in run.text
@@ -129,9 +127,7 @@ def test_a_rank_that_is_killed_takes_the_others_down_without_torchrun_too(tmp_pa
     processes = run.start(*SHORT, trouble("kill"))
     processes[0].join(100)
     began = time.monotonic()
-
     assert run.wait(processes) == [-signal.SIGKILL, 1], "with rank 0 the store goes"
-
     assert time.monotonic() - began < 20
 
 
@@ -160,9 +156,7 @@ def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs")
     (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
     ranks = psutil.Process(process.pid).children()
-
     os.kill(process.pid or 0, signal.SIGKILL)
-
     assert len(psutil.wait_procs(ranks, timeout=20)[0]) == 2
     assert run.wait([process]) == [-signal.SIGKILL]
     assert run.result["reason"] == "the process that led it was killed"

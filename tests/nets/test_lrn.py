@@ -40,9 +40,7 @@ def by_hand(x: Tensor, size: int, alpha: float, beta: float, k: float, *, mean: 
 def test_equals_the_formula(size: int, reduction: Literal["sum", "mean"]) -> None:
     x = 30 * torch.randn(2, 7, 3, 4, dtype=torch.float64)
     layer = LocalResponseNorm(size, alpha=1e-3, beta=0.75, k=2.0, reduction=reduction)
-
     expected = by_hand(x, size, 1e-3, 0.75, 2.0, mean=reduction == "mean")
-
     torch.testing.assert_close(layer(x), expected, rtol=1e-12, atol=1e-12)
 
 
@@ -60,7 +58,6 @@ def test_half_precision_is_safe() -> None:
     x = torch.full((1, 5, 1, 1), 300.0, dtype=torch.float16, requires_grad=True)  # 300 squared is beyond float16
     out = LocalResponseNorm(5, alpha=1e-4, beta=0.75, k=2.0, reduction="mean")(x)
     out.sum().backward()
-
     assert out.dtype == torch.float16
     assert out[0, 2].item() == pytest.approx(49.7, rel=0.01)
     assert x.grad is not None

@@ -103,10 +103,8 @@ def test_what_does_not_fit_is_named(change: dict[str, Tensor | None], line: str,
     state = {name: tensor for name, tensor in (small_state() | change).items() if tensor is not None}
     net = AlexNet(**COLOUR)
     before = [parameter.clone() for parameter in net.parameters()]
-
     with pytest.raises(ValueError, match=line):
         copy_weights(net, state)
-
     assert all(torch.equal(mine, was) for mine, was in zip(net.parameters(), before, strict=True))
 
 
