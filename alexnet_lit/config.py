@@ -9,12 +9,14 @@ import json
 import re
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from inspect import signature
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from filelock import FileLock, Timeout
 from hydra import version
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
@@ -43,6 +45,7 @@ _FIXED = {
 _PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 _made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts
 _only_named = False
+_LOCK = ".running.lock"
 _version_lock = threading.Lock()  # Hydra keeps its version_base in one global place
 
 
@@ -314,11 +317,26 @@ def claim_folder(folder: Path, key: str) -> None:
         _made.add(folder)
 
 
+@contextmanager
+def running(folder: Path, what: str = "run") -> Iterator[None]:
+    """Hold the lock of the folder: one process at a time runs the run, or sweep, in it. Raises: UserError."""
+    held = None
+    try:
+        held = FileLock(folder / _LOCK).acquire(timeout=0)
+    except Timeout:
+        hint = "wait for its end, or stop it with Ctrl-C"
+        raise UserError(f"{folder}: this {what} is still running: {hint}") from None
+    except (OSError, NotImplementedError):  # a file system without locks
+        pass
+    with held or nullcontext():
+        yield
+
+
 def discard(folder: Path) -> None:
     """Remove what a refused run or sweep has left: the folder, if this process has made it and nothing was trained in
     it; of a run that was to go on .hydra/resume_<n>, Hydra's record of that, if nothing was written since.
     """
-    fresh = {".hydra", "train.log", PLAN, ".running.lock", "study.db"}
+    fresh = {".hydra", "train.log", PLAN, _LOCK, "study.db"}
     if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
     elif (record := records_of(folder)[-1]).name != ".hydra":
@@ -342,6 +360,12 @@ def records_of(folder: Path) -> list[Path]:
     """Where Hydra keeps how the run in `folder` was started, .hydra, and continued, .hydra/resume_<n>."""
     records = (folder / ".hydra").glob("resume_*")
     return [folder / ".hydra", *sorted(records, key=lambda path: int(path.name.removeprefix("resume_")))]
+
+
+def next_record(folder: Path) -> Path:
+    """Where to keep how the run in `folder` is continued this time. Raises: UserError if it is still running."""
+    with running(folder):
+        return folder / ".hydra" / f"resume_{len(records_of(folder))}"
 
 
 def typed_checkpoint(arguments: Sequence[str]) -> str:

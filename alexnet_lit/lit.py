@@ -188,10 +188,7 @@ class Classifier(LightningModule):
         self._learning_rate = float(optimizer.param_groups[0]["lr"])
 
     def configure_gradient_clipping(
-        self,
-        optimizer: Optimizer,
-        gradient_clip_val: float | None = None,
-        gradient_clip_algorithm: str | None = None,
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
         """Clip, and note the norm of all gradients before that."""
         self._gradient_norm = clip(self, optimizer, gradient_clip_val, gradient_clip_algorithm)

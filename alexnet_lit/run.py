@@ -45,7 +45,7 @@ def run(config: DictConfig, folder: Path) -> Result:
     """
     began = time.time()
     rank_group = join()
-    with _log_and_report(folder):
+    with _log_and_report(folder), composition.running(folder):
         objects = prepare(config, folder)
         found = objects.data.found
         objects.data.prepare_data()  # a missing or broken file is an error before anything starts
@@ -82,7 +82,7 @@ def fit(config: DictConfig) -> Result:
         same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-        record = folder / ".hydra" / f"resume_{len(composition.records_of(folder))}"
+        record = composition.next_record(folder)
     record.mkdir()
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save(overrides, record / "overrides.yaml")

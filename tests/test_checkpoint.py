@@ -6,10 +6,13 @@ import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
+from filelock import FileLock
 
+from alexnet_lit.callbacks.checkpointing import AtomicFile
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, saved, scalars, stop_at
 from tests.sweep.tiny import QUIET
@@ -230,6 +233,8 @@ def test_what_a_run_can_not_go_on_with(typed: str, line: str, two_epochs: Path, 
     before = contents(two_epochs, but="train.log")
     line = f"{typed.removeprefix('+')}: {line.format(key=f'ckpt={two_epochs}')}"
     assert train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed).refusal == line
+    with FileLock(two_epochs / ".running.lock"):
+        assert "this run is still running: wait" in train(f"ckpt={two_epochs}", "trainer.max_epochs=3").refusal
     assert contents(two_epochs, but="train.log") == before
 
 
@@ -249,11 +254,14 @@ def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, t
 
 
 def test_bests_of_a_repeated_epoch_are_kept_once(train: Train) -> None:
-    """The run was killed after it had saved the best, before it saved the epoch. Of equal scores the later is best."""
+    """The run ended as it saved the best, or before it saved the epoch. Of equal scores the later is best."""
     with stop_at(9):
         folder = train(*LENET, "optimizer.lr=0.0", "checkpoint.keep=2", "trainer.max_epochs=3").folder
     last = folder / "checkpoints" / "last.ckpt"
     earlier = last.read_bytes()
+    with mock.patch.object(AtomicFile, "save_checkpoint", side_effect=RuntimeError), pytest.raises(RuntimeError):
+        train(f"ckpt={folder}")
+    assert [saved(folder, name)["global_step"] for name in ("best", "best_2")] == [8, 4]
     assert train(f"ckpt={folder}").status == 0
     last.write_bytes(earlier)
     (folder / "result.json").unlink()

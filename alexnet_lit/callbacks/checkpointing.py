@@ -4,9 +4,9 @@ import itertools
 import math
 import os
 import signal
-import threading
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, replacing, writing
-from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup, ignore, say_from_handler
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -70,7 +70,7 @@ class Checkpoints(Checkpoint):
         self.best_score = -math.inf  # negated where less is better
         self._stop_signal = 0
         self._saved_at = time.monotonic()
-        self._handlers: dict[int, Any] = {}
+        self._handlers = ExitStack()
 
     @property
     def chosen(self) -> bool:
@@ -82,8 +82,7 @@ class Checkpoints(Checkpoint):
         if not trainer.strategy.broadcast(self.best.exists()):
             self.best_score = -math.inf
         self._saved_at = time.monotonic()
-        numbers = (*STOP_SIGNALS, *hangup()) if threading.current_thread() is threading.main_thread() else ()
-        self._handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
+        self._handlers.enter_context(handling((*STOP_SIGNALS, *hangup()), self._on_signal))
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers, as nothing is left to finish, unless a signal has come already."""
@@ -92,9 +91,7 @@ class Checkpoints(Checkpoint):
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Restore the signal handlers."""
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-        self._handlers = {}
+        self._handlers.close()
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop_signal = number
@@ -148,17 +145,18 @@ class Checkpoints(Checkpoint):
         if math.isnan(score) or score < self.best_score:
             return
         self.best_score = score
+        trainer.save_checkpoint(self.folder / "best_1.ckpt", weights_only=True)
         if trainer.is_global_zero:
             self._shift_bests(trainer.global_step)
-        trainer.save_checkpoint(self.best, weights_only=True)
 
     def _shift_bests(self, step: int) -> None:
-        """Rename best.ckpt to best_2.ckpt, best_2.ckpt to best_3.ckpt, as far as `keep` goes."""
+        """Rename best_1.ckpt to best.ckpt, best.ckpt to best_2.ckpt, and so on, as far as `keep` goes."""
+        names = [self.folder / f"best_{n}.ckpt" for n in range(1, self.keep + 1)]
+        names.insert(1, self.best)
         if self.keep > 1 and self.best.exists():
             saved = torch.load(self.best, mmap=True, weights_only=True)["global_step"]
-            if saved >= step:
-                return  # a run that was killed before it saved the epoch repeats this step
-        names = [self.best, *(self.folder / f"best_{n}.ckpt" for n in range(2, self.keep + 1))]
+            if saved >= step:  # a run that was killed before it saved the epoch repeats this step
+                del names[2:]
         for better, worse in reversed(list(itertools.pairwise(names))):
             if better.exists():
                 better.replace(worse)

@@ -28,12 +28,7 @@ class Schedule:
 
 @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
 def one_cycle(
-    optimizer: Optimizer,
-    *,
-    total_steps: Annotated[int, Field(ge=1)],
-    warmup: Fraction,
-    start: Fraction,
-    end: Fraction,
+    optimizer: Optimizer, *, total_steps: Annotated[int, Field(ge=1)], warmup: Fraction, start: Fraction, end: Fraction
 ) -> LambdaLR:
     """Rise linearly to the optimizer's rate over the first `warmup` of the run, then fall linearly to its end.
 

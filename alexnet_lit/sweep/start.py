@@ -1,10 +1,10 @@
 """Starting a sweep: Hydra's arguments, and the callback that checks the sweep and prepares its launcher."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, ClassVar
 
-from filelock import FileLock, Timeout
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
@@ -12,9 +12,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lit.config import PLAN, as_typed, claim_folder
+from alexnet_lit.config import PLAN, as_typed, claim_folder, running
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import MULTIRUN, set_aside
+from alexnet_lit.sweep.jobs import MULTIRUN, left_over, set_aside
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
 _PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here that does what theirs leave out
@@ -39,7 +39,7 @@ class SweepCallback(Callback):
     """
 
     folder: ClassVar[Path | None] = None
-    _lock: ClassVar[FileLock | None] = None
+    _lock: ClassVar = ExitStack()
 
     def __init__(self, *, resumes: bool) -> None:
         self._resumes = resumes
@@ -47,9 +47,8 @@ class SweepCallback(Callback):
     @classmethod
     def forget(cls) -> None:
         """Let go of the sweep, so that this process can start another."""
-        if cls._lock:
-            cls._lock.release()
-        cls.folder = cls._lock = None
+        cls.folder = None
+        cls._lock.close()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Check the sweep, lock it, and put our classes in the place of plugins'. Raises: Refused for wrong input."""
@@ -65,16 +64,11 @@ class SweepCallback(Callback):
         folder = Path(config.hydra.sweep.dir)
         if not self._resumes:
             claim_folder(folder, "hydra.sweep.dir")
-        lock = FileLock(folder / ".running.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            hint = "wait for its end, or stop it with Ctrl-C"
-            raise UserError(f"{folder}: this sweep is still running: {hint}") from None
-        except (OSError, NotImplementedError):  # a file system without locks
-            pass
-        SweepCallback._lock = lock
+        SweepCallback._lock.enter_context(running(folder, "sweep"))
         if self._resumes:
+            for job in left_over(folder):  # a launcher's process outlives one that was killed
+                with running(job.folder):
+                    pass
             if (folder / ".submitit").is_dir():
                 from alexnet_lit.sweep.submitit_launcher import check_queue
 

@@ -84,9 +84,8 @@ def _csv(jobs: Sequence[Job]) -> str:
     page, keys = io.StringIO(), _keys(jobs)
     rows = csv.writer(page, lineterminator="\n")
     rows.writerow(["number", *keys, "status", *_FIGURES, "folder", "reason"])
-    for job in jobs:
-        values = [*map(job.overrides.get, keys), job.status, *map(job.result.get, _FIGURES)]
-        rows.writerow([job.number, *values, job.folder.name, job.reason])
+    values = ([*map(job.overrides.get, keys), job.status, *map(job.result.get, _FIGURES)] for job in jobs)
+    rows.writerows([job.number, *row, job.folder.name, job.reason] for job, row in zip(jobs, values, strict=True))
     return page.getvalue()
 
 

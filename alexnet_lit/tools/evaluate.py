@@ -99,16 +99,10 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
             outputs.append((logits.float().cpu(), batch.labels.cpu()))
             bar.advance(TASK, len(batch.labels))
 
+        unused = ("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary")
+        off: dict[str, Any] = dict.fromkeys((*unused, "use_distributed_sampler"), False)
         trainer = Trainer(
-            accelerator=kind,
-            devices=1,
-            precision=precision,
-            callbacks=[LambdaCallback(on_test_batch_end=keep)],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
+            accelerator=kind, devices=1, precision=precision, callbacks=[LambdaCallback(on_test_batch_end=keep)], **off
         )
         trainer.test(module, datamodule=data, verbose=False)
     logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))

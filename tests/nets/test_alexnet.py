@@ -189,10 +189,7 @@ LENET_NORM = "lrn=true lrn_size=3 lrn_alpha=0.01 lrn_beta=0.5 lrn_k=1.0 lrn_redu
     ("switches", "theirs"),
     [
         ("", lenet(nn.Sigmoid, pool=2)),
-        (
-            f"{LENET_NORM} overlapping_pool=true dropout=0.5 activation=tanh",
-            lenet(nn.Tanh, 3, norm=True, dropout=0.5),
-        ),
+        (f"{LENET_NORM} overlapping_pool=true dropout=0.5 activation=tanh", lenet(nn.Tanh, 3, norm=True, dropout=0.5)),
     ],
     ids=["course", "every idea"],
 )

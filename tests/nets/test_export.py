@@ -49,10 +49,7 @@ def restore_determinism(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "switches"),
-    [
-        ("alexnet_owt", ["lrn=true", "lrn_reduction=mean"]),
-        ("lenet", ["lrn=true", "lrn_reduction=sum"]),
-    ],
+    [("alexnet_owt", ["lrn=true", "lrn_reduction=mean"]), ("lenet", ["lrn=true", "lrn_reduction=sum"])],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_onnx_gives_torchs_logits(name: str, switches: list[str], images: Tensor, small_nets: None) -> None:

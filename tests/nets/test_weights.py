@@ -92,10 +92,7 @@ def test_other_numbers_of_channels_and_classes_fit_too(small_nets: None) -> None
     ("change", "line"),
     [
         ({"classifier.6.bias": None}, r"15 tensors for the net's 16 parameters: use a state dict of torchvision's"),
-        (
-            {"features.3.weight": torch.zeros(3, 3)},
-            r"features.3.weight \(3, 3\) .*conv2.weight \(24, 8, 5, 5\)",
-        ),
+        ({"features.3.weight": torch.zeros(3, 3)}, r"features.3.weight \(3, 3\) .*conv2.weight \(24, 8, 5, 5\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -205,8 +205,9 @@ def test_what_a_sweep_can_not_go_on_with(train: Train, tmp_path: Path) -> None:
     failed = train(*REFUSED, "-m", "seed=0,1")
     sweep = sweep_of(failed)
     job, before = jobs_of(sweep)[0], contents(sweep)
-    with FileLock(sweep / ".running.lock"):
-        assert "this sweep is still running" in resumed(train, failed).refusal
+    for place, what in ((sweep, "sweep"), (job, "run")):
+        with FileLock(place / ".running.lock"):
+            assert resumed(train, failed).refusal.startswith(f"{place}: this {what} is still running: wait for its end")
 
     for typed, line in (
         ([f"resume_sweep={sweep}", "seed=3"], "seed=3: a sweep goes on as it was started: leave it out"),

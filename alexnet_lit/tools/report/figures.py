@@ -62,9 +62,8 @@ def _effects(study: Study) -> list[Effect]:
     if study.effects:
         return [(short(study.name_of(each), 60), each.worth, each.idea.points) for each in study.effects]
     pairs = zip(study.labels, study.differences, strict=True)
-    return [(short(label, 60), each, math.nan) for label, each in pairs if not math.isnan(each.value)][
-        :_MOST_DIFFERENCES
-    ]
+    found = [(short(label, 60), each, math.nan) for label, each in pairs if not math.isnan(each.value)]
+    return found[:_MOST_DIFFERENCES]
 
 
 def _figure(
