@@ -116,14 +116,9 @@ def choose(argument: str) -> str:
     return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
 
 
-def plain(config: Any) -> Any:
-    """A config node as plain dicts, lists, strings and numbers, interpolations resolved."""
-    return OmegaConf.to_container(config, resolve=True)
-
-
-def as_typed(config: Any) -> Any:
-    """A config node as plain dicts and lists, interpolations as they are written."""
-    return OmegaConf.to_container(config, resolve=False)
+def plain(config: Any, *, resolve: bool = True) -> Any:
+    """A config node as plain dicts, lists, strings and numbers, interpolations resolved or as they are written."""
+    return OmegaConf.to_container(config, resolve=resolve)
 
 
 def quoted(path: str | Path) -> str:
@@ -352,7 +347,9 @@ def discard(folder: Path) -> None:
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
     """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
     files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
-    typed = [(file, str(each)) for file in files if file.exists() for each in as_typed(OmegaConf.load(file))]
+    typed = [
+        (file, str(each)) for file in files if file.exists() for each in plain(OmegaConf.load(file), resolve=False)
+    ]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, get_type_hints
@@ -25,7 +26,7 @@ from alexnet_lit.optim import Schedule
 
 # Errors by which a constructor refuses its arguments.
 _LIBRARIES = (MisconfigurationException, HydraException, OmegaConfBaseException)
-_REFUSALS = (ValueError, TypeError, ImportError, OSError, *_LIBRARIES)
+_REFUSALS = (ValueError, TypeError, ImportError, OSError, RuntimeError, ArithmeticError, LookupError, *_LIBRARIES)
 
 
 def instantiate(
@@ -187,9 +188,10 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
     )
     with _refusals("optimizer"):
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
-    with _refusals("scheduler"):
-        scheduler = module.schedule.factory(optimizer)
-    plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
+    with _refusals("scheduler"), warnings.catch_warnings(action="ignore"):  # no step of the optimizer came before
+        scheduler: Any = module.schedule.factory(optimizer)
+        plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
+        scheduler.step(*[0.0] * plateau)
     if plateau != (monitor is not None):
         reason = "looks at a score: use val/loss or train/loss" if plateau else "looks at no score: use null"
         raise UserError(f"scheduler.monitor={as_override(monitor)}: {type(scheduler).__name__} {reason}")

@@ -29,9 +29,8 @@ class Score(Metric):
 
     def __init__(self) -> None:
         super().__init__()
-        self.add_state("loss_sum", torch.tensor(0.0), dist_reduce_fx="sum")
-        self.add_state("correct", torch.tensor(0), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        for name, zero in (("loss_sum", 0.0), ("correct", 0), ("count", 0)):
+            self.add_state(name, torch.tensor(zero), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor | float, correct: Tensor | int, count: int) -> None:
         """Add some images: the sum of their losses, how many were right, how many they are. Waits for no device."""

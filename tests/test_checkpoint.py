@@ -265,9 +265,7 @@ def test_bests_of_a_repeated_epoch_are_kept_once(train: Train) -> None:
     assert train(f"ckpt={folder}").status == 0
     last.write_bytes(earlier)
     (folder / "result.json").unlink()
-
     assert train(f"ckpt={folder}").status == 0
-
     assert [saved(folder, name)["global_step"] for name in ("best", "best_2")] == [12, 8]
 
 

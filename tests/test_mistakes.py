@@ -53,6 +53,7 @@ TYPED = {
     f"{SEARCH} objective=null": ": a search needs one: use objective=val/acc",
     f"{SEARCH} hydra.sweeper.storage=sqlite:///{{tmp}}/holiday.ckpt": ": can't be used (",
     # Schedules
+    "scheduler=step scheduler.step_size=0": "scheduler: integer modulo by zero",
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
     # The trainer, by Lightning's own judgement
     "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": (
@@ -100,6 +101,8 @@ TYPED = {
     "model.in_channels=3": ": the data has 1 channel",
     "model.image_size=96": ": the data is enlarged to data.image_size=224: set data.image_size alone",
     "model.weights=imagenet": "model: weights=imagenet: there are none for design=course: use model=alexnet_owt",
+    "optimizer=adamw optimizer.betas=[0.9]": "optimizer: list index out of range",
+    "data.std=inf": ": should be a finite number",
     "optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
     "label_smoothing=1": ": should be a number from 0 to less than 1: 0.1 is usual",
     "data.val_size=60000": " leaves none of the 60000 images for training: use at most 59999",

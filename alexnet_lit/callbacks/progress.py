@@ -9,7 +9,7 @@ from functools import partial
 from typing import Annotated, Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import ProgressBar
+from lightning.pytorch.callbacks import ProgressBar, Timer
 from lightning.pytorch.trainer.states import TrainerFn
 from pydantic import ConfigDict, Field, validate_call
 from rich.console import Console
@@ -152,7 +152,7 @@ class Progress(ProgressBar):
 
     def _announce_long_run(self, trainer: Trainer, task: Task) -> None:
         elapsed = task.elapsed or 0.0
-        if elapsed < _MEASURED_SECONDS or (left := task.time_remaining) is None:  # which adds up all batches so far
+        if elapsed < _MEASURED_SECONDS or (left := _time_left(trainer, task)) is None:
             return
         self._announced = True
         if elapsed + left > self._long_run_seconds:
@@ -162,13 +162,20 @@ class Progress(ProgressBar):
 
 
 def _texts(trainer: Trainer, where: str, task: Task) -> dict[str, str]:
-    left = task.time_remaining  # None until two batches have ended, and where the run has no end
+    left = _time_left(trainer, task)
     return {
         "where": where or _epoch(trainer),
         "percent": f"{min(100, 100 * task.completed // task.total):3.0f}%" if task.total else "",
         "facts": _facts(trainer) if trainer.state.fn == TrainerFn.FITTING else "",
         "left": "" if left is None else f"{clock(left)} left",
     }
+
+
+def _time_left(trainer: Trainer, task: Task) -> float | None:
+    """Seconds by all batches so far, and of a fit by trainer.max_time; None before two have ended or without an end."""
+    fitting, callbacks = trainer.state.fn == TrainerFn.FITTING, trainer.callbacks  # type: ignore[attr-defined] # set by Lightning's callback connector
+    ends = [each.time_remaining() for each in callbacks if isinstance(each, Timer) and fitting]
+    return min((each for each in (task.time_remaining, *ends) if each is not None), default=None)
 
 
 class _Field(ProgressColumn):

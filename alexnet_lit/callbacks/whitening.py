@@ -55,7 +55,6 @@ class WhitenedKernels(Callback):
         variances = variances.clamp(min=0)
         scales = variances.sqrt() / (variances + self.eps * variances[-1])
         weights = turns.repeat(-(-first.out_channels // len(turns)), 1)[: first.out_channels] * scales @ components.T
-        strength = [
-            torch.einsum("ki,ij,kj->", each, moments, each) for each in (first.weight.flatten(1).double(), weights)
-        ]
+        both = (first.weight.flatten(1).double(), weights)
+        strength = [torch.einsum("ki,ij,kj->", each, moments, each) for each in both]
         first.weight.copy_((weights * (strength[0] / strength[1]).sqrt()).view_as(first.weight))

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.kernels.native import library, pointers, sizes
 
-Std = Annotated[float, Field(gt=0)]
+Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Taps = tuple[Tensor, Tensor]  # places int32 and weights, (1 or B, S, 2): the two source px that each px is made of
 
 

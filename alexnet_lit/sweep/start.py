@@ -12,7 +12,7 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lit.config import PLAN, as_typed, claim_folder, running
+from alexnet_lit.config import PLAN, claim_folder, plain, running
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import MULTIRUN, left_over, set_aside
 
@@ -77,7 +77,7 @@ class SweepCallback(Callback):
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
-            if "alexnet_lit.job_folder:" not in (names := as_typed(config.hydra.sweep)["subdir"]):
+            if "alexnet_lit.job_folder:" not in (names := plain(config.hydra.sweep, resolve=False)["subdir"]):
                 raise UserError(f"hydra.sweep.subdir={names}: jobs lie in folders <number>_<overrides>: leave it out")
 
 

@@ -193,8 +193,7 @@ def _files(name: str) -> list[str]:
 def _print_table(predictions: Sequence[dict[str, Any]]) -> None:
     """As wide as it is, so that names stay in one piece."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    ranks = [f"{n}." for n in range(1, len(predictions[0]["classes"]) + 1)]
-    for title in ("picture", *ranks, "what was done to it"):
+    for title in ("picture", *(f"{n}." for n, _ in enumerate(predictions[0]["classes"], 1)), "what was done to it"):
         table.add_column(title, no_wrap=True)
     for each in predictions:
         cells = [f"{one['class']} {100 * one['probability']:.1f}%" for one in each["classes"]]

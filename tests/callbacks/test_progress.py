@@ -171,6 +171,7 @@ def test_every_way_to_run_works(options: dict[str, Any], terminal: Terminal) -> 
     trainer = make_trainer(logger=[History()], callbacks=make_progress(line_seconds=0.01), **options)
     trainer.fit(Module(), Data())
     trainer.test(Module(), Data(), verbose=False)
+    assert ("left" in "".join(each for each in terminal.frames() if each[:5] == "epoch")) is ("max_time" in options)
     assert terminal.getvalue().count("\x1b[?25l") == terminal.getvalue().count("\x1b[?25h")
 
 

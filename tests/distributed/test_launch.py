@@ -140,9 +140,7 @@ def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
     run = Runs(tmp_path / "logs")
     (process,) = run.start_until("epoch 1/500  ", *LAUNCHED)
     ranks = psutil.Process(process.pid).children()
-
     os.kill(process.pid or 0, signal.SIGINT)
-
     assert run.wait([process]) == [130]
     assert not any(rank.is_running() for rank in ranks)
     assert (run.result["status"], run.result["world_size"]) == ("interrupted", 2)

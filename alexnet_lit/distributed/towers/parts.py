@@ -159,9 +159,8 @@ class Part(nn.Module):
 
 def refusal(way: Way, reason: str, instead: str = "") -> UserError:
     """The error of a run that can't be split this way; `instead`: what to change beside the strategy."""
-    return UserError(
-        f"trainer.strategy={way}: {reason}: use {f'{instead}, or ' if instead else ''}trainer.strategy=auto"
-    )
+    either = f"{instead}, or " if instead else ""
+    return UserError(f"trainer.strategy={way}: {reason}: use {either}trainer.strategy=auto")
 
 
 def _split(layers: nn.Sequential, group: Group, way: Way, *, divided: bool) -> nn.Sequential:

@@ -22,9 +22,8 @@ class StridedConv2d(nn.Conv2d):
     def by_blocks(self, x: Tensor) -> Tensor:
         """Convolve by blocks of pixels, on any device: the same sums in another order."""
         sides, paddings = [], []
-        for size, kernel, stride, padding in zip(
-            x.shape[-2:], self.kernel_size, self.stride, self.padding, strict=True
-        ):
+        axes = zip(x.shape[-2:], self.kernel_size, self.stride, self.padding, strict=True)
+        for size, kernel, stride, padding in axes:
             assert isinstance(padding, int)
             window = -(-kernel // stride)  # blocks: 3 for 11 px at stride 4
             windows = (size + 2 * padding - kernel) // stride + 1

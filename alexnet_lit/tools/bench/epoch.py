@@ -34,7 +34,6 @@ _SWITCHES = {
     "this pipeline": ("data.augment.mirror=false",),
     "this pipeline, crop and mirror": ("data.augment.mirror=true", "data.augment.crop=0.875"),
 }
-
 _QUIET = ("logger=none", "trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false")
 _COURSE, _OURS = "the course's program", "this project"
 _TRAIN, _TEST = {"cpu": 6, "cuda": 60}, {"cpu": 1, "cuda": 10}  # batches of an epoch, as 60,000 images to 10,000
