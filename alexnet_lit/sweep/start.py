@@ -66,13 +66,13 @@ class SweepCallback(Callback):
             claim_folder(folder, "hydra.sweep.dir")
         SweepCallback._lock.enter_context(running(folder, "sweep"))
         if self._resumes:
-            for job in left_over(folder):  # a launcher's process outlives one that was killed
-                with running(job.folder):
-                    pass
             if (folder / ".submitit").is_dir():
                 from alexnet_lit.sweep.submitit_launcher import check_queue
 
                 check_queue(folder)
+            for job in left_over(folder):  # a launcher's process outlives one that was killed
+                with running(job.folder):
+                    pass
             set_aside(folder)
         SweepCallback.folder = folder
         if not self._resumes:
