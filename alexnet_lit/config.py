@@ -347,9 +347,8 @@ def discard(folder: Path) -> None:
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
     """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
     files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
-    typed = [
-        (file, str(each)) for file in files if file.exists() for each in plain(OmegaConf.load(file), resolve=False)
-    ]
+    lists = [(file, plain(OmegaConf.load(file), resolve=False)) for file in files if file.exists()]
+    typed = [(file, str(each)) for file, values in lists for each in values]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 

@@ -26,7 +26,8 @@ from alexnet_lit.optim import Schedule
 
 # Errors by which a constructor refuses its arguments.
 _LIBRARIES = (MisconfigurationException, HydraException, OmegaConfBaseException)
-_REFUSALS = (ValueError, TypeError, ImportError, OSError, RuntimeError, ArithmeticError, LookupError, *_LIBRARIES)
+_REFUSALS = (ValueError, TypeError, ImportError, OSError, *_LIBRARIES)
+_ON_TRIAL = (*_REFUSALS, RuntimeError, ArithmeticError, LookupError)  # of torch's optimizers and schedules too
 
 
 def instantiate(
@@ -59,18 +60,18 @@ def instantiate(
 
 
 @contextmanager
-def _refusals(path: str) -> Iterator[None]:
+def _refusals(path: str, refusals: tuple[type[Exception], ...] = _REFUSALS) -> Iterator[None]:
     """Raise a constructor's refusal of its arguments as a UserError; any other error is a bug and stays as it is."""
     try:
         yield
-    except _REFUSALS as error:
+    except refusals as error:
         cause: BaseException = error
         if isinstance(error, InstantiationException):  # Hydra's, of a nested node
             cause, where = error.__cause__ or error, re.search(r"full_key: (\S+)", str(error))
             path = where[1] if where else path
         if isinstance(cause, ValidationError):
             raise explain_argument(cause, path) from error
-        if isinstance(cause, _REFUSALS) and not isinstance(cause, UserError):
+        if isinstance(cause, refusals) and not isinstance(cause, UserError):
             raise UserError(f"{path}: {' '.join(str(cause).split())}") from error
         raise cause from cause.__cause__
 
@@ -186,9 +187,9 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         seed=config.seed,
         config=plain(config),
     )
-    with _refusals("optimizer"):
+    with _refusals("optimizer", _ON_TRIAL):
         optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
-    with _refusals("scheduler"), warnings.catch_warnings(action="ignore"):  # no step of the optimizer came before
+    with _refusals("scheduler", _ON_TRIAL), warnings.catch_warnings(action="ignore"):  # no optimizer has stepped yet
         scheduler: Any = module.schedule.factory(optimizer)
         plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
         scheduler.step(*[0.0] * plateau)
