@@ -10,7 +10,7 @@ import re
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, suppress
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -116,9 +116,9 @@ def choose(argument: str) -> str:
     return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
 
 
-def plain(config: Any, *, resolve: bool = True) -> Any:
-    """A config node as plain dicts, lists, strings and numbers, interpolations resolved or as they are written."""
-    return OmegaConf.to_container(config, resolve=resolve)
+def plain(config: Any, *, raw: bool = False) -> Any:
+    """A config node as plain dicts, lists, strings and numbers; interpolations resolved, or raw as they are written."""
+    return OmegaConf.to_container(config, resolve=not raw)
 
 
 def quoted(path: str | Path) -> str:
@@ -315,16 +315,19 @@ def claim_folder(folder: Path, key: str) -> None:
 @contextmanager
 def running(folder: Path, what: str = "run") -> Iterator[None]:
     """Hold the lock of the folder: one process at a time runs the run, or sweep, in it. Raises: UserError."""
-    held = None
+    lock = FileLock(folder / _LOCK)
     try:
-        held = FileLock(folder / _LOCK).acquire(timeout=0)
+        lock.acquire(timeout=0)
     except Timeout:
-        hint = "wait for its end, or stop it with Ctrl-C"
-        raise UserError(f"{folder}: this {what} is still running: {hint}") from None
+        raise UserError(f"{folder}: this {what} is still running: wait for its end, or stop it with Ctrl-C") from None
     except (OSError, NotImplementedError):  # a file system without locks
         pass
-    with held or nullcontext():
+    try:
         yield
+    finally:
+        with suppress(OSError):  # Windows removes it with the release
+            (folder / _LOCK).unlink()
+        lock.release()
 
 
 def discard(folder: Path) -> None:
@@ -347,8 +350,7 @@ def discard(folder: Path) -> None:
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
     """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
     files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
-    lists = [(file, plain(OmegaConf.load(file), resolve=False)) for file in files if file.exists()]
-    typed = [(file, str(each)) for file, values in lists for each in values]
+    typed = [(file, str(each)) for file in files if file.exists() for each in plain(OmegaConf.load(file), raw=True)]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 

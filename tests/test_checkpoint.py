@@ -10,9 +10,9 @@ from unittest import mock
 
 import pytest
 import torch
-from filelock import FileLock
 
 from alexnet_lit.callbacks.checkpointing import AtomicFile
+from alexnet_lit.config import running
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, saved, scalars, stop_at
 from tests.sweep.tiny import QUIET
@@ -233,7 +233,7 @@ def test_what_a_run_can_not_go_on_with(typed: str, line: str, two_epochs: Path, 
     before = contents(two_epochs, but="train.log")
     line = f"{typed.removeprefix('+')}: {line.format(key=f'ckpt={two_epochs}')}"
     assert train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed).refusal == line
-    with FileLock(two_epochs / ".running.lock"):
+    with running(two_epochs):
         assert "this run is still running: wait" in train(f"ckpt={two_epochs}", "trainer.max_epochs=3").refusal
     assert contents(two_epochs, but="train.log") == before
 

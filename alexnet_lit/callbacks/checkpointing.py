@@ -4,9 +4,9 @@ import itertools
 import math
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -18,7 +18,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, replacing, writing
-from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, say_from_handler
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -70,7 +70,7 @@ class Checkpoints(Checkpoint):
         self.best_score = -math.inf  # negated where less is better
         self._stop_signal = 0
         self._saved_at = time.monotonic()
-        self._handlers = ExitStack()
+        self._handlers: dict[int, Any] = {}  # no `handling`, which would restore them once this is garbage
 
     @property
     def chosen(self) -> bool:
@@ -82,7 +82,8 @@ class Checkpoints(Checkpoint):
         if not trainer.strategy.broadcast(self.best.exists()):
             self.best_score = -math.inf
         self._saved_at = time.monotonic()
-        self._handlers.enter_context(handling((*STOP_SIGNALS, *hangup()), self._on_signal))
+        numbers = (*STOP_SIGNALS, *hangup()) if threading.current_thread() is threading.main_thread() else ()
+        self._handlers = {number: signal.signal(number, self._on_signal) for number in numbers}
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
         """Restore the handlers, as nothing is left to finish, unless a signal has come already."""
@@ -91,7 +92,9 @@ class Checkpoints(Checkpoint):
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
         """Restore the signal handlers."""
-        self._handlers.close()
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._stop_signal = number

@@ -98,14 +98,12 @@ class Throughput(Callback):
 
     on_validation_start = on_save_checkpoint = on_train_end = pause  # type: ignore[assignment] # Lightning gives all by position
 
-    def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Stop the clock of `seconds`."""
-        self._fit.stop()
-
-    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+    def on_fit_end(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
         """Stop both clocks: an interrupted run reports its seconds too."""
         self._training.stop()
         self._fit.stop()
+
+    on_exception = on_fit_end  # type: ignore[assignment] # Lightning gives all by position
 
     def state_dict(self) -> dict[str, float]:
         """The counts so far, the running fit included."""
@@ -164,10 +162,6 @@ class TerminateOnNaN(Callback):
         if event is None:
             self._check_loss()
 
-    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Check the last step."""
-        self._check_loss()
-
     def _check_loss(self) -> None:
         if self._pending is None:
             return
@@ -187,8 +181,8 @@ class TerminateOnNaN(Callback):
         if broken.item():
             raise Diverged(f"weights are no longer finite after step {trainer.global_step}: lower optimizer.lr")
 
-    # The file is written after this.
-    on_validation_start = on_save_checkpoint = _check  # type: ignore[assignment] # Lightning gives all by position
+    # A file is written after this.
+    on_validation_start = on_save_checkpoint = on_train_end = _check  # type: ignore[assignment] # Lightning gives all by position
 
 
 class TimeToAccuracy(Callback):

@@ -77,7 +77,7 @@ class SweepCallback(Callback):
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
-            if "alexnet_lit.job_folder:" not in (names := plain(config.hydra.sweep, resolve=False)["subdir"]):
+            if "alexnet_lit.job_folder:" not in (names := plain(config.hydra.sweep, raw=True)["subdir"]):
                 raise UserError(f"hydra.sweep.subdir={names}: jobs lie in folders <number>_<overrides>: leave it out")
 
 

@@ -3,11 +3,10 @@
 from pathlib import Path
 
 import pytest
-from filelock import FileLock
 from omegaconf import OmegaConf
 from pandas import json_normalize
 
-from alexnet_lit.config import compose, job_folder, plain, quoted
+from alexnet_lit.config import compose, job_folder, plain, quoted, running
 from tests.conftest import REPOSITORY, Outcome, Train
 from tests.runs import contents, equal, weights
 from tests.sweep.tiny import QUIET, REASON, REFUSED, jobs_of, result_of, rows_of, sweep_of
@@ -206,7 +205,7 @@ def test_what_a_sweep_can_not_go_on_with(train: Train, tmp_path: Path) -> None:
     sweep = sweep_of(failed)
     job, before = jobs_of(sweep)[0], contents(sweep)
     for place, what in ((sweep, "sweep"), (job, "run")):
-        with FileLock(place / ".running.lock"):
+        with running(place):
             assert resumed(train, failed).refusal.startswith(f"{place}: this {what} is still running: wait for its end")
 
     for typed, line in (
