@@ -135,7 +135,7 @@ def _continue(run: Path, arguments: Sequence[str]) -> list[str]:
         *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
         *arguments,
         f"hydra.run.dir={quoted(run)}",
-        f"hydra.output_subdir={composition.next_record(run).relative_to(run)}",
+        f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
         *("hydra/job_logging=none", "hydra/hydra_logging=none"),
     ]
 

@@ -140,8 +140,8 @@ class _Stopwatch:
 class TerminateOnNaN(Callback):
     """Raises Diverged out of `fit`, on all ranks at the same step, if the loss of any of them is NaN or infinite.
 
-    A GPU's loss is copied without waiting and read when the next step ends, or before a checkpoint or a validation.
-    Before those the weights are checked too: gradients that overflow break them a step before the loss shows it.
+    A GPU's loss is copied without waiting and read when the next step ends, or at a checkpoint, validation or the end.
+    There the weights are checked too: gradients that overflow break them a step before the loss shows it.
     """
 
     def __init__(self) -> None:
