@@ -9,6 +9,7 @@
 Importing the package imports no torch; the first use of a name does.
 """
 
+import os
 import random
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 __all__ = ["build", "build_net", "compose", "fit", "load"]
+
+# Read as torch is imported: its threads on a CPU soon leave the core to others while they wait, at no cost alone.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 
 _MODULES = {"compose": "config", "build": "factory", "build_net": "factory", "load": "prepare", "fit": "run"}
 

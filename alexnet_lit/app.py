@@ -37,6 +37,7 @@ from alexnet_lit.terminal import printing
 Result = dict[str, Any]
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 _SHOW = ("help", "hydra_help", "cfg", "resolve", "info", "shell_completion")  # Hydra's options that run nothing
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
 _INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -92,7 +93,7 @@ def _command(environment: RankEnvironment) -> int:
                 raise
             print(f"error: {explain(error)}", file=sys.stderr)
         except OSError as error:
-            if full_errors or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            if full_errors or error.errno not in _UNWRITTEN:
                 raise
             print(f"error: {unwritten(Path(error.filename or 'paths.logs'), error)}", file=sys.stderr)
         return 2

@@ -180,9 +180,8 @@ def restore(
         module = factory.build_module(filled, factory.build_net(factory.without_weights(filled)), data)
     names = checkpoint["hyper_parameters"].get("classes", data.classes)  # older checkpoints lack them
     if changed := changed_classes(names, data.classes):
-        raise UserError(
-            f"data.dir={config.data.dir}: it has other classes than the net, {changed}: name a folder with the same"
-        )
+        hint = "name a folder with the same"
+        raise UserError(f"data.dir={config.data.dir}: it has other classes than the net, {changed}: {hint}")
     module.load_state_dict(checkpoint["state_dict"])
     return module.eval(), data
 
@@ -240,10 +239,8 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
     for unit in ("epochs", "steps"):
         least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
-            raise UserError(
-                f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: "
-                f"use trainer.max_{unit}={least} or more"
-            )
+            hint = f"use trainer.max_{unit}={least} or more"
+            raise UserError(f"trainer.min_{unit}={least}: the run ends with trainer.max_{unit}={most}: {hint}")
     devices, trainer.num_nodes = devices_and_nodes(environment, trainer.devices, trainer.num_nodes)
     kind, trainer.devices = resolve_devices(trainer.accelerator, devices)
     trainer.accelerator = kind
@@ -252,10 +249,8 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
         trainer.precision = "bf16-mixed" if bf16 else "32-true"
     _check_compiler(config, kind)
     if kind == "cpu" and trainer.precision == "16-mixed":
-        raise UserError(
-            "trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead: "
-            "use trainer.precision=bf16-mixed, or 32-true"
-        )
+        hint = "use trainer.precision=bf16-mixed, or 32-true"
+        raise UserError(f"trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead: {hint}")
     if trainer.log_every_n_steps is None:  # as Lightning decides, and below when it begins to fit
         trainer.log_every_n_steps = 50
     if trainer.max_epochs is None:
@@ -323,10 +318,8 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
         key = "overfit_batches" if trainer.overfit_batches and stage != "test" else f"limit_{stage}_batches"
         batches = data.batches(split)
         if batches and trainer[key] and not data.batches(split, trainer[key]):
-            raise UserError(
-                f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: "
-                f"use a larger share, or a number of batches such as {key}=1"
-            )
+            hint = f"use a larger share, or a number of batches such as {key}=1"
+            raise UserError(f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: {hint}")
     falls = [f"scheduler.{key}={it}" for key, it in config.scheduler.items() if it in ("run_steps", "run_epochs")]
     if falls and trainer.max_epochs == trainer.max_steps == -1 and config.get("budget") is None:
         hint = "use scheduler=constant, or set trainer.max_steps or budget"
@@ -337,10 +330,8 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
         raise UserError(f"trainer.val_check_interval={as_override(interval)}: each rank has its own clock: {hint}")
     whole = isinstance(interval, int) and trainer.check_val_every_n_epoch is not None
     if whole and interval > batches and trainer.limit_val_batches != 0:
-        raise UserError(
-            f"trainer.val_check_interval={interval}: an epoch has {batches} batches: "
-            f"use at most {batches}, or 1.0 for once an epoch"
-        )
+        hint = f"use at most {batches}, or 1.0 for once an epoch"
+        raise UserError(f"trainer.val_check_interval={interval}: an epoch has {batches} batches: {hint}")
 
 
 def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache, partial
 from importlib.metadata import version
 from pathlib import Path
@@ -320,11 +320,10 @@ def origin() -> Result:
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
     versions = {name: version(package) for name, package in packages.items()} | {"python": platform.python_version()}
     command = ["git", "-C", composition.home(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        described = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return {"versions": versions, "commit": None}
-    return {"versions": versions, "commit": described.stdout.strip() or None}
+    commit = ""
+    with suppress(OSError, subprocess.TimeoutExpired):
+        commit = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=10, check=False).stdout.strip()
+    return {"versions": versions, "commit": commit or None}
 
 
 @contextmanager

@@ -105,6 +105,14 @@ def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]
     return subprocess.run([sys.executable, *arguments], check=False, **options)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def event_files_in_order() -> None:
+    """A folder's event files are read by name: second, host, process, number of the file, here always seven digits."""
+    from tensorboard.summary.writer import event_file_writer as files
+
+    files._global_uid = files.AtomicCounter(10**6)
+
+
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Train:
     """`python train.py ...` inside this process: imports are paid for once."""

@@ -1,11 +1,11 @@
-"""Small colour pictures for tests: clothes of the sample, each class in a tint and a folder of its own."""
+"""Small pictures for tests: clothes of the sample in colour, each class in a tint and a folder of its own, and as is."""
 
 from pathlib import Path
 
 from PIL import Image
 
 import alexnet_lit
-from alexnet_lit.data import ImageFolder
+from alexnet_lit.data import ImageData, ImageFolder
 from alexnet_lit.data.fashion_mnist import load_sample
 
 CLASSES = {"bag": 8, "boot": 9, "shirt": 6}  # folder -> label in Fashion-MNIST
@@ -43,5 +43,12 @@ def ready(root: Path, *overrides: str) -> ImageFolder:
     """The same, decoded and split."""
     data = build(root, *overrides)
     data.prepare_data()
+    data.setup("fit")
+    return data
+
+
+def data(*overrides: str) -> ImageData:
+    """The embedded sample at 32 px, ready for a fit."""
+    _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=32", *overrides))
     data.setup("fit")
     return data

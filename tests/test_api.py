@@ -52,6 +52,15 @@ main()
 """
 
 
+@pytest.mark.parametrize(
+    ("typed", "spins"), [({}, "10000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "")]
+)
+def test_threads_wait_briefly_unless_told_otherwise(typed: dict[str, str], spins: str) -> None:
+    unset = {key: value for key, value in os.environ.items() if key != "GOMP_SPINCOUNT"}
+    code = "import os, alexnet_lit; print(os.environ.get('GOMP_SPINCOUNT', ''))"
+    assert python("-c", code, cwd=REPOSITORY, env=unset | typed).stdout == f"{spins}\n"
+
+
 def test_a_hydra_application_stays_as_it_is(tmp_path: Path) -> None:
     (tmp_path / "theirs.yaml").write_text("mode: ${mode:}\nhome: ${home:}\nvalue: 1\n")
     (tmp_path / "program.py").write_text(APPLICATION)

@@ -50,6 +50,10 @@ TYPED = {
     "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": (
         ": a job of a sweep is one task: use trainer.devices for the processes of a"
     ),
+    f"{SEARCH} hydra.sweeper.n_trials=abc": ": should be a whole number from 1",
+    f"{SEARCH} hydra.sweeper.n_jobs=0": ": should be a whole number from 1",
+    f"{SEARCH} direction=up": ": should be maximize or minimize",
+    "-m hydra/sweeper=optuna optimizer.lr=interval(1,0.1)": ": ValueError: The `low` value must be smaller than or eq",
     f"{SEARCH} objective=null": ": a search needs one: use objective=val/acc",
     f"{SEARCH} hydra.sweeper.storage=sqlite:///{{tmp}}/holiday.ckpt": ": can't be used (",
     # Schedules
@@ -162,6 +166,7 @@ TYPED = {
     "model=alexnet_owt model.weights={tmp}/none.pth": (
         "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory"
     ),
+    "hydra.run.dir={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: cannot be written (File exists): make room there, or",
     "ckpt={tmp}": ": there is no {tmp}{sep}checkpoints{sep}last.ckpt: name a run folder",
     "ckpt={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: not a checkpoint of a run",
     "data.search=[] data.mirrors=[] data.dir={tmp}": "{tmp}/train-images-idx3-ubyte.gz is not the published",

@@ -17,20 +17,8 @@ pytestmark = pytest.mark.slow
 
 SCORES = {f"{stage}/{name}" for stage in ("train", "val", "test") for name in ("loss", "acc")} | {"val/acc_best"}
 KEYS = (SCORES - {"train/acc"}) | {
-    *(
-        "val/loss_best",
-        "status",
-        "epochs",
-        "steps",
-        "images",
-        "seconds",
-        "images_per_second",
-        "params",
-        "seed",
-        "device",
-        "world_size",
-    ),
-    *("precision", "overrides", "versions", "commit"),
+    *("val/loss_best", "status", "epochs", "steps", "images", "seconds", "images_per_second", "params", "seed"),
+    *("device", "world_size", "precision", "overrides", "versions", "commit"),
 }
 SCALARS = SCORES | {"lr", "grad_norm", "images_per_second", "seconds"}
 # Two epochs of four steps of a LeNet: milliseconds.

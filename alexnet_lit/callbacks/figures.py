@@ -211,8 +211,7 @@ def kernels(net: nn.Module) -> Tensor | None:
         return None
     weight = convolutions[0].weight.detach()[:256].float().cpu()  # (K, C, h, w)
     towers = max(layer.groups for layer in convolutions)
-    if len(weight) % towers:
-        towers = 1  # depthwise, for instance
+    towers = 1 if len(weight) % towers else towers  # depthwise, for instance
     images = F.interpolate(_rgb(weight), scale_factor=max(1, round(33 / weight.shape[-1])))
     grids = partial(make_grid, nrow=16, normalize=True, scale_each=True, pad_value=1)
     sheets = [F.pad(grids(part), (0, 0, 0, 6), value=1) for part in images.chunk(towers)]  # with a gap below

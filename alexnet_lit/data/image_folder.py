@@ -101,9 +101,8 @@ class ImageFolder(ImageData):
         self.classes = tuple(self.found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
-            raise UserError(
-                f"data.folds={folds}: val/ in data.dir={dir} is for validation: use data.folds=0, or take it away"
-            )
+            hint = "use data.folds=0, or take it away"
+            raise UserError(f"data.folds={folds}: val/ in data.dir={dir} is for validation: {hint}")
         if validate == "test" and not self.test_total:
             raise UserError(f"data.validate=test: there is no test/ in data.dir={dir}: use data.validate=val")
         if channels == 1:
@@ -216,7 +215,8 @@ def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
             put = f"put some in ({KINDS}), or remove the folder"
             raise UserError(f"data.dir={dir}: no picture in {several(empty)}: {put}")
     train, val, test = (names for _, names in listings)
-    digests = [_digest(names) for names in (train, val, test)]
+    hashed = [hashlib.blake2b(os.fsencode("\0".join(names)), digest_size=8) for _, names in listings]
+    digests = [f"{len(names)}:{each.hexdigest()}" for each, (_, names) in zip(hashed, listings, strict=True)]
     held_out = earlier.held_out if earlier and earlier.classes == classes else None
     if earlier and earlier.val and not val:  # all that is in train/ was trained on
         held_out = [[0.0, 0.0]] * len(classes)
@@ -258,11 +258,6 @@ def scan(root: Path) -> tuple[list[str], list[str]]:
 def class_of(name: str) -> str:
     """The class of a picture by its name below train/."""
     return name.partition("/")[0]
-
-
-def _digest(names: Sequence[str]) -> str:
-    """How many there are, and what tells them from others: "120:2b67c3d5a1e09f84"."""
-    return f"{len(names)}:{hashlib.blake2b(os.fsencode(chr(0).join(names)), digest_size=8).hexdigest()}"
 
 
 def _grey(values: float | list[float]) -> float | list[float]:

@@ -50,6 +50,9 @@ class RankEnvironment:
         if env.keys() >= _SRUN and int(env["SLURM_STEP_NUM_TASKS"]) > 1:
             ranks = int(env["SLURM_STEP_NUM_TASKS"])
             tasks = _tasks_per_node(env.get("SLURM_STEP_TASKS_PER_NODE", str(ranks)))
+            first = re.sub(
+                r"\[(\w+)[^]]*]", r"\1", env.get("SLURM_STEP_NODELIST", "127.0.0.1")
+            )  # node07 of node[07-09,12]
             step = 7919 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
             return cls(
                 rank=int(env["SLURM_PROCID"]),
@@ -58,7 +61,7 @@ class RankEnvironment:
                 local_ranks=tasks[int(env.get("SLURM_NODEID", 0))],
                 nodes=len(tasks),
                 launcher="srun",
-                address=env.get("MASTER_ADDR") or _first_node(env.get("SLURM_STEP_NODELIST", "127.0.0.1")),
+                address=env.get("MASTER_ADDR") or first.split(",")[0],
                 port=int(env.get("MASTER_PORT", _PORTS[step % len(_PORTS)])),  # the same in all tasks of a step
             )
         return cls()
@@ -79,8 +82,3 @@ def _tasks_per_node(tasks: str) -> list[int]:
     """Slurm's short form as a list: 2(x3),1 is [2, 2, 2, 1]."""
     parts = [re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part) for part in tasks.split(",")]
     return [int(part[1]) for part in parts if part for _ in range(int(part[2] or 1))]
-
-
-def _first_node(nodes: str) -> str:
-    """The first machine of Slurm's short form: node07 of node[07-09,12],other."""
-    return re.sub(r"\[(\w+)[^]]*]", r"\1", nodes).split(",")[0]

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+from hydra_plugins.hydra_optuna_sweeper._impl import create_params_from_overrides
 from hydra_plugins.hydra_optuna_sweeper.optuna_sweeper import OptunaSweeper
 from omegaconf import DictConfig
 
-from alexnet_lit.errors import UserError
+from alexnet_lit.errors import UserError, check_choice, reason_of
 from alexnet_lit.sweep.jobs import jobs_of
 
 
@@ -22,6 +23,10 @@ class Search(OptunaSweeper):
         super().setup(config=config, **given)
         optuna.logging.set_verbosity(logging.WARNING)
         search = self.sweeper
+        check_choice("direction", search.direction, ["maximize", "minimize"])
+        for key in ("n_trials", "n_jobs"):
+            if not isinstance(value := getattr(search, key), int) or value < 1:
+                raise UserError(f"hydra.sweeper.{key}={value}: should be a whole number from 1")
         given = {"storage": search.storage, "study_name": search.study_name, "direction": config.direction}
         try:
             study = optuna.create_study(**given, load_if_exists=True)
@@ -34,3 +39,12 @@ class Search(OptunaSweeper):
         numbers = [job.number for job in jobs_of(Path(config.hydra.sweep.dir))]
         search.n_trials -= len(numbers)
         search.job_idx = 1 + max(numbers, default=-1)
+
+    def sweep(self, arguments: list[str]) -> None:
+        """Raises: UserError for a range that Optuna refuses."""
+        for argument in [*self.sweeper._parse_sweeper_params_config(), *arguments]:
+            try:
+                create_params_from_overrides([argument])
+            except Exception as error:  # as above
+                raise UserError(f"{argument}: {reason_of(error)}") from error
+        super().sweep(arguments)

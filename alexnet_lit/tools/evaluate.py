@@ -107,9 +107,8 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         trainer.test(module, datamodule=data, verbose=False)
     logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
     if not logits.isfinite().all():
-        raise UserError(
-            f"{ckpt}: its net gives values that are no finite numbers: it diverged; name another checkpoint"
-        )
+        hint = "it diverged; name another checkpoint"
+        raise UserError(f"{ckpt}: its net gives values that are no finite numbers: {hint}")
     acc, loss = (module.published[f"test/{name}"] for name in ("acc", "loss"))
     interval = binomtest(round(acc * len(labels)), len(labels)).proportion_ci(method="wilson")  # 95% (Wilson 1927)
     return {

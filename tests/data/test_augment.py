@@ -16,6 +16,7 @@ import alexnet_lit
 from alexnet_lit.data import Augment, Batch, ImageData, Preprocess
 from alexnet_lit.data.augment import Mix
 from alexnet_lit.data.loader import EpochSampler
+from tests.pictures import data
 
 SIZE, ENLARGED = 64, 73  # 64 / 0.875 = 73.1
 MEAN, STD = 0.2860, 0.3530
@@ -157,12 +158,6 @@ def test_switched_off_leaves_every_bit() -> None:
     assert (off.num_random_values, off.betas, off.together) == (0, (), 1)
     for mix in (off, BOTH):
         assert mix(batch) is batch
-
-
-def data(*overrides: str) -> ImageData:
-    _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=32", *overrides))
-    data.setup("fit")
-    return data
 
 
 EVERYTHING = [f"data.augment.{key}={value}".lower() for key, value in ALL.items()]

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.data import ImageData
 from alexnet_lit.data.loader import BatchLoader, EpochSampler, MappedImages, balanced_order
+from tests.pictures import data
 
 SIZE = 23
 IMAGES = torch.arange(SIZE, dtype=torch.uint8).view(SIZE, 1, 1)  # each image says which it is
@@ -74,12 +74,6 @@ def test_mapped_images_are_the_rows_of_their_tensor() -> None:
     for one, other in zip(mapped, plain, strict=True):
         assert torch.equal(one.images, other.images)
         assert torch.equal(one.labels, other.labels)
-
-
-def data(*overrides: str) -> ImageData:
-    _, data = alexnet_lit.build(alexnet_lit.compose("data=sample", "model=lenet", "data.image_size=32", *overrides))
-    data.setup("fit")
-    return data
 
 
 def test_nothing_is_read_before_it_is_asked_for() -> None:

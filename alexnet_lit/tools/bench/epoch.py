@@ -93,8 +93,7 @@ def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
 def _course_loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> float:
     skip = 2 * workers + _FIRST  # until what the workers prepared ahead is used up
     few = Pictures(images[: (skip + _BATCHES) * batch], labels)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of more workers than cores, and of forks of a process with threads
+    with warnings.catch_warnings(action="ignore"):  # of more workers than cores, of forks of a process with threads
         return _seconds_a_batch(DataLoader(few, batch, shuffle=True, num_workers=workers), skip, "cpu")
 
 
