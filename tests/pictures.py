@@ -1,4 +1,4 @@
-"""Small pictures for tests: clothes of the sample in colour, each class in a tint and a folder of its own, and as is."""
+"""Small pictures for tests: clothes of the sample, plain or in colour, each class in a tint and a folder of its own."""
 
 from pathlib import Path
 
