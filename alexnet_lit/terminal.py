@@ -247,10 +247,8 @@ class _Screen(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         style = "yellow" if record.levelno == logging.WARNING else ""
         try:
-            if hasattr(record, "renderable") and on_terminal(self.screen):
-                self.screen.print(record.renderable)
-            else:
-                self.screen.print(Text(_text(record), style=style), soft_wrap=True)
+            table = getattr(record, "renderable", None) if on_terminal(self.screen) else None
+            self.screen.print(table or Text(_text(record), style=style), soft_wrap=True)
         except Exception:  # as every handler of logging: what can't be printed must not stop the run
             self.handleError(record)
 

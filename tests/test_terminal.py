@@ -19,6 +19,7 @@ from PIL import Image
 from rich.table import Table
 
 from alexnet_lit import terminal
+from alexnet_lit.callbacks.summary import closing
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from alexnet_lit.terminal import close_log, hangup, log, log_table, open_log
@@ -269,8 +270,10 @@ def test_colours_make_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     open_log(None, speak=True)
     log_table(Table("x" * 200))
     assert "x" * 200 in capsys.readouterr().out, "no line is folded"
-    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.setattr(sys, "stdout", screen := Terminal())
     assert terminal.on_terminal()
+    log_table(closing({"run_dir": "y" * 200}))
+    assert "y" * 200 in screen.getvalue(), "a path can be copied from a narrow one"
     monkeypatch.setenv("TERM", "dumb")
     assert not terminal.on_terminal()
 

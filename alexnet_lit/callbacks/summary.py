@@ -46,17 +46,15 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
     return table
 
 
-def closing(result: dict[str, Any]) -> Table:
-    """The outcome of a run. `result` has the keys of result.json, and `checkpoint`, `disk` (what all checkpoints take),
-    `run_dir` and `tensorboard` (the command); what is missing or None is left out.
+def closing(result: dict[str, Any]) -> Text:
+    """The outcome of a run, a line a value, of which a terminal wraps the long ones: paths can be copied.
+
+    result: the keys of result.json, and `checkpoint`, `disk` (what all checkpoints take), `run_dir` and `tensorboard`
+    (the command); what is missing or None is left out.
     """
-    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
-    table.add_column(style="bold", no_wrap=True)
-    table.add_column(overflow="fold")
-    for key, label, text in _CLOSING:
-        if (value := result.get(key)) is not None:
-            table.add_row(label, Text(text(value)))
-    return table
+    rows = [(label, text(value)) for key, label, text in _CLOSING if (value := result.get(key)) is not None]
+    width = 2 + max(len(label) for label, _ in rows)
+    return Text("\n").join(Text.assemble((label.ljust(width), "bold"), value) for label, value in rows)
 
 
 _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (

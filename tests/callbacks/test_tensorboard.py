@@ -105,12 +105,7 @@ def test_runs_that_stand_alone_show_first_what_is_varied_most(tmp_path: Path) ->
     assert [first[key] for key in keys] == [0.3, "SGD", 0.1, "one_cycle", False]
     keys = ["optimizer", "callbacks", "callbacks.ema.decay", "scheduler.warmup", "optimizer.betas", "scheduler"]
     assert [second[key] for key in keys] == [
-        "AdamW",
-        "progress,milestones,board,ema,early_stopping",
-        0.9,
-        0.5,
-        "[0.8, 0.9]",
-        "one_cycle",
+        *("AdamW", "progress,milestones,board,ema,early_stopping", 0.9, 0.5, "[0.8, 0.9]", "one_cycle")
     ]
 
 
