@@ -225,7 +225,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
         config.ckpt = str(folder)
     result: Result = {"status": "interrupted"}
     try:
-        with suppress(KeyboardInterrupt), worker() if in_worker else nullcontext(), process_restored():
+        with suppress(KeyboardInterrupt), worker(sweep) if in_worker else nullcontext(), process_restored():
             result = _run_recorded(config, folder, fresh=not job.can_go_on)
     finally:
         update_summary(sweep)

@@ -338,10 +338,8 @@ def check_clipping(config: DictConfig, optimizer: Optimizer) -> None:
     """Refuse to clip gradients that a fused optimizer unscales itself, as Lightning would at the first step."""
     trainer, fused = config.trainer, getattr(optimizer, "_step_supports_amp_scaling", False)
     if trainer.precision == "16-mixed" and trainer.gradient_clip_val and fused:
-        raise UserError(
-            "trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: "
-            "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
-        )
+        hint = "use optimizer.fused=false, trainer.precision=bf16-mixed or trainer.gradient_clip_val=null"
+        raise UserError(f"trainer.precision=16-mixed: gradients of a fused optimizer can't be clipped there: {hint}")
 
 
 def _without(trainer: DictConfig, *keys: str) -> DictConfig:
@@ -358,12 +356,10 @@ def _check_compiler(config: DictConfig, kind: str) -> None:
     language, variable, usual = ("C", "CC", "gcc clang") if kind == "cuda" else cpu
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):
-        raise UserError(
-            f"model.compile={as_override(compile)}: needs a {language} compiler, and there is no {' or '.join(names)} "
-            f"on this machine: install one, name another in {variable}, or use model.compile=false"
-        )
+        need = f"needs a {language} compiler, and there is no {' or '.join(names)} on this machine"
+        hint = f"install one, name another in {variable}, or use model.compile=false"
+        raise UserError(f"model.compile={as_override(compile)}: {need}: {hint}")
     if kind == "cuda" and compile in ("reduce-overhead", "max-autotune") and steps != 1:
-        raise UserError(
-            f"trainer.accumulate_grad_batches={as_override(steps)}: model.compile={compile} can't add gradients up "
-            "on a GPU: use model.compile=true, or a larger data.batch_size"
-        )
+        hint = "use model.compile=true, or a larger data.batch_size"
+        reason = f"model.compile={compile} can't add gradients up on a GPU"
+        raise UserError(f"trainer.accumulate_grad_batches={as_override(steps)}: {reason}: {hint}")

@@ -97,7 +97,7 @@ class Checkpoints(Checkpoint):
         self._handlers = {}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self._stop_signal = number
+        self._stop_signal = self._stop_signal or number
         handler: Any = ignore
         text = f"{signal.Signals(number).name}: finishing this step, then saving"
         if number in (signal.SIGINT, signal.SIGTERM):

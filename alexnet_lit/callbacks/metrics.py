@@ -129,8 +129,7 @@ class _Stopwatch:
         return self.earlier + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def start(self) -> None:
-        if self._began is None:
-            self._began = time.monotonic()
+        self._began = time.monotonic() if self._began is None else self._began
 
     def stop(self) -> None:
         self.earlier = self.seconds

@@ -2,20 +2,22 @@
 
 A terminal sends Ctrl-C to all of its processes, and SIGHUP when it closes. joblib's would be killed as soon as the
 first of them ends, and submitit's a second later; so the process that started the sweep only leaves a file in its
-folder and waits: jobs that run save and end, those that wait aren't started.
+folder and waits: jobs that run save and end, those that wait aren't started. Of `kill`, which reaches that process
+alone, they learn by this file.
 """
 
 import gc
 import os
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, WARNINGS, handling, hangup, ignore, say_from_handler
 
 _STOP = ".stop"
 
@@ -27,7 +29,8 @@ def stop_requested(sweep: Path) -> bool:
 
 @contextmanager
 def stopping_jobs_first(sweep: Path) -> Iterator[None]:
-    """Let Ctrl-C and SIGHUP end the jobs, and this process once they have ended; a second Ctrl-C ends all at once.
+    """Let Ctrl-C, SIGTERM and SIGHUP end the jobs, and this process once they have ended; a second Ctrl-C ends all at
+    once.
 
     Raises: KeyboardInterrupt in the end if one of them has come.
     """
@@ -41,7 +44,7 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
     (sweep / _STOP).unlink(missing_ok=True)
     try:
-        with handling((signal.SIGINT, *hangup()), request_stop):
+        with handling((signal.SIGINT, signal.SIGTERM, *hangup()), request_stop):
             yield
         if stop_requested(sweep):
             raise KeyboardInterrupt
@@ -50,17 +53,29 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
 
 @contextmanager
-def worker() -> Iterator[None]:
-    """In a launcher's worker process, listen to Ctrl-C and SIGHUP during a job; between jobs it would die of them.
+def worker(sweep: Path) -> Iterator[None]:
+    """In a launcher's worker process, listen to Ctrl-C, SIGHUP and a stop of the sweep during a job; between jobs it
+    would die of signals.
 
     Beside others on one screen a job prints nothing: train.log has all of it.
     """
-    numbers = (signal.SIGINT, *hangup())
+    numbers, over = (signal.SIGINT, *hangup()), threading.Event()
+
+    def watch() -> None:
+        while not over.wait(1.0):
+            if WARNINGS and stop_requested(sweep):
+                os.kill(os.getpid(), WARNINGS[0])  # which may come often, and beside Ctrl-C
+
     for number in numbers:
         signal.signal(number, signal.default_int_handler)
     try:
         with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            yield
+            watcher = threading.Thread(target=watch, daemon=True)
+            with handling(WARNINGS[:1], ignore), ExitStack() as at_end:  # before and after training, which listens
+                watcher.start()
+                at_end.callback(watcher.join)
+                at_end.callback(over.set)
+                yield
     finally:
         for number in numbers:
             signal.signal(number, ignore)

@@ -28,12 +28,7 @@ class Block(nn.Module):
 def test_what_each_layer_costs() -> None:
     net = nn.Sequential(
         nn.Conv2d(4, 8, 3, groups=2),  # each number of the output from 2 x 3 x 3 of the input
-        nn.ReLU(inplace=True),
-        nn.MaxPool2d(2),
-        nn.Tanh(),
-        nn.Flatten(),
-        nn.Dropout(0.5),
-        nn.Linear(20_000, 50),
+        *(nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(20_000, 50)),
     )
     assert plain_text(layers(net, (4, 102, 102), costs=True)).splitlines()[1:] == [
         " layer   type        output              parameters       %   multiply-adds      %   activations, MB      %",

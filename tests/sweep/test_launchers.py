@@ -44,7 +44,9 @@ def test_one_is_killed_ctrl_c_lets_one_save_and_they_go_on(train: Train, tmp_pat
     assert all("resume  " in (job / "train.log").read_text() for job in jobs)
 
 
-def test_one_is_killed_and_ctrl_c_lets_the_other_save(train: Train, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("send", "number", "reason"), [("killpg", 2, "SIGINT"), ("kill", 15, "SIGUSR1")])
+def test_one_is_killed_and_the_other_saves(send: str, number: int, reason: str, train: Train, tmp_path: Path) -> None:
+    """Ctrl-C, which a terminal sends to all processes, and `kill` of the one that waits for them."""
     killed, waiting, logs = tmp_path / "killed", tmp_path / "waiting", tmp_path / "logs"
     ask = [*QUIET, "-m", "hydra/launcher=submitit_local", "optimizer.lr=0.02,0.03", "checkpoint.every_steps=1"]
     ask += [trouble("kill", killed, job=0), trouble("wait", waiting, job=1)]
@@ -56,13 +58,13 @@ def test_one_is_killed_and_ctrl_c_lets_the_other_save(train: Train, tmp_path: Pa
         assert process.is_alive(), run.text
         time.sleep(0.1)
 
-    os.killpg(process.pid or 0, signal.SIGINT)  # as a terminal does it: to all of its processes
+    getattr(os, send)(process.pid, number)
     assert run.wait([process]) == [130]
 
     (sweep,) = (logs / "sweeps").iterdir()
-    assert "SIGINT: the jobs that run save and end" in run.text
+    assert f"{signal.Signals(number).name}: the jobs that run save and end" in run.text
     assert [row["status"] for row in rows_of(sweep)] == ["unfinished", "interrupted"]
-    assert [row["reason"] for row in rows_of(sweep)] == ["no result.json: at work still, or killed", "SIGINT"]
+    assert [row["reason"] for row in rows_of(sweep)] == ["no result.json: at work still, or killed", reason]
     assert f"train.py -m resume_sweep={sweep}" in run.text
     assert "interrupted\n" in run.text
     printed = "".join(path.read_text() for path in [run.output, *logs.rglob("*_log.*")])  # those are the jobs'

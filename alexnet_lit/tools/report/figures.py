@@ -52,9 +52,12 @@ def draw(study: Study) -> tuple[str, list[str]]:
         notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
     names = [short(study.labels[n], 60) for n in chosen]
     title = "The paper's ideas" if study.effects else "Difference to the baseline"
+    file, xlabel = io.StringIO(), "training images" if by_images else "steps"
     with style():
-        figure = _figure(panels, "training images" if by_images else "steps", effects, title, names)
-        return _svg(figure), notes
+        _figure(panels, xlabel, effects, title, names).savefig(file, format="svg", metadata={"Date": None})
+    page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
+    page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
+    return page[page.index("<svg") :], notes
 
 
 def _effects(study: Study) -> list[Effect]:
@@ -87,14 +90,6 @@ def _figure(
     handles = [Line2D([], [], color=each, linewidth=2.4, label=n) for n, each in zip(names, _COLOURS, strict=False)]
     figure.legend(handles=handles, loc="outside lower left", ncols=max(1, min(5, 140 // (8 + max(map(len, names))))))
     return figure
-
-
-def _svg(figure: Figure) -> str:
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
-    page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
-    return page[page.index("<svg") :]
 
 
 def learning_curve(runs: pd.DataFrame, tag: str, by_images: bool) -> Curves:
