@@ -244,6 +244,8 @@ def home() -> str:
 
 def run_folder(parent: str, stamp: str, name: str | None) -> str:
     """Make a folder that no other run has: <parent>/<stamp>[_<name>], with _2, _3 ... where that is taken."""
+    if parent.rpartition("/")[0] in ("", "None"):
+        raise UserError("paths.logs: is empty: name a folder, or leave it out")
     base = Path(parent).expanduser().resolve()
     stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
     if _only_named:
@@ -252,15 +254,14 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     while True:
         try:
             folder.mkdir(parents=True)
+            _made.add(folder)
+            return str(folder)
         except FileExistsError:
             attempt += 1
             folder = base / f"{stem}_{attempt}"
         except OSError as error:
             hint = "set paths.logs to a folder that you can write to"
             raise UserError(f"paths.logs={Path(parent).parent}: can't be written ({error.strerror}): {hint}") from error
-        else:
-            _made.add(folder)
-            return str(folder)
 
 
 def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:

@@ -166,6 +166,7 @@ TYPED = {
     "model=alexnet_owt model.weights={tmp}/none.pth": (
         "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory"
     ),
+    "hydra.run.dir=${{alexnet_lit.run_folder:/runs,now,null}}": "paths.logs: is empty: name a folder, or leave it out",
     "hydra.run.dir={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: cannot be written (File exists): make room there, or",
     "ckpt={tmp}": ": there is no {tmp}{sep}checkpoints{sep}last.ckpt: name a run folder",
     "ckpt={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: not a checkpoint of a run",
