@@ -384,8 +384,7 @@ def _log_start(objects: RunObjects) -> None:
 
 
 def _images(data: ImageData) -> str:
-    sizes = data.sizes
-    return f"{sizes['train']:,} training, {sizes['val']:,} validation, {sizes['test']:,} test images"
+    return "{train:,} training, {val:,} validation, {test:,} test images".format(**data.sizes)
 
 
 def _log_run(objects: RunObjects) -> None:

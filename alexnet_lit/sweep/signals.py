@@ -19,12 +19,12 @@ from unittest import mock
 
 from alexnet_lit.terminal import STOP_SIGNALS, WARNINGS, handling, hangup, ignore, say_from_handler
 
-_STOP = ".stop"
+STOP = ".stop"  # in a sweep's folder
 
 
 def stop_requested(sweep: Path) -> bool:
     """Whether no further job is to start."""
-    return (sweep / _STOP).exists()
+    return (sweep / STOP).exists()
 
 
 @contextmanager
@@ -37,19 +37,18 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
     def request_stop(number: int, frame: FrameType | None) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else ignore)
-        (sweep / _STOP).touch()
+        (sweep / STOP).touch()
         once_more = "; once more to stop at once" if number == signal.SIGINT else ""
         text = f"{signal.Signals(number).name}: the jobs that run save and end, no other starts{once_more}"
         say_from_handler(partial(print, flush=True), text)
 
-    (sweep / _STOP).unlink(missing_ok=True)
     try:
         with handling((signal.SIGINT, signal.SIGTERM, *hangup()), request_stop):
             yield
         if stop_requested(sweep):
             raise KeyboardInterrupt
     finally:
-        (sweep / _STOP).unlink(missing_ok=True)
+        (sweep / STOP).unlink(missing_ok=True)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from alexnet_lit.config import PLAN, claim_folder, plain, running
 from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import MULTIRUN, left_over, set_aside
+from alexnet_lit.sweep.signals import STOP
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
 _PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here that does what theirs leave out
@@ -74,6 +75,7 @@ class SweepCallback(Callback):
                 with running(job.folder):
                     pass
             set_aside(folder)
+            (folder / STOP).unlink(missing_ok=True)  # of a process that was killed as it stopped
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself

@@ -175,6 +175,7 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train:
     assert f"train.py -m resume_sweep={sweep}" in stopped.out
     killed, done = weights(jobs[1]), contents(jobs[0])
     (jobs[1] / "result.json").unlink()
+    (sweep / ".stop").touch()  # as a process leaves it that is killed while it waits for its jobs
 
     outcome = resumed(train, stopped)
 
