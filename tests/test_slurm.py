@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,15 +35,9 @@ def queue() -> set[str]:
 
 def started(*arguments: str, cwd: Path) -> "subprocess.Popen[str]":
     """`python train.py ...` in a terminal of its own, as it were, whose output is read later."""
-    return subprocess.Popen(
-        [sys.executable, str(REPOSITORY / "train.py"), *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY)},
-        start_new_session=True,
-    )
+    options: Any = {"text": True, "cwd": cwd, "env": {**os.environ, "PYTHONPATH": str(REPOSITORY)}}
+    options |= {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True}
+    return subprocess.Popen([sys.executable, str(REPOSITORY / "train.py"), *arguments], **options)
 
 
 RUN = (*TINY, "model.dropout=0.5", "data.train_size=32")

@@ -266,12 +266,13 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
 
 
 def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], store: Store) -> None:
-    """Hand each signal on once, until all ranks have ended or have had their time to."""
+    """Hand each signal on that changes anything, until all ranks have ended or have had their time to."""
     handed_on, deadline, running = 0, float("inf"), True
     while running and time.monotonic() < deadline:
         for number in received[handed_on:] if _OWN_GROUP is not None else ():
+            again = handed_on and number not in (signal.SIGINT, signal.SIGTERM)  # it changes nothing, but may kill
             handed_on += 1
-            for rank, process in enumerate(processes):  # one that is still starting has nothing to save
+            for rank, process in enumerate(() if again else processes):  # one that still starts has nothing to save
                 process.send_signal(number if store.check([f"here/{rank}"]) else signal.SIGTERM)
         statuses = [process.poll() for process in processes]
         running = None in statuses

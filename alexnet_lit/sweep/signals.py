@@ -53,8 +53,7 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
 @contextmanager
 def worker(sweep: Path) -> Iterator[None]:
-    """In a launcher's worker process, listen to Ctrl-C, SIGHUP and a stop of the sweep during a job; between jobs it
-    would die of signals.
+    """In a launcher's worker process, listen to Ctrl-C, SIGHUP and the sweep's stop in a job; between jobs ignore them.
 
     Beside others on one screen a job prints nothing: train.log has all of it.
     """
@@ -62,8 +61,9 @@ def worker(sweep: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(1.0):
-            if WARNINGS and stop_requested(sweep):
-                os.kill(os.getpid(), WARNINGS[0])  # which may come often, and beside Ctrl-C
+            if WARNINGS and stop_requested(sweep) and signal.getsignal(WARNINGS[0]) is not ignore:
+                os.kill(os.getpid(), WARNINGS[0])  # beside Ctrl-C it changes nothing
+                return
 
     for number in numbers:
         signal.signal(number, signal.default_int_handler)

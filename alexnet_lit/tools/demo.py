@@ -149,8 +149,7 @@ def grid(maps: Tensor) -> Image.Image:
     columns = min(_COLUMNS, len(maps))
     side = _WIDTH // columns - 2
     maps = nn.functional.interpolate(maps[:, None], size=side, mode="bilinear")  # (N, 1, side, side)
-    sheet = make_grid(maps, nrow=columns, normalize=True)[0]
-    grey = Image.fromarray((255 * sheet).round().byte().cpu().numpy())
+    grey = Image.fromarray((255 * make_grid(maps, nrow=columns, normalize=True)[0]).round().byte().cpu().numpy())
     return ImageOps.colorize(grey, _WEAK, _STRONG, _HALF, midpoint=_MIDPOINT)
 
 

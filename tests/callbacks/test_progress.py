@@ -112,13 +112,8 @@ def test_off_a_terminal_plain_lines_now_and_then(clock: Clock, capsys: pytest.Ca
     trainer = make_trainer(max_epochs=2, logger=[History()], callbacks=make_progress(line_seconds=12))
     trainer.fit(Module(happens), Data(train=4, val=3, test=0))
     lines = capsys.readouterr().out.splitlines()
-    assert [line[:16] for line in lines] == [
-        "epoch 1/2   10% ",
-        "epoch 1/2   50% ",
-        "epoch 2/2   90% ",
-        "epoch 2/2  100% ",
-        "epoch 2/2  loss ",
-    ]
+    stages = ("1/2   10%", "1/2   50%", "2/2   90%", "2/2  100%", "2/2  loss")
+    assert [line[:16] for line in lines] == [f"epoch {stage} " for stage in stages]
     assert "left" not in lines[0]
     assert "acc 0.500  val/acc 0.750" in lines[1]
     assert lines[1].endswith("images/s  0:00:14 left")

@@ -9,12 +9,14 @@ import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NoReturn
 
 import psutil
 import pytest
 
 from alexnet_lit.data import Sample
+from alexnet_lit.distributed.launch import _supervise
 from alexnet_lit.errors import UserError
 from tests.conftest import REPOSITORY
 from tests.distributed.test_environment import variables
@@ -148,6 +150,15 @@ def test_ctrl_c_saves_and_leaves_no_process(tmp_path: Path) -> None:
     assert f"train.py ckpt={run.folder}" in run.text
     assert "Traceback" not in run.text
     assert "death signal" not in run.text
+
+
+def test_of_signals_those_that_change_something_are_handed_on() -> None:
+    """A rank that ends already, by the first, would die of a late SIGHUP or SIGUSR1."""
+    sent, statuses = list[int](), iter([None, 0])
+    rank: Any = SimpleNamespace(send_signal=sent.append, poll=lambda: next(statuses))
+    store: Any = SimpleNamespace(check=lambda keys: True)
+    _supervise([rank], [signal.SIGINT, signal.SIGHUP, signal.SIGUSR1, signal.SIGINT], store)
+    assert sent == [signal.SIGINT, signal.SIGINT]
 
 
 def test_ranks_end_with_what_started_them(tmp_path: Path) -> None:
