@@ -148,9 +148,11 @@ def _key_rows(choices: dict[str, Choice]) -> Iterable[tuple[str, str, str]]:
 
 
 def _by_choice(texts: dict[str, list[str]], first_alone: bool) -> str:
-    """Texts, each behind the names of the choices that it belongs to, but for the first."""
-    named = [", ".join(map(code, names)) + f": {text}" * bool(text) for text, names in texts.items()]
-    return "; ".join([*list(texts)[:1], *named[1:]] if first_alone else named)
+    """Texts, each behind the names of the choices that it belongs to, but for the first. A key that has keys of its own
+    has no text as its value.
+    """
+    named = [(text, f"{', '.join(map(code, names))}: {text}") for text, names in texts.items()]
+    return "; ".join(text if first_alone and not n else line for n, (text, line) in enumerate(named) if text)
 
 
 def table(head: str, rows: Iterable[Iterable[str]]) -> str:
