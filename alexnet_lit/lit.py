@@ -40,7 +40,7 @@ class Score(Metric):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *rest: Any) -> nn.Module:
         """Move the sums; their types stay, with trainer.precision=bf16-true too."""
-        return super()._apply(lambda tensor: fn(tensor).to(tensor.dtype), *rest)
+        return super()._apply(lambda tensor: tensor.to(fn(torch.empty_like(tensor)).device), *rest)
 
     def sums(self) -> tuple[float, int, int]:
         """The arguments of `update`, summed over all images and ranks."""

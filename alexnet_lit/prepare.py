@@ -158,22 +158,20 @@ def load(path: str | Path, map_location: Any = None) -> Classifier:
     the CPU. Raises: UserError if it is no checkpoint of a run.
     """
     checkpoint = read_checkpoint(checkpoint_file(path), "cpu" if map_location is None else map_location)
-    module, _ = restore(checkpoint, {}, compiled=True)
+    module, _ = restore(checkpoint, {})
     return module.to(next(iter(checkpoint["state_dict"].values())).device)
 
 
-def restore(
-    checkpoint: Mapping[str, Any], changes: Mapping[str, Any], *, compiled: bool
-) -> tuple[Classifier, ImageData]:
+def restore(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[Classifier, ImageData]:
     """The module of a checkpoint's content, in eval mode on the CPU, and its data, of which nothing is read yet.
 
-    changes: other values for keys of its config, as {"data.tta": "mirror"}. compiled: compile the net if the run did.
-    Raises: UserError if the data has other classes than the net.
+    changes: other values for keys of its config, as {"data.tta": "mirror"}. The net is not compiled: a machine that
+    trains nothing may have no compiler. Raises: UserError if the data has other classes than the net.
     """
     config = OmegaConf.create(checkpoint["hyper_parameters"]["config"])
     for key, value in changes.items():
         OmegaConf.update(config, key, value)
-    if not compiled and "compile" in config.model:
+    if "compile" in config.model:
         config.model.compile = False
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
         filled, data = factory.build_data(config)
@@ -292,6 +290,9 @@ def build_trainer(
             raise
         key = max(keys, key=len)
         raise UserError(f"trainer.{key}={as_override(config.trainer[key])}: {reason}") from error
+    # The run's own handlers take SIGTERM; Lightning's would have each step of several GPUs wait for the device.
+    loop, signals = trainer.fit_loop.epoch_loop, trainer._signal_connector
+    loop._broadcast_sigterm_tensor = signals._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign, assignment] # theirs
     return trainer
 
 

@@ -15,6 +15,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 
 from alexnet_lit import config as composition
@@ -45,6 +46,8 @@ def run(config: DictConfig, folder: Path) -> Result:
     """
     began = time.time()
     rank_group = join()
+    if config.model.get("compile"):
+        torch.compiler.reset()  # else nets of earlier runs in this process count as shapes of this one's
     with _log_and_report(folder), composition.running(folder):
         objects = prepare(config, folder)
         found = objects.data.found
@@ -126,14 +129,14 @@ def _log_and_report(folder: Path) -> Iterator[None]:
         if rank_group is not None:
             failure = rank_group.fail(error)
             if failure.killed and failure.reporter == environment.rank:
-                open_log(folder / "train.log", speak=True)
+                open_log(folder / "train.log" if folder.is_dir() else None, speak=True)
                 log.error("failed: %s", failure.reason)
                 if failure.rank == 0:
                     _write_aborted_result(folder, environment.ranks, failure)
             if failure.rank != environment.rank:
                 sys.exit(failure.status)
             error.add_note(f"(on rank {failure.rank} of {environment.ranks})")
-        if not first:
+        if not first and folder.is_dir():  # else on another machine
             open_log(folder / "train.log", speak=False)
         if not isinstance(error, UserError):
             log.debug("failed", exc_info=True)  # the traceback is on the terminal too, once it arrives at the top
@@ -151,11 +154,11 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     status, folder, refused = "failed", objects.folder, False
     reason: dict[str, Any] = {}
     try:
-        if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
-            objects = _size_to_budget(objects, began)
-        _log_run(objects)
         # Training has handlers that save; in the test there is nothing to save.
         with exits_raised(), terminal.handling((*terminal.STOP_SIGNALS[1:], *terminal.hangup()), _interrupt):
+            if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
+                objects = _size_to_budget(objects, began)
+            _log_run(objects)
             objects.trainer.fit(objects.module, datamodule=objects.data, ckpt_path=objects.resume)
             _test(objects)
         status = "completed"
@@ -219,11 +222,9 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     measuring = config.copy()
     OmegaConf.update(measuring, "trainer", MEASURING, force_add=True)
     timer = TimeBudget(min(30.0, RESERVE * budget))
-    averages = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
-    callbacks = [timer, *averages]
-    trainer = build_trainer(measuring, rank_environment(), callbacks=callbacks, logger=[], folder=objects.folder)
-    with exits_raised():
-        took = timer.measure(trainer, objects.module, data)
+    means = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
+    trainer = build_trainer(measuring, rank_environment(), callbacks=[timer, *means], logger=[], folder=objects.folder)
+    took = timer.measure(trainer, objects.module, data)
     now = time.time()
     again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
     took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))

@@ -139,13 +139,17 @@ def test_nothing_of_the_program_around_changes(
     surroundings(check)
 
 
-def test_lightnings_way_to_load_is_ours(lenet: Path) -> None:
+def test_lightnings_way_to_load_is_ours(lenet: Path, tmp_path: Path) -> None:
     file = lenet / "checkpoints" / "best.ckpt"
     ours = alexnet_lit.load(file)
     module = Classifier.load_from_checkpoint(checkpoint_path=str(file), map_location=torch.device("cpu"), strict=True)
     assert (type(module), module.training, module.classes) == (Classifier, False, ours.classes)
     assert module.hparams == ours.hparams
     assert all(map(torch.equal, module.state_dict().values(), ours.state_dict().values()))
+    checkpoint = torch.load(file, weights_only=True)
+    checkpoint["hyper_parameters"]["config"]["model"]["compile"] = True
+    torch.save(checkpoint, compiled := tmp_path / "compiled.ckpt")
+    assert alexnet_lit.load(compiled).net._compiled_call_impl is None, "where there may be no compiler"
     with pytest.raises(TypeError, match="seed"):
         Classifier.load_from_checkpoint(file, seed=1)  # type: ignore[call-arg] # the checkpoint's config builds it
 

@@ -55,5 +55,7 @@ def test_short_names_null_and_what_is_deleted_mean_what_they_mean_to_lightning(c
     assert prepared(config, "log_every_n_steps", None).config.trainer.log_every_n_steps == 50
     assert vars(prepared(config, "profiler", "simple").trainer)["profiler"].dirpath == Path("/nowhere")
     assert prepared(config, "limit_val_batches", None).trainer.limit_val_batches == 1.0
+    loop = prepared(config, "max_epochs", 2).trainer.fit_loop.epoch_loop
+    assert "_broadcast_sigterm_tensor" in vars(loop).keys() & set(dir(type(loop))), "each step would wait"
     objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), Path("/nowhere"))
     assert (objects.trainer.max_steps, objects.trainer.gradient_clip_val) == (-1, None)

@@ -68,20 +68,13 @@ class TimeBudget(Callback):
         self.seconds = seconds
         self._batches = -_WARM_UP
         self._batch_size = 0
-        self._training = self._began = 0.0
+        self._training = self._began = self._save = 0.0
 
     def measure(self, trainer: Trainer, module: LightningModule, data: LightningDataModule) -> Durations:
         """Train and save a little, on every rank."""
         trainer.fit(module, datamodule=data)
-        began = _now(trainer)
-        file = Path(trainer.default_root_dir) / "budget.ckpt"
-        try:
-            trainer.save_checkpoint(file)
-        finally:
-            if trainer.is_global_zero:
-                file.unlink(missing_ok=True)
-        save, batch = _now(trainer) - began, self._training / self._batches
-        return Durations(batch, _EVALUATION * batch / self._batch_size, save, self._training + save)
+        batch = self._training / self._batches
+        return Durations(batch, _EVALUATION * batch / self._batch_size, self._save, self._training + self._save)
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
         """Stop once there is enough to judge by: all ranks at the same batch."""
@@ -92,6 +85,14 @@ class TimeBudget(Callback):
         elif self._batches >= _FEWEST:
             self._training = _now(trainer) - self._began
             trainer.should_stop = trainer.strategy.broadcast(self._training > self.seconds)
+
+    def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
+        """Save, while the net is where it is trained."""
+        began, file = _now(trainer), Path(trainer.default_root_dir) / "budget.ckpt"
+        trainer.save_checkpoint(file)
+        if trainer.is_global_zero:
+            file.unlink()
+        self._save = _now(trainer) - began
 
 
 def _now(trainer: Trainer) -> float:

@@ -193,8 +193,7 @@ class TensorBoard(TensorBoardLogger):
         """Hide all points from that step on, as SummaryWriter's `purge_step` does: Lightning makes the writer before it
         reads the checkpoint that knows the step.
         """
-        restart = Event(session_log=SessionLog(status=SessionLog.START))
-        self.experiment._get_file_writer().add_event(restart, step=step)
+        self.experiment._get_file_writer().add_event(Event(session_log=SessionLog(status=SessionLog.START)), step=step)
 
     @rank_zero_only
     def begin(self, *, about: Mapping[str, Any], config: str, net: str) -> None:

@@ -142,8 +142,7 @@ class Mix:
         if not self.betas or not batch.random_values.shape[1]:
             return batch
         images, labels = batch.images, batch.labels
-        columns = self.num_random_values + len(self.betas)
-        values = iter(batch.random_values[:, -columns:].float().unbind(1))
+        values = iter(batch.random_values[:, -self.num_random_values - len(self.betas) :].float().unbind(1))
         weights, shares = self._neighbours_part(values, images.shape[-1])
         neighbour = torch.arange(len(labels), device=labels.device).bitwise_xor(1).clamp(max=len(labels) - 1)
         images.lerp_(images[neighbour], weights[:, None].to(images.dtype))

@@ -136,11 +136,10 @@ class RankGroup:
                 self._store.compare_set("job", "", json.dumps({"status": status}))  # where none was sent
                 self._store.set("over", "")
             elif not failed:
-                self._store.wait(["over"], timedelta(seconds=60))
+                self._store.wait(["over"], timedelta(hours=1))
             self._store.set(f"left/{self.rank}", "")
             if self.rank == 0 and not _launcher_holds_store():
-                ranks = [f"left/{rank}" for rank in range(self.ranks)]
-                self._store.wait(ranks, timedelta(seconds=_GRACE + 2 * _POLL))
+                self._store.wait([f"left/{rank}" for rank in range(self.ranks)], timedelta(seconds=_GRACE + 2 * _POLL))
         except dist.DistError:
             pass  # the other ranks, or the store's owner, have gone already
         self._over.set()

@@ -79,7 +79,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     quiet_libraries()
     open_log(None, speak=True, screen=Console(stderr=True))  # stdout is for the answer
     try:
-        module, data = restore(checkpoint, changes, compiled=True)
+        module, data = restore(checkpoint, changes)
         if not data.sizes["val" if split == "val" else "test"]:
             other = "test" if split == "val" else "val"
             raise UserError(f"--split={split}: the data has no such images: use --split {other}")

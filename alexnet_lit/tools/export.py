@@ -41,7 +41,7 @@ def export(ckpt: Path, *, out: Path | None, force: bool) -> None:
     out = out or ckpt.with_suffix(".onnx")
     check_free(out, force=force)
     checkpoint = read_checkpoint(ckpt)
-    module, data = restore(checkpoint, {}, compiled=False)
+    module, data = restore(checkpoint, {})
     images = load_sample()["test"][0][:_CHECKED, None].float()
     images = nn.functional.interpolate(images, size=data.source_size, mode="bilinear").round().to(torch.uint8)
     images = images[:, 0] if data.channels == 1 else images.repeat(1, data.channels, 1, 1)

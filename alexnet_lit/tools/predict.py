@@ -49,7 +49,7 @@ class Predictor:
     def __init__(self, ckpt: Path, *, device: str) -> None:
         kind = pick(device)
         warnings.filterwarnings("ignore", module="PIL")  # of oddities in files that can be read all the same
-        self.module, self.data = restore(read_checkpoint(ckpt), {}, compiled=False)
+        self.module, self.data = restore(read_checkpoint(ckpt), {})
         self.module.to(kind)
 
     def read(self, source: str | BytesIO) -> Picture:

@@ -12,6 +12,7 @@ from alexnet_lit.callbacks import budget
 from alexnet_lit.callbacks.budget import Durations, choose_steps, parse_seconds
 from alexnet_lit.config import typed_overrides
 from alexnet_lit.errors import UserError
+from alexnet_lit.terminal import STOP_SIGNALS
 from tests.conftest import Train
 from tests.processes import Runs
 from tests.runs import equal, weights
@@ -68,8 +69,9 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monke
     assert first.result["test/acc"] == second.result["test/acc"]
 
 
-def test_ctrl_c_while_measuring_leaves_a_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budget.TimeBudget, "measure", lambda *_: signal.raise_signal(signal.SIGINT))
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_while_measuring_leaves_a_result(number: int, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget.TimeBudget, "measure", lambda *_: signal.raise_signal(number))
     outcome = train(*TINY, "budget=10m")
     assert (outcome.status, outcome.result["status"]) == (130, "interrupted")
 
@@ -80,11 +82,13 @@ def measure_shortly() -> None:
 
 
 @pytest.mark.slow
-def test_processes_are_measured_as_they_will_run(tmp_path: Path) -> None:
+@pytest.mark.parametrize("trainer", ["default", "hybrid"])
+def test_processes_are_measured_as_they_will_run(trainer: str, tmp_path: Path) -> None:
     """A budget needs no callbacks, loggers or limits."""
     run = Runs(tmp_path / "logs", ranks=2)
     bare = ("trainer.accelerator=cpu", "trainer.limit_val_batches=null", "~callbacks", "~logger")
-    assert run(*TINY, *bare, "budget=4m", "trainer.max_steps=20", before=measure_shortly) == [0, 0], run.text
+    typed = (*TINY, f"trainer={trainer}", *bare, "budget=4m", "trainer.max_steps=20")
+    assert run(*typed, before=measure_shortly) == [0, 0], run.text
     assert (run.result["status"], run.result["world_size"]) == ("completed", 2)
     assert run.result["steps"] == OmegaConf.load(run.folder / ".hydra" / "config.yaml").trainer.max_steps
     assert 15 < run.result["steps"] <= 20  # all validations as far apart

@@ -12,21 +12,12 @@ from tests.runs import contents, equal, weights
 from tests.sweep.tiny import QUIET, REASON, REFUSED, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
-IDEAS = {  # and the keys that each switches over
-    "base": set(),
-    "lrn": {"model.lrn"},
-    "tanh": {"model.activation"},
-    "sigmoid": {"model.activation"},
-    "no_overlap": {"model.overlapping_pool"},
-    "no_dropout": {"model.dropout"},
-    "no_mirror": {"data.augment.mirror"},
-    "crop": {"data.augment.crop"},
-    "color": {"data.augment.color"},
-    "towers": {"model.design"},
-    "half": {"model.design"},
-    "no_momentum": {"optimizer.momentum", "optimizer.nesterov"},  # torch has no Nesterov's without momentum
-    "no_weight_decay": {"optimizer.weight_decay"},
-}
+# Ideas, and the keys that each switches over.
+IDEAS = {"base": set(), "lrn": {"model.lrn"}, "tanh": {"model.activation"}, "sigmoid": {"model.activation"}}
+IDEAS |= {"no_overlap": {"model.overlapping_pool"}, "no_dropout": {"model.dropout"}}
+IDEAS |= {"no_mirror": {"data.augment.mirror"}, "crop": {"data.augment.crop"}, "color": {"data.augment.color"}}
+IDEAS |= {"towers": {"model.design"}, "half": {"model.design"}}  # torch has no Nesterov's without momentum:
+IDEAS |= {"no_momentum": {"optimizer.momentum", "optimizer.nesterov"}, "no_weight_decay": {"optimizer.weight_decay"}}
 WHOLE_NET = "lenet"  # the idea that is another net
 
 

@@ -95,8 +95,7 @@ class Study:
 
     def name_of(self, effect: Effect) -> str:
         """The idea, with what else tells the two experiments from others."""
-        overrides = self.overrides[effect.having].items()
-        others = " ".join(f"{key}={value}" for key, value in overrides if key != "idea")
+        others = " ".join(f"{key}={value}" for key, value in self.overrides[effect.having].items() if key != "idea")
         return f"{effect.idea.name} ({others})" if others else effect.idea.name
 
 
