@@ -48,7 +48,7 @@ def _launch(kernel: Any, x: Tensor, tensors: tuple[Tensor, ...], settings: tuple
     lanes = x.numel() // channels * triton.cdiv(channels, run)
     width = run if step == 1 and channels % run == 0 else 1  # channels that a load takes
     layout = (run, width, x.numel() > _NARROW, _LANES)
-    with torch.cuda.device(x.device):  # Triton launches on the current one
+    with torch.cuda.device_of(x):  # Triton launches on the current one
         kernel[(triton.cdiv(lanes, _LANES),)](*tensors, lanes, step, channels, *settings, *layout)
 
 
