@@ -46,8 +46,6 @@ def run(config: DictConfig, folder: Path) -> Result:
     """
     began = time.time()
     rank_group = join()
-    if config.model.get("compile"):
-        torch.compiler.reset()  # else nets of earlier runs in this process count as shapes of this one's
     with _log_and_report(folder), composition.running(folder):
         objects = prepare(config, folder)
         found = objects.data.found
@@ -55,6 +53,8 @@ def run(config: DictConfig, folder: Path) -> Result:
         if objects.data.found != found:  # fewer images than a folder seemed to hold: a schedule of another length
             objects = prepare(infer_model_dims(objects.config, objects.data), folder)
         _log_start(objects)
+        if objects.config.model.get("compile"):
+            torch.compiler.reset()  # else nets of earlier runs in this process count as shapes of this one's
         message = {"config": plain(objects.config), "folder": str(folder), "began": began}
         message["config"]["trainer"]["devices"] = "auto"  # as many as each machine has ranks
         if rank_group is not None:

@@ -50,9 +50,7 @@ class RankEnvironment:
         if env.keys() >= _SRUN and int(env["SLURM_STEP_NUM_TASKS"]) > 1:
             ranks = int(env["SLURM_STEP_NUM_TASKS"])
             tasks = _tasks_per_node(env.get("SLURM_STEP_TASKS_PER_NODE", str(ranks)))
-            first = re.sub(
-                r"\[(\w+)[^]]*]", r"\1", env.get("SLURM_STEP_NODELIST", "127.0.0.1")
-            )  # node07 of node[07-09,12]
+            first = re.sub(r"\[(\w+)[^]]*]", r"\1", env.get("SLURM_STEP_NODELIST", "127.0.0.1"))  # node07[-09,12]
             step = 7919 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
             return cls(
                 rank=int(env["SLURM_PROCID"]),

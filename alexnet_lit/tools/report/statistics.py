@@ -112,7 +112,8 @@ def welch(values: Sequence[float], base: Sequence[float]) -> Difference:
     value = float(np.mean(values) - np.mean(base))
     if min(len(values), len(base)) < 2 or len(set(values)) == len(set(base)) == 1:
         return Difference(value)
-    with warnings.catch_warnings(action="ignore", category=RuntimeWarning):  # of one of the two that has no spread
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Precision loss")  # one of the two may well have no spread
         test = ttest_ind(values, base, equal_var=False)
     low, high = test.confidence_interval(0.95)
     return Difference(value, float(low), float(high), float(test.pvalue))
