@@ -292,7 +292,7 @@ def build_trainer(
         raise UserError(f"trainer.{key}={as_override(config.trainer[key])}: {reason}") from error
     # The run's own handlers take SIGTERM; Lightning's would have each step of several GPUs wait for the device.
     loop, signals = trainer.fit_loop.epoch_loop, trainer._signal_connector
-    loop._broadcast_sigterm_tensor = signals._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign, assignment] # theirs
+    loop._broadcast_sigterm_tensor = signals._sigterm_notifier_fn = lambda *_: None  # type: ignore[method-assign, assignment] # of this trainer alone
     return trainer
 
 

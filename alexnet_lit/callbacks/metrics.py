@@ -129,7 +129,8 @@ class _Stopwatch:
         return self.earlier + (0.0 if self._began is None else time.monotonic() - self._began)
 
     def start(self) -> None:
-        self._began = time.monotonic() if self._began is None else self._began
+        if self._began is None:
+            self._began = time.monotonic()
 
     def stop(self) -> None:
         self.earlier = self.seconds
