@@ -72,6 +72,11 @@ class Outcome(Logs):
         assert (self.status, self.out, self.err.count("\n"), self.err[:7]) == (2, "", 1, "error: "), self.err
         return self.err[7:-1]
 
+    def ok(self) -> "Outcome":
+        """Itself, if the command has succeeded and left nothing on stderr."""
+        assert (self.status, self.err) == (0, ""), self.err
+        return self
+
 
 Train = Callable[..., Outcome]
 
@@ -82,6 +87,7 @@ def make_runs_cheap() -> None:
     Hydra composes a config twice, first for hydra.mode alone, which nothing but a ready sweep sets.
     """
     from hydra._internal.hydra import Hydra
+    from tensorboard.summary.writer import event_file_writer as files
 
     from alexnet_lit.callbacks import figures
 
@@ -92,6 +98,8 @@ def make_runs_cheap() -> None:
 
     Hydra.get_mode = get_mode  # type: ignore[method-assign, assignment] # tests/test_run.py has a run as it is
     figures.draw_curves = lambda *_: None
+    # Event files are read by name: second, host, process, number of the file, here always of seven digits.
+    files._global_uid = files.AtomicCounter(10**6)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -103,14 +111,6 @@ def python(*arguments: str, **options: Any) -> "subprocess.CompletedProcess[str]
     """A Python that has imported nothing yet, and what it printed."""
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "encoding": "utf-8", "timeout": 300, **options}
     return subprocess.run([sys.executable, *arguments], check=False, **options)
-
-
-@pytest.fixture(autouse=True, scope="session")
-def event_files_in_order() -> None:
-    """A folder's event files are read by name: second, host, process, number of the file, here always seven digits."""
-    from tensorboard.summary.writer import event_file_writer as files
-
-    files._global_uid = files.AtomicCounter(10**6)
 
 
 @pytest.fixture

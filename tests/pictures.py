@@ -1,5 +1,6 @@
 """Small pictures for tests: clothes of the sample, plain or in colour, each class in a tint and a folder of its own."""
 
+from io import BytesIO
 from pathlib import Path
 
 from PIL import Image
@@ -18,6 +19,12 @@ def picture(name: str, number: int, *, size: int = 40) -> Image.Image:
     index = (labels == CLASSES[name]).nonzero().flatten()[number]
     grey = Image.fromarray(images[index].numpy()).resize((size + number % 5, size))
     return Image.merge("RGB", (grey, grey.point(lambda value: value // 2), grey.point(lambda value: 255 - value)))
+
+
+def encoded(image: Image.Image, form: str = "PNG") -> BytesIO:
+    """A picture as a file in memory."""
+    image.save(file := BytesIO(), form)
+    return file
 
 
 def fill(root: Path, *, train: int = 4, val: int = 0, test: int = 0) -> Path:

@@ -208,6 +208,10 @@ COMMANDS = {
     "predict {run} empty": ": there is no picture in it (jpg, jpeg, jfif, png, bmp",
     "predict {run} mine.txt --json --csv": "--json --csv: one or the other",
     "predict {run} mine.txt --device=gpu": ": should be auto, cpu or cuda",
+    "bench lnr": "bench, name=lnr: should be lrn, step, data, epoch or ddp",
+    "bench --device=gpu": "--device=gpu: should be auto, cpu or cuda",
+    "bench --out=no/bench.jsonl": "no/bench.jsonl: there is no folder no: make it, or name another file",
+    "bench recipes bets": "bench recipes, name=bets: should be quick, fast, default, best, d2l or paper_2012",
     "report nowhere": ": there is no such folder: name a sweep's or a run's folder, as logs/sweeps/<sweep>",
     "report empty": ": no run in it: name a sweep's or a run's folder, as logs/sweeps/<sweep>",
 }

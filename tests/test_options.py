@@ -28,7 +28,6 @@ def as_before() -> Iterator[None]:
         (["--cfg", "all", "--resolve"], "dir: {logs}{sep}sweeps{sep}"),
         (["--cfg=job", "--resolve", "name=mine"], "logs: {logs}\n"),
         (["--info", "config"], "Config search path"),
-        (["--help"], "python train.py experiment=quick"),
         (["--shell-completion", "install=bash"], "complete "),
     ],
 )

@@ -126,8 +126,7 @@ def test_under_nohup_a_run_outlives_the_terminal(train: Train, tmp_path: Path, m
 @pytest.mark.parametrize(("lose_reader", "sweep"), [("pipe", ""), ("terminal", "-m seed=0")], indirect=["lose_reader"])
 def test_runs_go_on_without_their_reader(sweep: str, train: Train, lose_reader: Callable[[], None]) -> None:
     lose_reader()
-    outcome = train(*QUIET, *sweep.split())
-    assert (outcome.status, outcome.err) == (0, "")
+    outcome = train(*QUIET, *sweep.split()).ok()
     (file,) = outcome.logs.rglob("train.log")
     text = file.read_text(encoding="utf-8")
     assert sweep or text.count(LINE) == 1  # of a sweep before its first job begins
@@ -169,8 +168,7 @@ def test_a_full_disk_behind_stdout_ends_a_verb_in_one_line(verb: Train, into: In
 
 def test_a_run_is_printed_in_any_encoding(train: Train, into: Into, tmp_path: Path) -> None:
     into(tmp_path / "out.txt", "ascii")
-    outcome = train(*QUIET, "-m", "seed=0")
-    assert (outcome.status, outcome.err) == (0, "")
+    outcome = train(*QUIET, "-m", "seed=0").ok()
     text = (tmp_path / "out.txt").read_text("ascii")
     assert text.count("test accuracy") == 1
     assert "─" in (jobs_of(sweep_of(outcome))[0] / "train.log").read_text(encoding="utf-8")
@@ -181,8 +179,7 @@ def test_commands_answer_in_any_encoding(lenet: Path, boot: str, verb: Train, in
     texts = []
     for option in ([], ["--csv"], ["--json"]):
         into(tmp_path / "out.txt", "cp1252")
-        outcome = verb("predict", str(lenet), boot, *option)
-        assert (outcome.status, outcome.err) == (0, ""), option
+        verb("predict", str(lenet), boot, *option).ok()
         texts.append((tmp_path / "out.txt").read_text("cp1252"))
     table, csv, answer = texts
     assert "\\u9774-é\\udcff.png" in table
@@ -285,6 +282,5 @@ def test_slurm_on_the_machine_changes_nothing(train: Train, tmp_path: Path, monk
     monkeypatch.setenv("PATH", f"{srun.parent}{os.pathsep}{os.environ['PATH']}")
     with warnings.catch_warnings():
         warnings.simplefilter("error")  # without pytest's own exception for it
-        outcome = train(*QUIET)
-    assert (outcome.status, outcome.err) == (0, "")
+        outcome = train(*QUIET).ok()
     assert "srun" not in outcome.out + (outcome.folder / "train.log").read_text()

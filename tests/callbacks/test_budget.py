@@ -53,8 +53,7 @@ def test_all_that_a_run_does_fits_into_the_time_and_fills_it(left: float, change
 def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budget, "RESERVE", 0.001)
     typed = (*TINY, "callbacks=ema", "logger=none")
-    first = train(*typed, "budget=10m", "trainer.max_steps=9", logs=tmp_path / "first")
-    assert (first.status, first.err) == (0, "")
+    first = train(*typed, "budget=10m", "trainer.max_steps=9", logs=tmp_path / "first").ok()
     again = re.search(r"the very same again, without budget=: (.*)", first.out)
     assert again is not None
 

@@ -4,6 +4,7 @@ import io
 import logging
 import math
 from pathlib import Path
+from unittest.mock import Mock
 
 import matplotlib
 import numpy as np
@@ -68,11 +69,8 @@ def test_odd_runs_have_a_picture_too(points: Points, drawn: bool, tmp_path: Path
 
 
 def test_a_failed_drawing_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
-        raise OSError("no space left")
-
     (tmp_path / "curves.png").write_bytes(b"old")
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(Path, "replace", Mock(side_effect=OSError("no space left")))
     with pytest.raises(UserError, match=r"curves\.png: cannot be written \(no space left\)"):
         draw_curves(RUN, tmp_path / "curves.png", "new")
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [("curves.png", b"old")]

@@ -2,16 +2,17 @@
 
 import io
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from lightning import Callback, LightningDataModule, LightningModule, Trainer
 from torch import Tensor, nn
 
-from alexnet_lit.data import ImageData
+from alexnet_lit.data import Batch, ImageData
+from alexnet_lit.data.loader import BatchLoader, EpochSampler
 
 # Lightning 2.6.6 calls a function of torch's that torch 2.14 deprecates.
 LIGHTNING_CHATTER = (
@@ -21,33 +22,10 @@ LIGHTNING_CHATTER = (
 )
 
 
-class Batch(NamedTuple):
-    images: Tensor
-    labels: Tensor
-    total: int
-
-
-class Loader:
-    batch_size = 8
-
-    def __init__(self, batches: int) -> None:
-        self.batches = batches
-        self.yielded = self.start = 0
-
-    def __len__(self) -> int:
-        return self.batches
-
-    def __iter__(self) -> Iterator[Batch]:
-        start, self.start = self.start, 0
-        for number in range(start, self.batches):
-            self.yielded = number + 1
-            yield Batch(torch.ones(8, 4), torch.zeros(8, dtype=torch.long), 8)
-
-    def state_dict(self) -> dict[str, int]:
-        return {"yielded": self.yielded}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.start = state["yielded"] % self.batches
+def loader(batches: int) -> BatchLoader:
+    """So many batches of eight."""
+    images, labels = torch.ones(8 * batches, 4), torch.zeros(8 * batches, dtype=torch.long)
+    return BatchLoader(images, labels, EpochSampler(8 * batches, seed=0), batch_size=8)
 
 
 class Data(LightningDataModule):
@@ -60,14 +38,14 @@ class Data(LightningDataModule):
         self.views = SimpleNamespace(count=views)
         self.sizes = {"train": 8 * train, "val": 8 * val, "test": 8 * test}
 
-    def train_dataloader(self) -> Loader:
-        return Loader(self.train)
+    def train_dataloader(self) -> BatchLoader:
+        return loader(self.train)
 
-    def val_dataloader(self) -> Loader:
-        return Loader(self.val)
+    def val_dataloader(self) -> BatchLoader:
+        return loader(self.val)
 
-    def test_dataloader(self) -> Loader:
-        return Loader(self.test)
+    def test_dataloader(self) -> BatchLoader:
+        return loader(self.test)
 
 
 class Module(LightningModule):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 from urllib.request import Request, urlopen
 
 import pytest
@@ -69,14 +70,10 @@ def test_dir_goes_before_search_and_search_runs_in_order(tmp_path: Path, monkeyp
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*")} == before, "nothing is written there"
 
 
-def changed(gz: bytes) -> bytes:
-    return gzip.compress(gzip.decompress(gz)[:-1] + b"?")
-
-
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
-        (changed, f"is not the published {TEST_LABELS} (sha256 of its content: "),
+        (lambda gz: gzip.compress(gzip.decompress(gz)[:-1] + b"?"), f"is not the published {TEST_LABELS} (sha256"),
         (lambda gz: gz[:-20], "can't be read (Compressed file ended before"),
         (lambda gz: gz[:40] + b"\xff" * 200, "can't be read (Error -3 while"),
     ],
@@ -171,11 +168,7 @@ def test_where_nothing_can_be_downloaded(tmp_path: Path, asked: list[str], monke
     (tmp_path / "file").touch()
     line = f"data.dir={tmp_path}/file/data can't be written (Not a directory)"
     assert mistake(tmp_path / "file" / "data", mirrors=("http://127.0.0.1:1",)).startswith(line)
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(Path, "write_bytes", Mock(side_effect=OSError(28, "No space left on device")))
     line = f"data.dir={tmp_path} can't be written (No space left on device)"
     assert mistake(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)).startswith(line)
 

@@ -4,7 +4,6 @@ import json
 import logging
 import re
 import shutil
-from io import BytesIO
 from pathlib import Path
 
 import pytest
@@ -22,7 +21,7 @@ from alexnet_lit.data.image_folder import Found, look, scan
 from alexnet_lit.data.picture import square
 from alexnet_lit.errors import UserError
 from tests.conftest import Train
-from tests.pictures import CLASSES, TINY, build, fill, picture, ready
+from tests.pictures import CLASSES, TINY, build, encoded, fill, picture, ready
 from tests.processes import Runs
 from tests.runs import saved
 
@@ -257,15 +256,12 @@ def test_no_training_picture_validates(split: list[str], tmp_path: Path, caplog:
 
 def square_of(image: Image.Image) -> bytes:
     """What is kept of a picture that was saved as PNG."""
-    file = BytesIO()
-    image.save(file, "PNG")
-    return square(BytesIO(file.getvalue()), size=32, channels=3)
+    return square(encoded(image), size=32, channels=3)
 
 
 def test_a_folder_that_was_moved_or_changed_is_resumed_and_evaluated(train: Train, verb: Train, tmp_path: Path) -> None:
     root = fill(tmp_path / "pictures", train=6, test=1)
-    first = train(*TINY, *RUN, f"data.dir={root}")
-    assert (first.status, first.err) == (0, "")
+    first = train(*TINY, *RUN, f"data.dir={root}").ok()
     moved = root.rename(tmp_path / "moved")
 
     way_out = f"add data.dir=... to ckpt={first.folder}, the folder that has train/<class>/<picture>"

@@ -7,6 +7,7 @@ import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from alexnet_lit.data import image_folder
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.picture import Broken, decode, square
 from alexnet_lit.errors import UserError
-from tests.pictures import fill, picture
+from tests.pictures import encoded, fill, picture
 
 SIZE = 32
 
@@ -125,24 +126,16 @@ def test_any_kind_of_pixel_and_file(form: str, mode: str, tmp_path: Path) -> Non
 
 def png_of(width: int, height: int) -> bytes:
     """A PNG that claims to have so many px."""
-    file = io.BytesIO()
-    Image.new("L", (1, 1)).save(file, "PNG")
-    content = bytearray(file.getvalue())
+    content = bytearray(encoded(Image.new("L", (1, 1))).getvalue())
     content[16:24] = struct.pack(">II", width, height)
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     return bytes(content)
 
 
-def file_of(form: str, image: Image.Image | None = None) -> bytes:
-    file = io.BytesIO()
-    (image or picture("bag", 0)).save(file, form)
-    return file.getvalue()
-
-
 BROKEN = {
     "empty": (b"", "none of JPEG"),
     "text": (b"<html>not found</html>", "none of JPEG"),
-    "cut short": (file_of("JPEG")[:-200], "truncated"),
+    "cut short": (encoded(picture("bag", 0), "JPEG").getvalue()[:-200], "truncated"),
     "a bomb": (png_of(60_000, 60_000), "exceeds limit"),
     "postscript": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "none of JPEG"),
 }
@@ -276,12 +269,8 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path, monkeypatch: p
     with pytest.raises(UserError, match=line):
         images(tmp_path)
     (tmp_path / "cache").unlink()
-
-    def full(*_: object) -> None:
-        raise OSError(28, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "fsync", Mock(side_effect=OSError(28, "No space left on device")))
         with pytest.raises(UserError, match="No space left on device"):
             images(tmp_path)
     check(tmp_path)

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 import alexnet_lit
-from alexnet_lit.lit import Classifier
 from alexnet_lit.optim import one_cycle
 from alexnet_lit.optim.schedules import total_norm
 
@@ -39,11 +38,6 @@ def test_runs_of_any_length_stay_between_end_and_rate(total_steps: int, warmup: 
     assert max(seen[:total_steps]) == pytest.approx(2.0)
 
 
-def build(*overrides: str) -> Classifier:
-    small = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "data.val_size=0")
-    return alexnet_lit.build(alexnet_lit.compose(*small, *overrides))[0]
-
-
 @pytest.mark.parametrize(
     ("typed", "steps", "end"),
     [
@@ -57,7 +51,9 @@ def build(*overrides: str) -> Classifier:
 )
 def test_every_schedule_lasts_as_long_as_the_run(typed: str, steps: int, end: float) -> None:
     """Whose length is known before data is read."""
-    module = build("trainer.max_epochs=5", "optimizer.lr=0.5", *typed.split())
+    small = ("data=sample", "model=lenet", "data.image_size=28", "data.batch_size=100", "data.val_size=0")
+    usual = (*small, "trainer.max_epochs=5", "optimizer.lr=0.5")
+    module, _ = alexnet_lit.build(alexnet_lit.compose(*usual, *typed.split()))
     optimizer = module.optimizer([torch.nn.Parameter(torch.zeros(1))])
     scheduler = module.schedule.factory(optimizer)
     seen = []

@@ -129,15 +129,13 @@ def test_a_path_may_have_any_characters(train: Train, tmp_path: Path) -> None:
     (sweep,) = (logs / "sweeps").iterdir()
     assert stopped.status == 130
 
-    resumed = train("-m", f"resume_sweep={sweep}", logs=typed)
+    train("-m", f"resume_sweep={sweep}", logs=typed).ok()
 
-    assert (resumed.status, resumed.err) == (0, "")
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 2
     assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
 
     run = jobs_of(sweep)[1]
-    longer = train(f"ckpt={run / 'checkpoints' / 'last.ckpt'}", "trainer.max_epochs=2", logs=typed)
-    assert (longer.status, longer.err) == (0, "")
+    train(f"ckpt={run / 'checkpoints' / 'last.ckpt'}", "trainer.max_epochs=2", logs=typed).ok()
     assert result_of(run)["epochs"] == 2, "it goes on in place"
     assert train(f"ckpt={logs}/none").refusal.startswith(f"ckpt={logs}/none: there is no {logs}/none")
 

@@ -1,37 +1,25 @@
 """summary.csv and summary.md, from folders as jobs leave them."""
 
-import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from alexnet_lit.sweep.summary import update_summary
 from tests.sweep.tiny import rows_of
+from tests.tools.report.made import run
 
 KEYS = ("data", "model.lrn", "seed")
-
-
-def job(sweep: Path, name: str, overrides: list[str], **result: Any) -> None:
-    """What a job leaves; without a status it has died."""
-    hydra = sweep / name / ".hydra"
-    hydra.mkdir(parents=True)
-    (hydra / "overrides.yaml").write_text("".join(f"- {override}\n" for override in overrides))
-    if result:
-        renamed = {"test": "test/acc", "val": "val/acc_best"}
-        content = {renamed.get(key, key): value for key, value in result.items()}
-        (sweep / name / "result.json").write_text(json.dumps(content))
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
     for seed, test in enumerate((0.5, 0.6, 0.7)):
-        overrides = ["data=sample", "model.lrn=True", f"seed={seed}"]
-        job(tmp_path, f"{seed}_lrn", overrides, status="completed", test=test, val=0.25, seconds=2.0)
-    plain = ["data=sample", "model.lrn=False"]
-    job(tmp_path, "3_x", [*plain, "seed=0"], status="completed", test=0.4, val=0.3, seconds=1.0)
-    job(tmp_path, "4_x", [*plain, "seed=1"], status="failed", reason="ValueError: a | b")
-    job(tmp_path, "10_x", [*plain, "seed=2"])
+        overrides = ("data=sample", "model.lrn=True", f"seed={seed}")
+        run(tmp_path / f"{seed}_lrn", *overrides, test=test, best=0.25, seconds=2.0)
+    plain = ("data=sample", "model.lrn=False")
+    run(tmp_path / "3_x", *plain, "seed=0", test=0.4, best=0.3, seconds=1.0)
+    run(tmp_path / "4_x", *plain, "seed=1", status="failed", reason="ValueError: a | b")
+    run(tmp_path / "10_x", *plain, "seed=2", status=None)
     (tmp_path / "earlier" / "4_x").mkdir(parents=True)
     update_summary(tmp_path)
     return tmp_path

@@ -13,7 +13,6 @@ import alexnet_lit
 from alexnet_lit.__main__ import app
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.errors import UserError
 from alexnet_lit.tools.bench import BENCHES, ddp, epoch, timing
 from alexnet_lit.tools.bench.epoch import Pictures
 from alexnet_lit.tools.bench.step import GFLOP
@@ -91,18 +90,3 @@ def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:
         theirs, named = Pictures(image[None], label[None])[0]
         assert named == label
         torch.testing.assert_close(theirs, ours, rtol=0, atol=1.5 / 255)
-
-
-@pytest.mark.parametrize(
-    ("typed", "line"),
-    [
-        (["lnr"], "bench, name=lnr: should be lrn, step, data, epoch or ddp"),
-        (["--device", "gpu"], "--device=gpu: should be auto, cpu or cuda"),
-        (["--out", "no/bench.jsonl"], "no/bench.jsonl: there is no folder no: make it, or name another file"),
-        (["recipes", "bets"], "bench recipes, name=bets: should be quick, fast, default, best, d2l or paper_2012"),
-    ],
-)
-def test_a_mistake_is_answered_before_anything_is_measured(typed: list[str], line: str) -> None:
-    done = CliRunner().invoke(app, ["bench", *typed])
-    assert isinstance(done.exception, UserError)
-    assert str(done.exception).startswith(line)

@@ -48,10 +48,8 @@ def test_calibration_is_the_distance_of_confidence_and_accuracy_bin_by_bin() -> 
 
 def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Train) -> None:
     result = json.loads((lenet / "result.json").read_text())
-    outcome = verb("evaluate", str(ckpt), "--json")
+    found = json.loads(verb("evaluate", str(ckpt), "--json").ok().out)
 
-    assert (outcome.status, outcome.err) == (0, "")
-    found = json.loads(outcome.out)
     assert list(found) == [
         *("checkpoint", "split", "images", "origin", "tta", "device", "precision", "test/acc", "acc_interval"),
         *("test/loss", "calibration_error", "classes", "confusion", "picture"),
@@ -149,8 +147,7 @@ def test_a_net_that_diverged_and_images_that_are_not_there(ckpt: Path, verb: Tra
 def test_agrees_with_the_run_on_own_pictures(split: str, rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
     result = json.loads((rgb[0] / "result.json").read_text())
     outcome = verb("evaluate", str(rgb[0]), f"--split={split}", f"--out={tmp_path / 'picture.png'}", "--json")
-    assert (outcome.status, outcome.err) == (0, "")
-    found = json.loads(outcome.out)
+    found = json.loads(outcome.ok().out)
     assert found[f"{split}/acc"] == result["test/acc" if split == "test" else "val/acc_best"]
     assert found["images"] == {"test": 15, "val": 6}[split]
     assert list(found["classes"]) == ["bag", "boot", "shirt"]
@@ -190,8 +187,7 @@ def test_a_checkpoint_of_then_serves_every_command_of_now(verb: Train, tmp_path:
     (found,) = json.loads(verb("predict", "best.ckpt", "boot.png", "--json", "--top=1").out)
     assert found["classes"][0]["probability"] == pytest.approx(expected[0].max().item(), abs=1e-5)
 
-    outcome = verb("export", "best.ckpt")
-    assert (outcome.status, outcome.err) == (0, "")
+    verb("export", "best.ckpt").ok()
     session = onnxruntime.InferenceSession(tmp_path / "best.onnx", providers=["CPUExecutionProvider"])
     (probabilities,) = session.run(None, {"images": images[:1].numpy()})
     torch.testing.assert_close(torch.from_numpy(probabilities), expected[:1])

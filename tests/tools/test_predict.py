@@ -6,10 +6,8 @@ import json
 import re
 import shutil
 import sys
-from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -24,7 +22,7 @@ from alexnet_lit.data.picture import pixels
 from alexnet_lit.tools.predict import Picture, clothes, square
 from tests.conftest import Train
 from tests.pictures import CLASSES as NAMES
-from tests.pictures import fill, picture, ready
+from tests.pictures import encoded, fill, picture, ready
 
 IMAGES = load_sample()["test"][0][:20]
 BOOT = Image.fromarray(IMAGES[0].numpy())
@@ -32,14 +30,8 @@ BOOT = Image.fromarray(IMAGES[0].numpy())
 # ---- What becomes of a picture before a net sees it
 
 
-def saved(image: Image.Image, kind: str = "PNG", **options: Any) -> BytesIO:
-    file = BytesIO()
-    image.save(file, kind, **options)
-    return file
-
-
 def seen(image: Image.Image, kind: str = "PNG") -> Picture:
-    return clothes(saved(image, kind), size=28)
+    return clothes(encoded(image, kind), size=28)
 
 
 def same(picture: Picture, image: Image.Image, within: int = 0) -> bool:
@@ -141,9 +133,8 @@ def test_photographs_in_a_folder(lenet: Path, expected: Tensor, verb: Train, tmp
     (tmp_path / "pictures" / "notes.txt").touch()
     (tmp_path / "pictures" / ".hidden.png").touch()
 
-    outcome = verb("predict", str(lenet), "pictures", "--csv", "--top=1")
+    outcome = verb("predict", str(lenet), "pictures", "--csv", "--top=1").ok()
 
-    assert (outcome.status, outcome.err) == (0, "")
     rows = {row["file"]: row for row in csv.DictReader(io.StringIO(outcome.out))}
     assert list(rows) == sorted(names)
     assert all("inverted" in row["picture"] for row in rows.values())
@@ -171,10 +162,8 @@ def test_a_net_of_colour_pictures_needs_the_pictures_alone(rgb: tuple[Path, Path
     shutil.copytree(pictures / "test", tmp_path / "own")
     shutil.copy(folder / "checkpoints" / "best.ckpt", tmp_path / "net.ckpt")
 
-    outcome = verb("predict", "net.ckpt", "own", "--json")
+    found = json.loads(verb("predict", "net.ckpt", "own", "--json").ok().out)
 
-    assert (outcome.status, outcome.err) == (0, "")
-    found = json.loads(outcome.out)
     rows, _ = ready(pictures).read()["test"]  # in the order of the names, as those of a folder are
     probabilities = alexnet_lit.load(folder).predict(rows.index_select(0, torch.arange(15)))
     for one, row in zip(found, probabilities, strict=True):

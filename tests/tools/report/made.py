@@ -20,15 +20,13 @@ def run(folder: Path, *overrides: str, curve: Sequence[float] = (), **result: An
 
     curve: val/acc after every tenth step, ten seconds apart; train/loss is at the same steps.
     """
-    folder.mkdir(parents=True)
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     steps = 10 * len(curve)
     content = {"status": "completed", "steps": steps, "images": 32 * steps, "seconds": float(steps), "seed": 0}
     content |= {"overrides": list(overrides), **{RENAMED.get(key, key): value for key, value in result.items()}}
     if content["status"] is not None:
         (folder / "result.json").write_text(json.dumps(content))
-    else:
-        (folder / ".hydra").mkdir()
-        (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     if curve:
         values = [({"val/acc": acc, "train/loss": 1 - acc}, 10 * n, 10.0 * n) for n, acc in enumerate(curve, start=1)]
         events(folder / "events.out.tfevents.1", values)

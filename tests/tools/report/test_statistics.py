@@ -98,9 +98,6 @@ def test_the_baseline_is_named_or_base_or_the_first() -> None:
         find_baseline(labels, "y")
 
 
-NAMED = {idea.name: idea for idea in IDEAS}
-
-
 def study(folder: Path) -> Study:
     return Study(read_runs([str(folder)]), baseline=None)
 
@@ -151,7 +148,7 @@ def test_a_band_over_seeds_in_images_up_to_where_all_are(tmp_path: Path) -> None
 def test_who_has_an_idea() -> None:
     files = (REPOSITORY / "conf" / "idea").glob("*.yaml")
     assert {file.stem for file in files} == {name for idea in IDEAS for name in (idea.choice_with, idea.choice_without)}
-    lrn, towers = NAMED["local response normalisation"], NAMED["two towers instead of one of half the kernels"]
+    lrn, towers = IDEAS[2], IDEAS[4]
     for idea, having, lacking, expected in (
         (lrn, "idea=lrn", "idea=base", True),
         (lrn, "idea=lrn", "", True),
