@@ -38,7 +38,7 @@ def data(
     check: Annotated[bool, typer.Option("--check", help="Only look, and print nothing: exit 1 without it.")] = False,
 ) -> None:
     """Find Fashion-MNIST on this machine, or download it."""
-    from alexnet_lit.data import fetch
+    from alexnet_lit.data.fashion_mnist import fetch
 
     places = compose("data=fashion_mnist").data
     try:

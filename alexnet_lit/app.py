@@ -105,14 +105,14 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
     overrides = [composition.choose(override) for override in (*options.overrides, *others)]
     flags = [argument for argument in typed if argument not in (*options.overrides, *others)]
     arguments = [*flags, *overrides]  # Hydra reads its options before or after all overrides, not between them
-    sweep, ckpt = named_sweep(arguments), composition.typed_checkpoint(arguments)
+    sweep, ckpt = named_sweep(arguments), composition.typed_path(arguments, "ckpt=")
     if environment.ranks > 1 and (sweep or starts_sweep(arguments)):
         hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
     if sweep:
         arguments = resume_arguments(sweep, arguments)
     elif starts_sweep(arguments):
-        if ckpt:
+        if ckpt and ckpt != "null":
             raise UserError(f"ckpt={ckpt}: continues one run: leave out -m and sweep=")
         arguments = [*flags, *sweep_arguments(overrides)]
     else:
@@ -123,22 +123,17 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
             if composition.read_result(run).get("status") == "completed" and not groups & {"trainer", "callbacks"}:
                 print(f"{run} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
                 return 0
-            arguments = _continue(run, arguments)
+            # The config that it last had takes the place of conf/, so that overrides of its start and of earlier
+            # continuations hold. Each continuation keeps a config of its own.
+            arguments = [
+                *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
+                *arguments,
+                f"hydra.run.dir={quoted(run)}",
+                f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
+                *("hydra/job_logging=none", "hydra/hydra_logging=none"),
+            ]
     sys.argv += arguments
     return _hydra(options)
-
-
-def _continue(run: Path, arguments: Sequence[str]) -> list[str]:
-    """Hydra's arguments for going on with a run in its folder. The config that it last had takes the place of conf/, so
-    that overrides of its start and of earlier continuations hold. Each continuation keeps a config of its own.
-    """
-    return [
-        *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
-        *arguments,
-        f"hydra.run.dir={quoted(run)}",
-        f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
-        *("hydra/job_logging=none", "hydra/hydra_logging=none"),
-    ]
 
 
 def _hydra(options: Namespace) -> int:
@@ -256,9 +251,7 @@ def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
 
 
 def score(config: DictConfig, result: Result) -> float | None:
-    """The score of a job for a sweeper that searches: the objective of best.ckpt, else of the last net; of a job
-    without one, the worst there is.
-    """
+    """A job's score for a search: the objective of best.ckpt, else of the last net; without any, the worst there is."""
     if config.objective is None:
         return None
     value = result.get(f"{config.objective}_best", result.get(config.objective))

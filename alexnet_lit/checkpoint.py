@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.config import as_override, run_of
-from alexnet_lit.data import changed_classes
+from alexnet_lit.data.datamodule import changed_classes
 from alexnet_lit.errors import UserError, reason_of, several
 from alexnet_lit.lit import Classifier
 
@@ -78,9 +78,8 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
     """
     classes = list(module.classes)
     if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
-        raise UserError(
-            f"{name}: the classes have changed since, now {changed}: make them what they were, or start a new run"
-        )
+        hint = "make them what they were, or start a new run"
+        raise UserError(f"{name}: the classes have changed since, now {changed}: {hint}")
     # How weights were drawn, whether the net is compiled, and where images are.
     free = {"weights", "init", "compile", "dir", "cache", "search", "mirrors", "found"}
     for group, kind in {"model": "net", "optimizer": "run", "scheduler": "run", "data": "run"}.items():
@@ -97,14 +96,11 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
     trainer, epochs = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     whole, begun, steps = epochs["processed"], epochs["started"], checkpoint["global_step"]
     done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"
-    for key, reached, least, text in (
-        ("max_epochs", begun, max(begun, whole + 1), done),
-        ("max_steps", steps, steps + 1, f"done {steps} steps"),
-    ):
+    ends = {"max_epochs": (begun, max(begun, whole + 1), done), "max_steps": (steps, steps + 1, f"done {steps} steps")}
+    for key, (reached, least, text) in ends.items():
         if isinstance(trainer.get(key), int) and 0 <= trainer[key] < reached:
-            raise UserError(
-                f"trainer.{key}={trainer[key]}: {name} has already {text}: use trainer.{key}={least} or more"
-            )
+            hint = f"use trainer.{key}={least} or more"
+            raise UserError(f"trainer.{key}={trainer[key]}: {name} has already {text}: {hint}")
 
 
 class Resume(Callback):

@@ -196,9 +196,7 @@ def wanted(error: ValidationError) -> str:
 
 def as_override(value: object) -> str:
     """A value as it is typed on the command line."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value)
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def suggest(key: str) -> str:
@@ -211,7 +209,7 @@ def suggest(key: str) -> str:
         return f"it is one of {' and '.join(having)}"
     if rest and last in known() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
-    names = _leaves(known())
+    names = [*_leaves(known())]
     near = [name for name in names if name.split(".")[-1] == last]
     if not near and (taking := [choice for choice, node in choices.items() if _takes(node, rest)]):
         return f"write +{key}=..., for {' and '.join(taking)}"
@@ -226,12 +224,10 @@ def _takes(node: DictConfig, argument: str) -> bool:
     return target.partition(".")[0] not in ("", "alexnet_lit") and argument in signature(get_object(target)).parameters
 
 
-def _leaves(config: DictConfig, prefix: str = "") -> list[str]:
-    names: list[str] = []
+def _leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
     for key, value in config.items_ex(resolve=False):
         name = prefix + str(key)
-        names += _leaves(value, f"{name}.") if isinstance(value, DictConfig) else [name]
-    return names
+        yield from _leaves(value, f"{name}.") if isinstance(value, DictConfig) else [name]
 
 
 # ---- Folders of runs and sweeps
@@ -367,19 +363,13 @@ def next_record(folder: Path) -> Path:
         return folder / ".hydra" / f"resume_{len(records_of(folder))}"
 
 
-def typed_checkpoint(arguments: Sequence[str]) -> str:
-    """The value of `ckpt=`; empty where it is not typed or null."""
-    value = typed_path(arguments, "ckpt=")
-    return value if value and value != "null" else ""
-
-
 def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     """The arguments with the path after `ckpt=`, whatever characters it has, as Hydra's grammar takes it; and the
     folder of the run that it names, None where it names none.
 
     Raises: UserError for a sweep, and for a key beside it that can't be changed in a run that has begun.
     """
-    if not (value := typed_checkpoint(arguments)):
+    if not (value := typed_path(arguments, "ckpt=")) or value == "null":
         return list(arguments), None
     typed = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     path = Path(value).expanduser()

@@ -92,18 +92,12 @@ def check_free(path: Path, *, force: bool) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """<path>.part to write to; it moves to its place when the block ends, and is gone if that fails."""
+def replacing(path: Path, hint: str = "") -> Iterator[Path]:
+    """<path>.part to write to; it moves to its place when the block ends, or is gone. Raises: as `writing` does."""
     part = path.with_name(f"{path.name}.part")
-    try:
-        yield part
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-@contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """As `replacing`, for the file of a command. Raises: UserError if the disk refuses."""
-    with writing(path, "name another file with --out"), replacing(path) as part:
-        yield part
+    with writing(path, hint):
+        try:
+            yield part
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)

@@ -41,9 +41,8 @@ def instantiate(
     node = OmegaConf.select(config, path)
     with _refusals(path):
         if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
-            raise UserError(
-                f"{path}={as_override(node)}: has no _target_ that names a class: use one of the group's files"
-            )
+            hint = "use one of the group's files"
+            raise UserError(f"{path}={as_override(node)}: has no _target_ that names a class: {hint}")
         target = target or hydra.utils.get_object(node["_target_"])
         if missing := OmegaConf.missing_keys(node):
             raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
@@ -108,9 +107,8 @@ def check_root(config: DictConfig) -> None:
         raise UserError(f"seed={as_override(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
     smoothing = config.get("label_smoothing", 0.0)
     if not isinstance(smoothing, float | int) or isinstance(smoothing, bool) or not 0 <= smoothing < 1:
-        raise UserError(
-            f"label_smoothing={as_override(smoothing)}: should be a number from 0 to less than 1: 0.1 is usual"
-        )
+        wants = "should be a number from 0 to less than 1: 0.1 is usual"
+        raise UserError(f"label_smoothing={as_override(smoothing)}: {wants}")
 
 
 def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictConfig:
@@ -154,22 +152,18 @@ def build_data(config: DictConfig) -> tuple[DictConfig, ImageData]:
     config = infer_model_dims(config, data)
     for key, value, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
         if key in config.model and config.model[key] != value:
-            raise UserError(
-                f"model.{key}={as_override(config.model[key])}: the data has {value} {noun}: use model.{key}={value}"
-            )
+            hint = f"use model.{key}={value}"
+            raise UserError(f"model.{key}={as_override(config.model[key])}: the data has {value} {noun}: {hint}")
     size = config.data.image_size
     if "image_size" in config.model and config.model.image_size != size:
-        raise UserError(
-            f"model.image_size={as_override(config.model.image_size)}: the data is enlarged to data.image_size={size}: "
-            "set data.image_size alone, which the net follows"
-        )
+        reason = f"the data is enlarged to data.image_size={size}: set data.image_size alone, which the net follows"
+        raise UserError(f"model.image_size={as_override(config.model.image_size)}: {reason}")
     return config, data
 
 
 def build_net(config: DictConfig) -> nn.Module:
     """The net alone: images (B, C, S, S) -> logits (B, classes). Reads no data."""
-    net: nn.Module = instantiate(infer_model_dims(config), "model")
-    return net
+    return instantiate(infer_model_dims(config), "model")
 
 
 def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classifier:

@@ -13,7 +13,9 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torchmetrics import Metric
 
-from alexnet_lit.data import Batch, Preprocess, TestTimeAugmentation, rank_and_world_size
+from alexnet_lit.data import Batch, Preprocess
+from alexnet_lit.data.augment import TestTimeAugmentation
+from alexnet_lit.data.loader import rank_and_world_size
 from alexnet_lit.optim import Schedule, clip
 
 Stage = Literal["train", "val", "test"]
@@ -94,16 +96,10 @@ class Classifier(LightningModule):
         config: dict[str, Any],
     ) -> None:
         super().__init__()
-        self.net = net
-        self.pixels = pixels
-        self.views = views
-        self.classes = classes
-        self.channels = channels
-        self.optimizer = optimizer
-        self.schedule = schedule
-        self.label_smoothing = label_smoothing
+        self.net, self.pixels, self.views = net, pixels, views
+        self.classes, self.channels, self.seed = classes, channels, seed
+        self.optimizer, self.schedule, self.label_smoothing = optimizer, schedule, label_smoothing
         self.validate: Stage = validate
-        self.seed = seed
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
         self.scores: dict[Stage, Score] = {"train": Score(), "val": Score(), "test": Score()}  # of whole epochs
         self._scores = nn.ModuleList(self.scores.values())  # which move to the device with the module
@@ -126,8 +122,7 @@ class Classifier(LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images as the net sees them (B, C, S, S) -> logits (B, classes)."""
-        logits: Tensor = self.net(images)
-        return logits
+        return self.net(images)
 
     def predict(self, images: Tensor) -> Tensor:
         """Probabilities of each class for uint8 images (B, C, H, W), grey ones (B, H, W) too: (B, classes) float32.

@@ -26,7 +26,7 @@ from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
 from alexnet_lit.config import as_override, checkpoint_file, known, plain
-from alexnet_lit.data import ImageData, changed_classes
+from alexnet_lit.data.datamodule import ImageData, changed_classes
 from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
@@ -35,7 +35,6 @@ from alexnet_lit.factory import check_arguments, epoch_batches, instantiate
 from alexnet_lit.lit import Classifier, Stage
 from alexnet_lit.nets.cost import cpu_precision
 from alexnet_lit.nets.kernels.native import keep_memory
-from alexnet_lit.terminal import log
 
 _COUNT = Annotated[int, Field(ge=1)]
 _LIMIT = Annotated[float, Field(ge=0, le=1)] | _COUNT | None  # a share of the batches, or so many
@@ -134,7 +133,6 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         folder=str(folder / "checkpoints"),
         objective=_objective(config, data),
         direction=config.direction,
-        say=log.info,
     )
     own: list[Callback] = [Resume(), TerminateOnNaN(), throughput, history]
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
@@ -307,9 +305,8 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
         devices = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         over = f" over {devices}" if ranks > 1 else ""
         into = " into pairs for data.augment.mixup and cutmix" if pairs > 1 else ""
-        raise UserError(
-            f"data.batch_size={data.batch_size} does not divide{over}{into}: use a multiple of {pairs * shares}"
-        )
+        hint = f"use a multiple of {pairs * shares}"
+        raise UserError(f"data.batch_size={data.batch_size} does not divide{over}{into}: {hint}")
     if data.sizes[data.validate] == 0:
         trainer.limit_val_batches = 0
     if trainer.fast_dev_run:

@@ -134,7 +134,7 @@ def _log_and_report(folder: Path) -> Iterator[None]:
                 if failure.rank == 0:
                     _write_aborted_result(folder, environment.ranks, failure)
             if failure.rank != environment.rank:
-                sys.exit(failure.status)
+                sys.exit(2 if failure.mistake else 1)
             error.add_note(f"(on rank {failure.rank} of {environment.ranks})")
         if not first and folder.is_dir():  # else on another machine
             open_log(folder / "train.log", speak=False)
@@ -315,9 +315,7 @@ def _collect(status: str, objects: RunObjects) -> Result:
 
 @cache  # what runs is the code that was there at first, whatever is committed meanwhile
 def origin() -> Result:
-    """What a run is made from: the versions of libraries; the checkout's commit, with `-dirty` where files differ from
-    it, and None outside one, or without git.
-    """
+    """The versions of libraries, and the checkout's commit, `-dirty` where files differ from it; None without git."""
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}
     versions = {name: version(package) for name, package in packages.items()} | {"python": platform.python_version()}
     command = ["git", "-C", composition.home(), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

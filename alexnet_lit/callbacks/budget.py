@@ -117,8 +117,7 @@ def choose_steps(
     interval = int(min((training / validations - each) / batch, most / validations))
     if interval < 1:
         needed = parse_seconds(budget) - training + validations * (each + batch)
-        raise UserError(
-            f"budget={budget}: beginning, validation ({validation:,} images) and test ({test:,}) take "
-            f"{needed:.0f} s alone: give it more, or lower trainer.limit_val_batches and trainer.limit_test_batches"
-        )
+        parts = f"beginning, validation ({validation:,} images) and test ({test:,}) take {needed:.0f} s"
+        hint = "alone: give it more, or lower trainer.limit_val_batches and trainer.limit_test_batches"
+        raise UserError(f"budget={budget}: {parts} {hint}")
     return validations * interval, interval

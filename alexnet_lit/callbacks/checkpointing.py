@@ -6,7 +6,6 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Literal
@@ -17,8 +16,8 @@ from lightning.fabric.plugins import TorchCheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
-from alexnet_lit.errors import Interrupted, replacing, writing
-from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, say_from_handler
+from alexnet_lit.errors import Interrupted, replacing
+from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, log, say_from_handler
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -26,7 +25,7 @@ class AtomicFile(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to <path>.part, then replace <path>. Raises: UserError where the disk refuses."""
-        with writing(path), replacing(Path(path)) as part:
+        with replacing(Path(path)) as part:
             part.parent.mkdir(parents=True, exist_ok=True)
             with part.open("wb") as file:
                 torch.save(checkpoint, file)
@@ -56,17 +55,13 @@ class Checkpoints(Checkpoint):
         every_steps: Annotated[int, Field(ge=1)],
         every_minutes: Annotated[float, Field(gt=0)],
         keep: Annotated[int, Field(ge=0)],
-        say: Callable[[str], None],
     ) -> None:
         self.folder = Path(folder)
         self.last = self.folder / "last.ckpt"
         self.best = self.folder / "best.ckpt"
-        self.objective = objective
+        self.objective, self.keep = objective, keep
         self.sign = 1 if direction == "maximize" else -1
-        self.every_steps = every_steps
-        self.every_seconds = every_minutes * 60
-        self.keep = keep
-        self.say = say
+        self.every_steps, self.every_seconds = every_steps, every_minutes * 60
         self.best_score = -math.inf  # negated where less is better
         self._stop_signal = 0
         self._saved_at = time.monotonic()
@@ -103,7 +98,7 @@ class Checkpoints(Checkpoint):
         if number in (signal.SIGINT, signal.SIGTERM):
             text += "; once more to stop at once"
             handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        say_from_handler(self.say, text)
+        say_from_handler(log.info, text)
         signal.signal(number, handler)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

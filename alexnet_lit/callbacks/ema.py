@@ -25,8 +25,7 @@ class MovingAverage(Callback):
 
     @validate_call(config=ConfigDict(strict=True))
     def __init__(self, *, decay: Annotated[float, Field(ge=0, lt=1)], warmup: bool) -> None:
-        self.decay = decay
-        self.warmup = warmup
+        self.decay, self.warmup = decay, warmup
         self._average: list[Tensor] = []  # empty before the first time
         self._trained: list[Tensor] = []  # the weights that training goes on with, while the net has the average
         self._times = 0  # that the average was updated

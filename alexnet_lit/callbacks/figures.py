@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from torch import Tensor, nn
 from torchvision.utils import make_grid
 
-from alexnet_lit.errors import replacing, writing
+from alexnet_lit.errors import replacing
 from alexnet_lit.nets.cost import trace
 
 INK, GREY = "#262626", "#8c8c8c"
@@ -117,7 +117,7 @@ def draw_curves(points: Points, path: Path, title: str) -> None:
         else:
             axes.set(xticks=[], yticks=[])
             axes.text(0.5, 0.5, "nothing recorded", transform=axes.transAxes, ha="center", color=GREY)
-    with writing(path), replacing(path) as part:
+    with replacing(path) as part:
         figure.savefig(part, format="png")
 
 

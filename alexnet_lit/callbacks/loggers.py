@@ -156,7 +156,7 @@ class CSV(_ScalarLogger):
         if self.path.exists():
             lines = self.path.read_bytes().splitlines(keepends=True)
             kept = [line for line in lines[1:] if line.endswith(b"\n") and int(line.partition(b",")[0]) < step]
-            with writing(self.path), replacing(self.path) as part:
+            with replacing(self.path) as part:
                 part.write_bytes(b"".join([*lines[:1], *kept]))
 
 
@@ -207,9 +207,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the run's row of HParams, unless it was interrupted: it may go on, and TensorBoard keeps the first row
-        that it reads of a run.
-        """
+        """Write the run's row of HParams, unless it may go on: TensorBoard keeps the first row that it reads."""
         if result["status"] == "interrupted":
             return
         self.log_metrics({"seconds": result["seconds"]}, step=result["steps"])

@@ -1,6 +1,6 @@
 """The tables of a run: the net layer by layer at its beginning, the outcome at its end."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -36,13 +36,14 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
         table.add_column(title, footer=text.format(total), justify="right", no_wrap=True)
         if costs:
             table.add_column("%", justify="right", no_wrap=True)
-    table.add_row("input", "", _shape((1, *input_shape)))
+    table.add_row("input", "", " x ".join(map(str, (1, *input_shape))))
     for call, row in zip(calls, values, strict=True):
         cells = []
         for text, value, total in zip(columns.values(), row, totals, strict=False):
             cell = [text.format(value), f"{100 * value / total:.1f}"] if value else ["", ""]
             cells += cell if costs else cell[:1]
-        table.add_row(call.name, type(call.layer).__name__, _shape(getattr(call.output, "shape", ())), *cells)
+        shape = " x ".join(map(str, getattr(call.output, "shape", ())))
+        table.add_row(call.name, type(call.layer).__name__, shape, *cells)
     return table
 
 
@@ -81,7 +82,3 @@ def _costs(call: Call, seen: set[nn.Parameter]) -> tuple[int, int, float]:
     memory = {each.untyped_storage().data_ptr() for each in call.inputs if isinstance(each, Tensor)}
     shared = output.untyped_storage().data_ptr() in memory
     return parameters, multiply_adds(call), 0.0 if shared else output.numel() * 4 / 1e6
-
-
-def _shape(sizes: Iterable[int]) -> str:
-    return " x ".join(map(str, sizes))

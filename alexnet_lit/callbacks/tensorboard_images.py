@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from alexnet_lit.callbacks import figures
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.data import rank_and_world_size
+from alexnet_lit.data.loader import rank_and_world_size
 
 
 class TensorBoardImages(Callback):
@@ -29,8 +29,7 @@ class TensorBoardImages(Callback):
     def __init__(
         self, *, share: Annotated[float, Field(gt=0, le=1)], images: Annotated[int, Field(ge=1, le=64)]
     ) -> None:
-        self.share = share
-        self.images = images
+        self.share, self.images = share, images
         self._began = self._spent = 0.0  # monotonic time of the fit's beginning; seconds that pictures took
         self._batch_due = True
         self._predictions: Predictions | None = None  # of the validation or test that is going on

@@ -28,8 +28,7 @@ class WhitenedKernels(Callback):
 
     @validate_call(config=ConfigDict(strict=True))
     def __init__(self, *, images: Annotated[int, Field(ge=1)], eps: Annotated[float, Field(gt=0)]) -> None:
-        self.images = images
-        self.eps = eps
+        self.images, self.eps = images, eps
 
     @torch.no_grad()
     def setup(self, trainer: Trainer, module: Any, stage: str) -> None:

@@ -2,29 +2,16 @@
 
 from typing import TYPE_CHECKING, Any
 
-from alexnet_lit.data.augment import Augment, TestTimeAugmentation
-from alexnet_lit.data.datamodule import ImageData, changed_classes
-from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample, fetch
-from alexnet_lit.data.loader import Batch, rank_and_world_size
+from alexnet_lit.data.augment import Augment
+from alexnet_lit.data.datamodule import ImageData
+from alexnet_lit.data.fashion_mnist import CLASSES, FashionMNIST, Sample
+from alexnet_lit.data.loader import Batch
 from alexnet_lit.data.transforms import Preprocess
 
 if TYPE_CHECKING:
     from alexnet_lit.data.image_folder import ImageFolder
 
-__all__ = [
-    "CLASSES",
-    "Augment",
-    "Batch",
-    "FashionMNIST",
-    "ImageData",
-    "ImageFolder",
-    "Preprocess",
-    "Sample",
-    "TestTimeAugmentation",
-    "changed_classes",
-    "fetch",
-    "rank_and_world_size",
-]
+__all__ = ["CLASSES", "Augment", "Batch", "FashionMNIST", "ImageData", "ImageFolder", "Preprocess", "Sample"]
 
 
 def __getattr__(name: str) -> Any:

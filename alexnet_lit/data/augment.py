@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
+from torchvision.transforms.functional import five_crop
 
 from alexnet_lit.data.loader import Batch
 from alexnet_lit.data.transforms import Preprocess
@@ -50,32 +51,19 @@ class Augment:
     ) -> None:
         if not color_axes or len({len(axis) for axis in color_axes}) > 1:
             raise UserError(f"data.augment.color_axes={color_axes}: should be axes with a number for each channel")
-        self.mirror = mirror
-        self.crop = crop
-        self.translate = translate
-        self.color = color
+        self.mirror, self.crop, self.translate, self.color, self.erase = mirror, crop, translate, color, erase
         self.color_axes = torch.tensor(color_axes)  # (axes, C)
-        self.erase = erase
         self.mix = Mix(mixup=mixup, cutmix=cutmix)
-
-    @property
-    def num_random_values(self) -> int:
-        """Uniform numbers for each image, those of `mix` last."""
-        pairs = (self.crop < 1) + (self.translate > 0)
-        own = self.mirror + 2 * pairs + len(self.color_axes) * (self.color > 0) + 5 * (self.erase > 0)
-        return own + self.mix.num_random_values
-
-    def enlarged(self, image_size: int) -> int:
-        """The px that an image is enlarged to, so that a crop of it has `image_size`."""
-        return round(image_size / self.crop)
+        own = mirror + 2 * ((crop < 1) + (translate > 0)) + len(color_axes) * (color > 0) + 5 * (erase > 0)
+        self.num_random_values = own + self.mix.num_random_values  # uniform ones for each image, those of `mix` last
 
     def __call__(self, images: Tensor, random_values: Tensor, pixels: Preprocess) -> Tensor:
         """Change images uint8 (B, ..., H, W) by random_values (B, D) in [0, 1), normalise and resize them by `pixels`.
 
-        With D = 0 they are normalised and resized only. -> float (B, C, S, S). `pixels` resizes to `enlarged()`.
+        With D = 0 they are normalised and resized only. -> float (B, C, S, S). `pixels` enlarges by 1 / crop.
         """
         if not random_values.shape[1]:
-            return pixels(images)  # type: ignore[no-any-return] # a module's call has no type
+            return pixels(images)
         values = iter(random_values.float().unbind(1))  # each switch takes its columns (B,)
         if self.mirror:  # of the small image, which is exact and costs less than a matrix for each image
             flipped = (next(values) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
@@ -131,8 +119,7 @@ class Mix:
     """
 
     def __init__(self, *, mixup: float, cutmix: float) -> None:
-        self.mixup = mixup
-        self.cutmix = cutmix
+        self.mixup, self.cutmix = mixup, cutmix
         self.betas = tuple(alpha for alpha in (mixup, cutmix) if alpha > 0)  # of the numbers behind the uniform ones
         self.num_random_values = 2 * (cutmix > 0) + (len(self.betas) > 1)  # uniform ones
         self.together = 2 if self.betas else 1
@@ -186,27 +173,17 @@ class TestTimeAugmentation:
     """Averages a net's probabilities over views of each image.
 
     tta: "none" is the image alone, "mirror" the image and its mirror image, "ten_crop" the four corners and the centre
-    of the whole image, `enlarged` px large, and their mirror images (Krizhevsky et al. 2012, section 4.1).
+    of the whole image, and their mirror images (Krizhevsky et al. 2012, section 4.1).
     """
 
-    def __init__(self, *, tta: Averaging, image_size: int, enlarged: int) -> None:
-        self.tta = tta
-        self.image_size = image_size
+    def __init__(self, *, tta: Averaging, image_size: int) -> None:
+        self.tta, self.image_size = tta, image_size
         self.whole = tta == "ten_crop"  # it takes whole images, not their middle alone
-        self.size = enlarged if self.whole else image_size  # px of the images that it takes
-
-    @property
-    def count(self) -> int:
-        """Views of an image."""
-        return {"none": 1, "mirror": 2, "ten_crop": 10}[self.tta]
+        self.count = {"none": 1, "mirror": 2, "ten_crop": 10}[tta]  # views of an image
 
     def __call__(self, images: Tensor) -> Iterator[Tensor]:
         """The views (B, C, image_size, image_size) of images (B, C, size, size), one after the other."""
-        most = self.size - self.image_size
-        middle = round(most / 2)
-        corners = [(0, 0), (0, most), (most, 0), (most, most), (middle, middle)] if self.whole else [(0, 0)]
-        for top, left in corners:
-            view = images[..., top : top + self.image_size, left : left + self.image_size]
+        for view in five_crop(images, [self.image_size]) if self.whole else [images]:
             yield view
             if self.tta != "none":
                 yield view.flip(-1)

@@ -78,12 +78,10 @@ class ImageData(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        enlarged = augment.enlarged(image_size)
+        enlarged = round(image_size / augment.crop)  # of which a crop has image_size
         if tta == "ten_crop" and enlarged == image_size:
-            raise UserError(
-                f"data.tta=ten_crop: data.augment.crop={augment.crop:g} leaves no margin around a crop: "
-                "use data.augment.crop=0.875, or data.tta=mirror"
-            )
+            reason = f"data.augment.crop={augment.crop:g} leaves no margin around a crop"
+            raise UserError(f"data.tta=ten_crop: {reason}: use data.augment.crop=0.875, or data.tta=mirror")
         if validate == "test" and tta != "none":
             raise UserError(f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.tta=none")
         if validate == "test" and folds:
@@ -96,15 +94,12 @@ class ImageData(LightningDataModule):
                 raise UserError(f"data.{key}={value}: the images have {self.channels} channel{plural}: {hint}")
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
-        self.batch_size = batch_size
-        self.split_seed = split_seed
-        self.validate = validate
-        self.augment = augment
-        self.seed = seed
+        self.batch_size, self.validate, self.augment = batch_size, validate, augment
+        self.seed, self.split_seed = seed, split_seed
         self.pixels = Preprocess(
             source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std
         )
-        self.views = TestTimeAugmentation(tta=tta, image_size=image_size, enlarged=enlarged)
+        self.views = TestTimeAugmentation(tta=tta, image_size=image_size)
         self.images: dict[Split, tuple[Any, Tensor]] = {}  # Tensor, or MappedImages; with labels
 
     def count_splits(self) -> None:
@@ -114,10 +109,8 @@ class ImageData(LightningDataModule):
             self.held_out, why = _held_out(self.train_total, self.val_size, folds=self.folds, fold=self.fold)
         left = self.train_total - len(self.held_out)
         if self.train_size is not None and self.train_size > left:
-            raise UserError(
-                f"data.train_size={self.train_size} is more than the {left} images that {why} leaves: "
-                f"use at most {left}, or null for all"
-            )
+            most = f"the {left} images that {why} leaves: use at most {left}, or null for all"
+            raise UserError(f"data.train_size={self.train_size} is more than {most}")
         self.sizes: dict[Split, int] = {
             "train": self.train_size or left,
             "val": self.val_total or len(self.held_out),
@@ -198,9 +191,8 @@ def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[ra
     if folds == 0:
         count = max(1, round(val_size * total)) if isinstance(val_size, float) else val_size
         if count >= total:
-            raise UserError(
-                f"data.val_size={val_size} leaves none of the {total} images for training: use at most {total - 1}"
-            )
+            hint = f"use at most {total - 1}"
+            raise UserError(f"data.val_size={val_size} leaves none of the {total} images for training: {hint}")
         return range(count), f"data.val_size={val_size}"
     if folds == 1 or folds > total:
         raise UserError(f"data.folds={folds}: should be from 2 to {total}, or 0 for a split by data.val_size")

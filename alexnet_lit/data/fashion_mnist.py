@@ -135,9 +135,8 @@ def _find(name: str, sha256: str, folders: Sequence[Path]) -> Path | None:
         except (OSError, EOFError, zlib.error) as error:
             fault = f"can't be read ({getattr(error, 'strerror', None) or error})"
         if folder == folders[0]:
-            raise UserError(
-                f"{path} {fault}: delete or replace it (a missing file is looked for elsewhere, then downloaded)"
-            )
+            hint = "delete or replace it (a missing file is looked for elsewhere, then downloaded)"
+            raise UserError(f"{path} {fault}: {hint}")
         logger.warning("passed over: %s %s", path, fault)
     return None
 

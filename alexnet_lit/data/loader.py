@@ -1,7 +1,7 @@
 """The order of images and how batches of them are gathered: no worker processes, no copies of single images."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -33,9 +33,7 @@ class MappedImages:
     """Rows (N,) of images uint8 (rows, C, H, W) that may map a file: read by `index_select` and `to`, never before."""
 
     def __init__(self, images: Tensor, rows: Tensor) -> None:
-        self.images = images
-        self.rows = rows
-        self.device = images.device
+        self.images, self.rows, self.device = images, rows, images.device
         self.nbytes = len(rows) * images[:1].nbytes
 
     def __len__(self) -> int:
@@ -138,10 +136,8 @@ class BatchLoader:
     rank: int = 0
     world_size: int = 1
     batch_sampler: None = None  # which Lightning asks for wherever there is a sampler
-
-    def __post_init__(self) -> None:
-        self._yielded = 0
-        self._resume = {"epoch": -1, "batches": 0}
+    _yielded: int = 0
+    _resume: dict[str, int] = field(default_factory=lambda: {"epoch": -1, "batches": 0})
 
     def __len__(self) -> int:
         return -(-self.sampler.size // self.batch_size)

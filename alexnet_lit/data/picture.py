@@ -30,8 +30,9 @@ class Decoded(NamedTuple):
 
 
 def square(source: Path | str | BytesIO, *, size: int, channels: int) -> bytes:
-    """The `pixels` of a picture's `centre`. Raises: Broken."""
-    return pixels(centre(source, size=size, channels=channels)[0])
+    """The bytes of uint8 (channels, size, size) of a picture's `centre`. Raises: Broken."""
+    image, _ = centre(source, size=size, channels=channels)
+    return b"".join(plane.tobytes() for plane in image.split())
 
 
 def centre(source: Path | str | BytesIO, *, size: int, channels: int) -> tuple[Image.Image, Decoded]:
@@ -42,11 +43,6 @@ def centre(source: Path | str | BytesIO, *, size: int, channels: int) -> tuple[I
     """
     decoded = decode(source, channels=channels, least=2 * size)
     return ImageOps.fit(decoded.image, (size, size), Image.Resampling.BILINEAR), decoded
-
-
-def pixels(image: Image.Image) -> bytes:
-    """The bytes of uint8 (channels, height, width)."""
-    return b"".join(plane.tobytes() for plane in image.split())
 
 
 def decode(source: Path | str | BytesIO, *, channels: int, least: int) -> Decoded:

@@ -61,9 +61,7 @@ class Preprocess(nn.Module):
     ) -> None:
         super().__init__()
         assert enlarged >= image_size
-        self.source_size = source_size
-        self.image_size = image_size
-        self.enlarged = enlarged
+        self.source_size, self.image_size, self.enlarged = source_size, image_size, enlarged
         for name, values in (("mean", mean), ("std", std)):
             if isinstance(values, list):
                 self.register_buffer(name, torch.tensor(values), persistent=False)

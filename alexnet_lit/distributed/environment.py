@@ -49,7 +49,8 @@ class RankEnvironment:
             )
         if env.keys() >= _SRUN and int(env["SLURM_STEP_NUM_TASKS"]) > 1:
             ranks = int(env["SLURM_STEP_NUM_TASKS"])
-            tasks = _tasks_per_node(env.get("SLURM_STEP_TASKS_PER_NODE", str(ranks)))
+            counts = re.findall(r"(\d+)(?:\(x(\d+)\))?", env.get("SLURM_STEP_TASKS_PER_NODE", str(ranks)))  # of 2(x3),1
+            tasks = [int(count) for count, nodes in counts for _ in range(int(nodes or 1))]  # [2, 2, 2, 1]
             first = re.sub(r"\[(\w+)[^]]*]", r"\1", env.get("SLURM_STEP_NODELIST", "127.0.0.1"))  # node07[-09,12]
             step = 7919 * int(env.get("SLURM_JOB_ID", 0)) + int(env.get("SLURM_STEP_ID", 0))
             return cls(
@@ -74,9 +75,3 @@ def rank_environment() -> RankEnvironment:
     """This process's rank. An interactive shell of `srun --pty` is no rank."""
     environment = RankEnvironment.of(os.environ)
     return RankEnvironment() if environment.launcher == "srun" and any(map(os.isatty, range(3))) else environment
-
-
-def _tasks_per_node(tasks: str) -> list[int]:
-    """Slurm's short form as a list: 2(x3),1 is [2, 2, 2, 1]."""
-    parts = [re.fullmatch(r"(\d+)(?:\(x(\d+)\))?", part) for part in tasks.split(",")]
-    return [int(part[1]) for part in parts if part for _ in range(int(part[2] or 1))]

@@ -52,11 +52,6 @@ class Failure(NamedTuple):
     killed: bool = False
     reporter: int | None = None
 
-    @property
-    def status(self) -> int:
-        """The exit status of the ranks that end because of it."""
-        return 2 if self.mistake else 1
-
 
 class RankGroup:
     """Coordinates the ranks of a run over a TCPStore: broadcast the config, barrier, abort.
@@ -190,7 +185,7 @@ class RankGroup:
             try:
                 self.on_abort(failure)
             finally:
-                os._exit(failure.status)
+                os._exit(2 if failure.mistake else 1)
 
 
 @functools.cache

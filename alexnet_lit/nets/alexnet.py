@@ -19,9 +19,6 @@ from alexnet_lit.nets.kernels.strided import StridedConv2d
 from alexnet_lit.nets.lrn import LocalResponseNorm
 
 Count = Annotated[int, Field(ge=1)]
-Classes = Annotated[int, Field(ge=2)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 # Whether torch.compile runs the forward pass, or in which of its modes. Trap: "reduce-overhead" and "max-autotune"
@@ -116,17 +113,17 @@ class ConvNet(nn.Module):
         self,
         *,
         in_channels: Count,
-        num_classes: Classes,
+        num_classes: Annotated[int, Field(ge=2)],
         image_size: Count,
         activation: Activation,
         lrn: bool,
         lrn_size: Count,
         lrn_alpha: NotNegative,
         lrn_beta: NotNegative,
-        lrn_k: Positive,
+        lrn_k: Annotated[float, Field(gt=0, allow_inf_nan=False)],
         lrn_reduction: Literal["mean", "sum"],
         overlapping_pool: bool,
-        dropout: Probability,
+        dropout: Annotated[float, Field(ge=0, le=1)],
         init: Init,
         compile: Compile,
     ) -> None:
@@ -159,8 +156,7 @@ class ConvNet(nn.Module):
         x = self.features(images).flatten(1)  # (B, 256, 5, 5) -> (B, 6400) for the course's AlexNet at 224 px
         if x.shape[1] != self._units:
             raise self._misfit(images)
-        logits: Tensor = self.classifier(x)
-        return logits
+        return self.classifier(x)
 
     def _misfit(self, images: Tensor) -> ValueError:
         takes = f"(B, {', '.join(map(str, self._image_shape))})"

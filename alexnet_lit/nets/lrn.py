@@ -42,20 +42,15 @@ class LocalResponseNorm(nn.Module):
         relu: bool = False,
     ) -> None:
         super().__init__()
-        self.size = size
-        self.alpha = alpha
-        self.beta = beta
-        self.k = k
-        self.reduction = reduction
-        self.relu = relu
+        self.size, self.alpha, self.beta, self.k = size, alpha, beta, k
+        self.reduction, self.relu = reduction, relu
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise across channels: (B, C, H, W) -> (B, C, H, W)."""
         alpha = self.alpha / self.size if self.reduction == "mean" else self.alpha
         if is_traced():
             return lrn_plain.forward(x, self.size, alpha, self.beta, self.k, self.relu)
-        out: Tensor = Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
-        return out
+        return Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
 
     def extra_repr(self) -> str:
         """The arguments, for `print(net)`."""
@@ -76,8 +71,7 @@ class Normalise(torch.autograd.Function):
         """Normalise: (B, C, ...) -> the same."""
         ctx.save_for_backward(x)
         ctx.kernel, ctx.settings = kernel, settings
-        out: Tensor = kernel.forward(x, *settings)
-        return out
+        return kernel.forward(x, *settings)
 
     @staticmethod
     @once_differentiable

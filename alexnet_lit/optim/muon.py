@@ -14,8 +14,6 @@ _TURNS = 5  # of the iteration
 _MOST_PADDED = 3  # times as many numbers as the matrices have
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 takes 0..1 near 1 within so many turns
 
-Share = Annotated[float, Field(ge=0, lt=1)]
-
 
 class Muon(AdamW):
     """Muon for convolution kernels and AdamW for all other parameters, at one learning rate.
@@ -35,7 +33,7 @@ class Muon(AdamW):
         params: Any,
         *,
         lr: float,
-        momentum: Share,
+        momentum: Annotated[float, Field(ge=0, lt=1)],
         betas: tuple[float, float],
         eps: float,
         weight_decay: float,
@@ -46,8 +44,7 @@ class Muon(AdamW):
         params = list(params)
         matrices = [parameter for parameter in params if parameter.ndim > 1][:-1]
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
-        self.momentum = momentum
-        self.scale = scale
+        self.momentum, self.scale = momentum, scale
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
         # A fused AdamW unscales gradients within its step. Kernels move outside of it: the scaler has to do so before.
         self._step_supports_amp_scaling = False
@@ -122,9 +119,10 @@ def orthogonal(matrix: Tensor) -> Tensor:
 
 def _iterate(x: Tensor) -> Tensor:
     a, b, c = _COEFFICIENTS
+    add_product: Callable[..., Tensor] = torch.addmm if x.ndim == 2 else torch.baddbmm
     for _ in range(_TURNS):
         square = x @ x.mT
-        x = _add_product(x)(x, _add_product(x)(square, square, square, beta=b, alpha=c), x, beta=a)
+        x = add_product(x, add_product(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
 
 
@@ -134,17 +132,13 @@ def _iterate_squares(x: Tensor) -> Tensor:
     0.4 of the time for AlexNet's kernels. In bfloat16 small singular values would be lost, and grow without bound.
     """
     a, b, c = _COEFFICIENTS
+    add_product: Callable[..., Tensor] = torch.addmm if x.ndim == 2 else torch.baddbmm
     square, product = x @ x.mT, None
     for turn in range(_TURNS):
-        factor = _add_product(x)(square, square, square, beta=b, alpha=c)
+        factor = add_product(square, square, square, beta=b, alpha=c)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor if product is None else factor @ product
         if turn < _TURNS - 1:
             square = factor @ square @ factor
     assert product is not None
     return product @ x
-
-
-def _add_product(x: Tensor) -> Callable[..., Tensor]:
-    """Return torch.addmm for a matrix, torch.baddbmm for a batch of them."""
-    return torch.addmm if x.ndim == 2 else torch.baddbmm

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Annotated, Literal
 
 import torch
@@ -36,16 +35,15 @@ def one_cycle(
     longer. torch's OneCycleLR divides by zero where warm-up is a single step, and raises beyond its end.
     Source: Smith and Topin 2018, with straight lines as in their figure 1 and without cycling momentum.
     """
-    return LambdaLR(optimizer, partial(_factor, total_steps=total_steps, warmup=warmup, start=start, end=end))
-
-
-def _factor(step: int, *, total_steps: int, warmup: float, start: float, end: float) -> float:
-    """The fraction of the peak rate for a step counted from 0."""
     rising = round(warmup * total_steps)
-    if step < rising:
-        return start + (1 - start) * (step + 1) / rising
     falling = max(1, total_steps - rising - 1)
-    return 1 + (end - 1) * min(1.0, (step - rising) / falling)
+
+    def factor(step: int) -> float:  # counted from 0
+        if step < rising:
+            return start + (1 - start) * (step + 1) / rising
+        return 1 + (end - 1) * min(1.0, (step - rising) / falling)
+
+    return LambdaLR(optimizer, factor)
 
 
 def clip(module: LightningModule, optimizer: Optimizer, most: float | None, algorithm: str | None) -> Tensor | None:

@@ -23,7 +23,7 @@ from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import compose
 from alexnet_lit.data import Batch
 from alexnet_lit.distributed.devices import describe, pick
-from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, whole
+from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, replacing
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import restore
 from alexnet_lit.terminal import close_log, open_log, plain_text, quiet_libraries
@@ -56,7 +56,7 @@ def evaluate(
     check_free(picture, force=force)
     found = measure(ckpt, tta=tta, split=split, dir=dir, device=device)
     found = {"checkpoint": str(ckpt), **found, "picture": str(picture)}
-    with whole(picture) as part, style():
+    with replacing(picture, "name another file with --out") as part, style():
         images = f"{found['images']:,} {_SPLITS[split]} images"
         title = f"{ckpt.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
         confusion(found["confusion"], [*found["classes"]], title, dpi=120).savefig(part, format="png")

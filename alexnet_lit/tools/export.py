@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from alexnet_lit import __version__
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.errors import UserError, check_free, whole
+from alexnet_lit.errors import UserError, check_free, replacing
 from alexnet_lit.prepare import restore
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `export`
@@ -52,7 +52,7 @@ def export(ckpt: Path, *, out: Path | None, force: bool) -> None:
         "alexnet_lit": __version__,
         "torch": torch.__version__,
     }
-    with whole(out) as part:
+    with replacing(out, "name another file with --out") as part:
         write_onnx(nn.Sequential(module.pixels, module.net, nn.Softmax(dim=1)).eval(), images, metadata, part)
         difference = check(part, images, expected)
     shape, colours = ", ".join(map(str, images.shape[1:])), "grey" if images.ndim == 3 else "RGB"

@@ -35,7 +35,7 @@ def augment(**switches: Any) -> Augment:
 
 
 def pixels(switches: Augment) -> Preprocess:
-    return Preprocess(source_size=28, image_size=SIZE, enlarged=switches.enlarged(SIZE), mean=MEAN, std=STD)
+    return Preprocess(source_size=28, image_size=SIZE, enlarged=round(SIZE / switches.crop), mean=MEAN, std=STD)
 
 
 PIXELS = pixels(augment())

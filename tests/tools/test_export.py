@@ -12,7 +12,7 @@ import torch
 import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.errors import UserError, whole
+from alexnet_lit.errors import UserError, replacing
 from tests.conftest import Train, python
 from tests.pictures import ready
 
@@ -68,8 +68,9 @@ def test_a_wrong_file_is_not_kept(lenet: Path, verb: Train, tmp_path: Path, monk
     monkeypatch.setattr("alexnet_lit.tools.export._TOLERANCE", -1.0)
     with pytest.raises(RuntimeError, match="the exported net differs from torch's by"):
         verb("export", str(lenet), "--out=net.onnx", "--force")
-    line = r"net\.onnx: cannot be written \(full\): name another file with --out"
-    with pytest.raises(UserError, match=line), whole(tmp_path / "net.onnx") as part:  # noqa: PT012 - the block is tested
+    hint = "name another file with --out"
+    line = rf"net\.onnx: cannot be written \(full\): {hint}"
+    with pytest.raises(UserError, match=line), replacing(tmp_path / "net.onnx", hint) as part:  # noqa: PT012 - the block is tested
         part.write_text("half")
         raise OSError(28, "full")
     assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("net.onnx", "mine")]

@@ -14,11 +14,11 @@ import pytest
 import torch
 from PIL import Image, ImageDraw, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.data.picture import pixels
 from alexnet_lit.tools.predict import Picture, clothes, square
 from tests.conftest import Train
 from tests.pictures import CLASSES as NAMES
@@ -98,7 +98,7 @@ def test_other_nets_see_the_very_pixels_that_they_were_trained_on(tmp_path: Path
     names = sorted(files.iterdir())
     assert len(names) == 4 == int((labels == 0).sum())
     for name, row in zip(names, images.index_select(0, torch.arange(4)), strict=True):
-        assert pixels(square(str(name), size=32, channels=3).image) == row.numpy().tobytes()
+        assert torch.equal(pil_to_tensor(square(str(name), size=32, channels=3).image), row)
 
 
 # ---- The command

@@ -73,8 +73,7 @@ class BorderNorm(nn.Module):
 
     def __init__(self, norm: LocalResponseNorm, group: Group) -> None:
         super().__init__()
-        self.norm = norm
-        self.group = group
+        self.norm, self.group = norm, group
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C / 2, H, W) -> (B, C / 2, H, W)."""
@@ -132,8 +131,7 @@ class Part(nn.Module):
 
     def __init__(self, net: nn.Module, group: Group, way: Way) -> None:
         super().__init__()
-        self.group = group
-        self.way = way
+        self.group, self.way = group, way
         features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
         if not isinstance(features, nn.Sequential) or not isinstance(classifier, nn.Sequential):
             raise refusal(way, f"{type(net).__name__} is no row of convolutions, then of linear layers")
@@ -153,8 +151,7 @@ class Part(nn.Module):
             share = -(-len(images) // self.group.size)
             mine = images[self.group.part * share :][:share]
             x = self.group.all_gather(self.features(mine).flatten(1), 0, len(images))
-        logits: Tensor = self.classifier(x)
-        return logits
+        return self.classifier(x)
 
 
 def refusal(way: Way, reason: str, instead: str = "") -> UserError:

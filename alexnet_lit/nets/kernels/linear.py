@@ -25,8 +25,7 @@ class Linear(nn.Linear):
         """Map features: (B, in_features) -> (B, out_features)."""
         if x.ndim != 2 or not (torch.is_grad_enabled() and self.weight.requires_grad and autocasts_to_amx(x)):
             return super().forward(x)
-        y: Tensor = _AmxLinear.apply(x, self.weight, self.bias)
-        return y
+        return _AmxLinear.apply(x, self.weight, self.bias)
 
 
 class _AmxLinear(torch.autograd.Function):

@@ -55,8 +55,7 @@ def autocasts_to_amx(x: Tensor) -> bool:
 
 def is_traced() -> bool:
     """Whether a compiler or an exporter runs this: they fuse and differentiate plain operations themselves."""
-    traced: bool = torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
-    return traced
+    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:

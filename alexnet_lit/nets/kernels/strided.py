@@ -42,8 +42,7 @@ def _padded(weight: Tensor, below: int, right: int) -> Tensor:
     """
     channels = weight.shape[1]
     rows = F.pad(weight.permute(0, 2, 3, 1).flatten(2), (0, right * channels, 0, below))  # (out, height, width * C)
-    padded: Tensor = rows.unflatten(2, (-1, channels)).permute(0, 3, 1, 2)
-    return padded
+    return rows.unflatten(2, (-1, channels)).permute(0, 3, 1, 2)
 
 
 def _blocks(x: Tensor, stride: tuple[int, ...]) -> Tensor:

@@ -10,7 +10,7 @@ import pandas as pd
 from jinja2 import Environment
 
 from alexnet_lit import __version__
-from alexnet_lit.errors import UserError, whole
+from alexnet_lit.errors import UserError, replacing
 from alexnet_lit.tools.report.figures import draw
 from alexnet_lit.tools.report.runs import read_runs
 from alexnet_lit.tools.report.statistics import Difference, Study
@@ -49,7 +49,7 @@ def report(folders: list[str], *, baseline: str | None, out: Path | None) -> Non
         raise UserError(f"{file}: is there already and is no report of ours: name another folder with --out")
     names = [Path(each).expanduser().resolve().name for each in folders]
     page = _render(study, ", ".join(names[:3] + ["…"] * (len(names) > 3)))
-    with whole(file) as part:
+    with replacing(file, "name another file with --out") as part:
         part.parent.mkdir(parents=True, exist_ok=True)
         part.write_text(page, encoding="utf-8")
     print(file)

@@ -44,7 +44,6 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     if (folder / RESULT).is_file() or any(folder.glob("events.out.tfevents.*")) or (folder / ".hydra").is_dir():
         yield folder
         return
-    # By names, with numbers as numbers.
     names = {path: re.split(r"(\d+)", path.name) for path in folder.iterdir()}
     for path in sorted(names, key=lambda path: [int(part) if part.isdigit() else part for part in names[path]]):
         if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":

@@ -38,9 +38,7 @@ class Idea(NamedTuple):
     claim: str
 
     def tells_apart(self, having: Mapping[str, str], lacking: Mapping[str, str]) -> bool:
-        """Whether of two experiments, given by their overrides, the first has the idea and the second has not, and they
-        differ in nothing else.
-        """
+        """Whether two experiments, given by their overrides, differ in this idea alone, which the first one has."""
         having, lacking = {"idea": "base", **having}, {"idea": "base", **lacking}
         return lacking["idea"] == self.choice_without and having == {**lacking, "idea": self.choice_with}
 
@@ -120,9 +118,7 @@ def welch(values: Sequence[float], base: Sequence[float]) -> Difference:
 
 
 def holm(p_values: Sequence[float]) -> pd.Series:
-    """The p values of a family of tests, corrected so that one in twenty such families has any below 0.05 by chance
-    alone (Holm 1979). NaN stays NaN and does not count.
-    """
+    """The p values of a family of tests, corrected for their number (Holm 1979). NaN stays NaN and does not count."""
     p = pd.Series(p_values, dtype=float)
     ordered = p.dropna().sort_values()
     return (ordered * np.arange(len(ordered), 0, -1)).clip(upper=1).cummax().reindex(p.index)
