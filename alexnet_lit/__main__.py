@@ -35,7 +35,7 @@ def train(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> No
 
 @app.command()
 def data(
-    check: Annotated[bool, typer.Option("--check", help="Only look, and print nothing: exit 1 without it.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Only look: exit status 1 if it is not there.")] = False,
 ) -> None:
     """Find Fashion-MNIST on this machine, or download it."""
     from alexnet_lit.data.fashion_mnist import fetch
@@ -118,7 +118,7 @@ def demo(ckpt: Checkpoint, device: Device = "auto") -> None:
     """
     from alexnet_lit.tools.demo import demo as run
 
-    raise typer.Exit(run(ckpt, device=device))
+    run(ckpt, device=device)
 
 
 @app.command()
@@ -129,7 +129,9 @@ def evaluate(
     ] = "test",
     tta: Annotated[
         str | None,
-        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; else as the run tested, on val one."),
+        typer.Option(
+            metavar="none|mirror|ten_crop", help="Views to average over; else those of the run's test, on val one."
+        ),
     ] = None,
     dir: Annotated[str | None, typer.Option(help="Folder of the data; without it as a run finds them.")] = None,
     out: Annotated[Path | None, typer.Option(help="The confusion matrix, a PNG; else beside the checkpoint.")] = None,
@@ -139,7 +141,8 @@ def evaluate(
 ) -> None:
     """Evaluate on all test or validation images: accuracy with its interval, loss, calibration, each class.
 
-    The checkpoint alone is enough: the run's config is in it. Accuracy and loss are those of the run's result.json.
+    The checkpoint alone is enough: the run's config is in it. With the run's own split and views,
+    accuracy and loss are those of its result.json.
     """
     from alexnet_lit.tools.evaluate import evaluate as run
 

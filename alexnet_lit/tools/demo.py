@@ -1,10 +1,11 @@
 """`python -m alexnet_lit demo`: a page in the browser on which a picture is dropped or drawn for a net."""
 
+import logging
 import os
 import signal
 import sys
 import tempfile
-import threading
+import time
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from io import BytesIO
@@ -37,7 +38,7 @@ _CSS = """
 """
 
 
-def demo(ckpt: Path, *, device: str) -> int:
+def demo(ckpt: Path, *, device: str) -> None:
     """Serve the page for the net of `ckpt` on this machine alone, until Ctrl-C, SIGTERM or SIGHUP ends the process.
 
     Dropped pictures are kept in a temporary folder meanwhile. Raises: UserError.
@@ -56,30 +57,31 @@ def demo(ckpt: Path, *, device: str) -> int:
         blocks = build_page(predictor, ckpt)
         # Fonts of the machine, so that the page asks no other for them.
         fonts: dict[str, Any] = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-        # Whatever the environment says.
-        off: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
         theme = gr.themes.Default(primary_hue="sky", secondary_hue="sky", neutral_hue="slate", **fonts)
-        look: dict[str, Any] = {"theme": theme, "css": _CSS, "footer_links": []}
-        blocks.launch(server_name=_HOST, prevent_thread_lock=True, quiet=True, num_workers=0, **off, **look)
+        # Off whatever the environment says.
+        options: dict[str, Any] = dict.fromkeys(("share", "run_history", "ssr_mode", "mcp_server"), False)
+        options |= {"theme": theme, "css": _CSS, "footer_links": [], "quiet": True, "num_workers": 0}
+        blocks.launch(server_name=_HOST, prevent_thread_lock=True, **options)
+        # A page that is closed while it sends a picture is no error.
+        logging.getLogger("uvicorn.error").addFilter(lambda record: "ClientDisconnect" not in repr(record.exc_info))
         try:
             print(f"http://{_HOST}:{blocks.server_port} shows {ckpt}; Ctrl-C ends it", flush=True)
-            threading.Event().wait()
+            while True:  # on Windows Ctrl-C ends no wait without an end
+                time.sleep(1)
         finally:
             blocks.close(verbose=False)
-    return 0
 
 
 def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
     """A picture on the left, its classes and the net's input on the right, maps of the first convolution below."""
     import gradio as gr
 
-    net = predictor.module.net
-    title = f"# What does the net see?\n{type(net).__name__} of `{file}`, {len(predictor.data.classes)} classes"
+    net, classes = predictor.module.net, len(predictor.data.classes)
     size: dict[str, Any] = {"height": _HEIGHT, "buttons": []}
     canvas: Any = {"background": Image.new("RGB", (_CANVAS, _CANVAS), "white"), "layers": [], "composite": None}
     blocks: gr.Blocks
     with gr.Blocks(title="alexnet_lit", analytics_enabled=False) as blocks:
-        gr.Markdown(title)
+        gr.Markdown(f"# What does the net see?\n{type(net).__name__} of `{file}`, {classes} classes")
         with gr.Row():
             with gr.Column():
                 with gr.Tab("A picture"):
