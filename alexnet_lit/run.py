@@ -327,7 +327,7 @@ def origin() -> Result:
 
 @contextmanager
 def _expect_result(folder: Path) -> Iterator[None]:
-    """Mark a run that has a result until it has another; for good if it saves a step and is killed."""
+    """Mark the result of a run that goes on as outdated. The mark stays if it saves a step and is then killed."""
     part = folder / composition.PART
     if (folder / composition.RESULT).exists():
         part.touch()

@@ -42,7 +42,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether its outcome stands. Diverged is one: to try until a run does not diverge would be choosing."""
+        """Whether it is not run again. A diverged run is not: repeating it until one converges would be selection."""
         return self.status in ("completed", "diverged")
 
     @property

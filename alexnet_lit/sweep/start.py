@@ -27,7 +27,7 @@ _PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here
 
 
 class Refused(BaseException):
-    """An error found as a sweep starts. Of an Exception in a callback Hydra would only warn."""
+    """An error found as a sweep starts. No Exception, which Hydra turns into a warning in a callback."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error
