@@ -11,7 +11,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -67,17 +67,17 @@ def worker(sweep: Path) -> Iterator[None]:
 
     for number in numbers:
         signal.signal(number, signal.default_int_handler)
-    try:
-        with open(os.devnull, "w", encoding="utf-8") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-            watcher = threading.Thread(target=watch, daemon=True)
-            with handling(WARNINGS[:1], ignore), ExitStack() as at_end:  # before and after training, which listens
-                watcher.start()
-                at_end.callback(watcher.join)
-                at_end.callback(over.set)
+    watcher = threading.Thread(target=watch, daemon=True)
+    with handling(WARNINGS[:1], ignore), open(os.devnull, "w", encoding="utf-8") as nowhere:  # in training it listens
+        watcher.start()
+        try:
+            with redirect_stdout(nowhere), redirect_stderr(nowhere):
                 yield
-    finally:
-        for number in numbers:
-            signal.signal(number, ignore)
+        finally:
+            over.set()
+            watcher.join()
+            for number in numbers:
+                signal.signal(number, ignore)
 
 
 @contextmanager
