@@ -1,16 +1,20 @@
 """What tests share: the command line inside this process and as a process, and small real runs."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
@@ -194,3 +198,16 @@ def verb(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp
 
     monkeypatch.chdir(tmp_path)
     return call
+
+
+def after_waiting(call: Callable[[], Any], folder: Path, caplog: pytest.LogCaptureFixture) -> list[Any]:
+    """What two calls at a time return that have both waited for the lock of a folder, each as a process would."""
+    folder.mkdir(exist_ok=True)
+    with caplog.at_level(logging.INFO, "alexnet_lit"), ThreadPoolExecutor(2) as pool:
+        with FileLock(folder / ".lock"):
+            both = [pool.submit(call) for _ in range(2)]
+            deadline = time.monotonic() + 60
+            while caplog.text.count(f"waiting for another process, which writes into {folder}") < 2:
+                assert time.monotonic() < deadline, caplog.text
+                time.sleep(0.01)
+        return [each.result() for each in both]

@@ -132,11 +132,17 @@ class ImageData(LightningDataModule):
         """Read and split, once."""
         if self.images:
             return
-        parts = self.read()
-        train, val = self.split(parts["train"][1])
+        parts = dict(self.read())
+        images, labels = parts.pop("train")
+        train, val = self.split(labels)
         train = train[: self.sizes["train"]]
-        images, labels = parts["train"]
-        self.images = {"val": (images[val], labels[val]), **parts, "train": (images[train], labels[train])}
+        self.images = {"train": (images[train], labels[train]), "val": (images[val], labels[val])}
+        for split, (images, labels) in parts.items():
+            if (labels.diff() < 0).any():
+                self.images[split] = images, labels
+            else:  # class by class: of limit_*_batches each takes all classes in proportion
+                order = balanced_order(labels, self.split_seed)
+                self.images[split] = images[order], labels[order]
 
     def split(self, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Split the indices of labels (N,) into training and validation. Any first part of the former is balanced."""
@@ -156,7 +162,7 @@ class ImageData(LightningDataModule):
         return self._loader(self.validate)
 
     def test_dataloader(self) -> BatchLoader:
-        """The test images, each once, in the order of the file."""
+        """The test images, each once: in the order of the file, or mixed where they lie class by class."""
         return self._loader("test")
 
     def _loader(self, split: Split, together: int = 1, **order: Any) -> BatchLoader:

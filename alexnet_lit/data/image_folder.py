@@ -7,6 +7,7 @@ import hashlib
 import json
 import logging
 import math
+import mmap
 import operator
 import os
 import time
@@ -191,7 +192,7 @@ class ImageFolder(ImageData):
 def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
     """Which classes there are and how many pictures each part has. Decodes nothing.
 
-    earlier: what a run found there that is continued or evaluated, whose split stays.
+    earlier: what the run that is continued or evaluated found there, whose split is kept.
     Raises: UserError for a folder that can't be trained on.
     """
     if not os.path.isdir(dir / "train"):  # False too for what can't be read, where Path.is_dir raises
@@ -297,7 +298,11 @@ def decoded(
     nbytes = count * channels * size**2
     if not pixels.exists() or pixels.stat().st_size != nbytes:
         raise UserError(f"{pixels}: is not what was written: delete {index}, and the pictures are decoded again")
-    mapped = torch.from_file(str(pixels), size=nbytes, dtype=torch.uint8) if count else torch.empty(0).byte()
+    if not count:  # no file of nothing can be mapped
+        return torch.empty(0, channels, size, size, dtype=torch.uint8), broken
+    # To be read alone: what torch.from_file maps may be written to, and so has to fit into the memory.
+    with pixels.open("rb") as file, warnings.catch_warnings(action="ignore"):  # torch's, of memory that is read-only
+        mapped = torch.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), dtype=torch.uint8)
     return mapped.view(count, channels, size, size), broken
 
 

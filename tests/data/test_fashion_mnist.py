@@ -1,13 +1,10 @@
 """Where the four files are looked for, what becomes of those that are not right, downloads, and the embedded sample."""
 
 import gzip
-import logging
 import os
 import shutil
 import socket
-import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 from urllib.request import Request, urlopen
@@ -18,6 +15,7 @@ import torch
 from alexnet_lit.data import fashion_mnist
 from alexnet_lit.data.fashion_mnist import SAMPLE, SAMPLE_DIR, fetch, load_fashion_mnist, load_sample
 from alexnet_lit.errors import UserError
+from tests.conftest import after_waiting
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS = SAMPLE
@@ -123,16 +121,15 @@ def test_the_real_data(tmp_path: Path) -> None:
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The addresses that files are downloaded from; each takes 50 ms."""
+    """The addresses that files are downloaded from."""
     seen: list[str] = []
 
-    def slow(request: Request, timeout: float) -> object:
+    def watched(request: Request, timeout: float) -> object:
         seen.append(request.full_url)
-        time.sleep(0.05)
         return urlopen(request, timeout=timeout)
 
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr(fashion_mnist, "urlopen", slow)
+    monkeypatch.setattr(fashion_mnist, "urlopen", watched)
     return seen
 
 
@@ -173,9 +170,8 @@ def test_where_nothing_can_be_downloaded(tmp_path: Path, asked: list[str], monke
     assert mistake(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)).startswith(line)
 
 
-def test_one_downloads_and_one_waits(tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, logger="alexnet_lit"), ThreadPoolExecutor(2) as pool:
-        list(pool.map(lambda _: places(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)), range(2)))
+def test_of_two_that_wait_one_downloads(tmp_path: Path, asked: list[str], caplog: pytest.LogCaptureFixture) -> None:
+    one, other = after_waiting(lambda: places(tmp_path, mirrors=(SAMPLE_DIR.as_uri(),)), tmp_path, caplog)
+    assert one == other
     assert sorted(asked) == sorted(f"{SAMPLE_DIR.as_uri()}/{name}" for name in FILES)
-    assert caplog.text.count(f"waiting for another process, which writes into {tmp_path}") == 1
     assert left(tmp_path) == set(FILES)

@@ -91,7 +91,10 @@ def test_each_part_has_the_pictures_of_its_folder(tmp_path: Path) -> None:
         images, labels = data.images[part]  # type: ignore[index] # one of the literals
         assert torch.bincount(labels).tolist() == [count] * 3
         assert images.index_select(0, torch.arange(len(labels))).shape == (3 * count, 3, 32, 32)
-    images, labels = data.images["test"]
+    # A part of the batches is no part of the classes.
+    for loader in (data.val_dataloader(), data.test_dataloader()):
+        assert [sorted(labels.tolist()) for labels in loader.labels.split(3)] == [[0, 1, 2]] * (len(loader.labels) // 3)
+    images, labels = data.read()["test"]
     red, green, blue = images.index_select(0, torch.arange(9)).float().mean((0, 2, 3)).tolist()
     assert green == pytest.approx(red / 2, abs=2)
     assert blue == pytest.approx(255 - red, abs=3)

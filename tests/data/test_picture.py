@@ -5,7 +5,6 @@ import logging
 import os
 import struct
 import zlib
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -18,6 +17,7 @@ from alexnet_lit.data import image_folder
 from alexnet_lit.data.image_folder import scan
 from alexnet_lit.data.picture import Broken, decode, square
 from alexnet_lit.errors import UserError
+from tests.conftest import after_waiting
 from tests.pictures import encoded, fill, picture
 
 SIZE = 32
@@ -239,12 +239,26 @@ def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkey
         images(tmp_path)
 
 
-def test_of_two_at_once_one_decodes_and_one_waits(tmp_path: Path, decodings: list[str]) -> None:
+def test_of_two_that_wait_one_decodes(tmp_path: Path, decodings: list[str], caplog: pytest.LogCaptureFixture) -> None:
     fill(tmp_path, train=8)
-    with ThreadPoolExecutor(2) as pool:  # each with a lock of its own, as two processes have
-        both = list(pool.map(check, [tmp_path] * 2))
+    both = after_waiting(lambda: check(tmp_path), tmp_path / "cache", caplog)
     assert len(decodings) == 24
     assert torch.equal(*both)
+
+
+@pytest.mark.linux
+def test_a_cache_may_be_larger_than_the_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    side = 1 << 20  # a terabyte, of which the disk has no block
+
+    def write(pictures: Path, names: list[str], pixels: Path, size: int, channels: int) -> dict[str, str]:
+        pixels.touch()
+        os.truncate(pixels, size**2)
+        return {}
+
+    monkeypatch.setattr(image_folder, "_write", write)
+    mapped, _ = image_folder.decoded(tmp_path, ["bag/000.png"], tmp_path / "cache", size=side, channels=1)
+    assert mapped.shape == (1, 1, side, side)
+    assert mapped[0, 0, -1, -1] == 0
 
 
 @pytest.mark.posix
