@@ -93,6 +93,11 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
         raise UserError(f"{name}: is of another net: {reason_of(error)}: use a checkpoint of this net") from error
     if "moving_average" in checkpoint and not any(isinstance(each, MovingAverage) for each in callbacks):
         raise UserError(f"{name}: was trained with callbacks.ema, which is not there now: add it, or start a new run")
+    for key, length in module.schedule.lengths.items():
+        for state in checkpoint["lr_schedulers"]:
+            if (before := state.get(key, length)) != length:  # torch puts it back; one_cycle keeps no such state
+                text = f"was {before} and would be {length}, to which that schedule can't be changed"
+                raise UserError(f"{name}: scheduler.{key} {text}: keep the run's length, or start a new run")
     trainer, epochs = module.hparams["config"]["trainer"], checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]
     whole, begun, steps = epochs["processed"], epochs["started"], checkpoint["global_step"]
     done = f"begun epoch {begun}" if begun > whole else f"done {whole} epochs"

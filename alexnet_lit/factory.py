@@ -1,4 +1,4 @@
-"""From a config to checked objects: net, data, module, trainer. Wrong input is a UserError that names the key."""
+"""From a config to checked objects: net, data, module. Wrong input is a UserError that names the key."""
 
 import functools
 import inspect
@@ -200,12 +200,10 @@ def _schedule(config: DictConfig, data: ImageData) -> Schedule:
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
         raise UserError(f"scheduler.interval={as_override(interval)}: should be step or epoch")
-    if monitor is not None:
-        check_monitor(monitor, "scheduler.monitor", config, data)
     lengths = dict(zip(("run_steps", "run_epochs"), run_length(config.trainer, data), strict=True))
-    settings = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in settings.items()}
-    factory = instantiate(OmegaConf.create({"scheduler": settings}), "scheduler")
-    return Schedule(factory, interval=interval, monitor=monitor)
+    taken = {key: lengths[value] for key, value in settings.items() if isinstance(value, str) and value in lengths}
+    factory = instantiate(OmegaConf.create({"scheduler": settings | taken}), "scheduler")
+    return Schedule(factory, interval=interval, monitor=monitor, lengths=taken)
 
 
 def check_monitor(monitor: Any, path: str, config: DictConfig, data: ImageData) -> None:

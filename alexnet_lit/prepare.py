@@ -115,6 +115,8 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if config.trainer.precision == "auto":
         input_shape = (data.channels, config.data.image_size, config.data.image_size)
         config.trainer.precision, why_precision = cpu_precision(net, input_shape)
+    if (monitor := config.scheduler.get("monitor")) is not None:
+        factory.check_monitor(monitor, "scheduler.monitor", config, data)
     module = factory.build_module(config, net, data)
     optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
     check_clipping(config, optimizer)
@@ -217,6 +219,11 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
             key, hint = "data.val_size=0", f"data.val_size={max(1, data.train_total // 12)}"
         line = f"{key} leaves no validation images to choose by: use {hint}, or objective=null to keep the last net"
         raise UserError(f"objective={objective}: {line}")
+    if config.trainer.limit_val_batches == 0:
+        line = (
+            f"leaves objective={objective} no validation images to choose by: use objective=null to keep the last net"
+        )
+        raise UserError(f"trainer.limit_val_batches=0: {line}")
     return objective
 
 

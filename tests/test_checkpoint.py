@@ -273,6 +273,18 @@ def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, ver
     assert (folder / "checkpoints" / "best.ckpt").exists()
 
 
+def test_a_schedule_that_keeps_its_length_is_not_made_longer(train: Train, tmp_path: Path) -> None:
+    (tmp_path / "conf" / "scheduler").mkdir(parents=True)
+    lines = ("_target_: torch.optim.lr_scheduler.CosineAnnealingLR", "_partial_: true", "T_max: run_steps")
+    (tmp_path / "conf" / "scheduler" / "cosine.yaml").write_text("\n".join([*lines, "interval: step"]))
+    with stop_at(2):
+        outcome = train("--config-dir", str(tmp_path / "conf"), *LENET, "scheduler=cosine", "trainer.max_epochs=1")
+    refusal = train(f"ckpt={outcome.folder}", "trainer.max_epochs=3").refusal
+    assert refusal.startswith(f"ckpt={outcome.folder}: scheduler.T_max was 4 and would be 12, to which that")
+    resumed = train(f"ckpt={outcome.folder}").ok()
+    assert (resumed.result["steps"], saved(resumed.folder, "last")["lr_schedulers"][0]["_last_lr"]) == (4, [0.0])
+
+
 def test_a_checkpoint_of_another_net_is_refused(train: Train, tmp_path: Path) -> None:
     file = tmp_path / "last.ckpt"
     shutil.copy(train(*QUIET).folder / "checkpoints" / "last.ckpt", file)

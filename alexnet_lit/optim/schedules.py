@@ -1,6 +1,6 @@
 """Learning-rate schedules and gradient clipping: what goes with an optimizer's step."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -18,11 +18,15 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule before its optimizer exists: its factory, how often it steps, and the score that it monitors."""
+    """A schedule before its optimizer exists: its factory, how often it steps, and the score that it monitors.
+
+    lengths: those of its arguments that are the length of the run.
+    """
 
     factory: Callable[[Optimizer], LRScheduler]
     interval: Literal["step", "epoch"]
     monitor: str | None
+    lengths: Mapping[str, int]
 
 
 @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
