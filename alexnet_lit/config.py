@@ -6,6 +6,7 @@ Imports no torch.
 import difflib
 import functools
 import json
+import os
 import re
 import shutil
 import threading
@@ -374,9 +375,9 @@ def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     typed = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     path = Path(value).expanduser()
     folder = run_of(path)
-    if folder is not None and not path.exists():
+    if folder is not None and not os.path.exists(path):
         raise UserError(f"ckpt={value}: there is no such file: name a run folder, or a .ckpt file of one")
-    if folder is None and (path / PLAN).is_file():
+    if folder is None and os.path.isfile(path / PLAN):
         raise UserError(f"ckpt={value}: is a sweep, not a run: use resume_sweep={value}")
     for argument in arguments if folder is not None else ():
         key, _, choice = argument.lstrip("+~").partition("=")
@@ -391,8 +392,8 @@ def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
 
 def run_of(path: Path) -> Path | None:
     """The run folder that is `path` or holds the checkpoint file `path`; None where it belongs to no run."""
-    folder = path if path.is_dir() else path.parent.parent
-    return folder.resolve() if (folder / ".hydra" / "config.yaml").is_file() else None
+    folder = path if os.path.isdir(path) else path.parent.parent  # False too for what can't be read, unlike Path.is_dir
+    return folder.resolve() if os.path.isfile(folder / ".hydra" / "config.yaml") else None
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -407,10 +408,10 @@ def checkpoint_file(place: str | Path) -> Path:
     Raises: UserError if there is none.
     """
     path, hint = Path(place).expanduser(), "name a run folder, or a .ckpt file of one"
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{place}: there is no such file or folder: {hint}")
     names = ["checkpoints/best.ckpt", "best.ckpt", "checkpoints/last.ckpt", "last.ckpt"]
-    files = [path / name for name in names if (path / name).is_file()] if path.is_dir() else [path]
+    files = [path / name for name in names if os.path.isfile(path / name)] if os.path.isdir(path) else [path]
     if not files:
         raise UserError(f"{place}: there is no best.ckpt or last.ckpt in it: {hint}")
     return files[0]

@@ -19,6 +19,7 @@ from alexnet_lit.data.loader import rank_and_world_size
 from alexnet_lit.optim import Schedule, clip
 
 Stage = Literal["train", "val", "test"]
+_AT_ONCE = 256  # images that `predict` passes through the net at a time
 
 
 class Score(Metric):
@@ -138,8 +139,8 @@ class Classifier(LightningModule):
         self.eval()
         try:
             with torch.inference_mode():
-                logits: Tensor = self(self.pixels(images.to(self.device)))
-                return logits.float().softmax(1)
+                logits = [self(self.pixels(part.to(self.device))).float() for part in images.split(_AT_ONCE)]
+                return torch.cat(logits).softmax(1)
         finally:
             self.train(training)
 

@@ -76,9 +76,9 @@ class Runs(Logs):
             process.start()
         return processes
 
-    def start_until(self, text: str, *arguments: str, before: Callable[[], object] = int) -> list[ForkServerProcess]:
+    def start_until(self, text: str, *arguments: str) -> list[ForkServerProcess]:
         """Start, and wait until they have printed `text`."""
-        processes = self.start(*arguments, before=before)
+        processes = self.start(*arguments)
         deadline = time.monotonic() + 100
         while text not in self.text:
             assert time.monotonic() < deadline, self.text

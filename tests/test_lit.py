@@ -25,6 +25,7 @@ def module() -> Classifier:
 def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifier) -> None:
     images = load_sample()["test"][0][:5]
     module.train()
+    sizes: list[int] = []
 
     probabilities = module.predict(images)
 
@@ -33,6 +34,13 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
     module.eval()
     torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
     torch.testing.assert_close(module.predict(images[:, None]), probabilities)
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        module.net.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0]))),
+    ):
+        patch.setattr("alexnet_lit.lit._AT_ONCE", 2)
+        torch.testing.assert_close(module.predict(images), probabilities)
+    assert sizes == [2, 2, 1], "a whole test set takes no more memory than some of it"
     assert module.hparams["classes"] == list(module.classes) == list(CLASSES)
     for wrong in (torch.zeros(1, 28, 28), images[0], images[:, None].expand(5, 3, 28, 28)):
         with pytest.raises(ValueError, match="predict takes uint8 images"):

@@ -1,22 +1,33 @@
 """A mistake of the user costs one readable line that names the key or file, the value and the way out."""
 
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 
 from alexnet_lit import compose
+from alexnet_lit.config import checkpoint_file, run_of
+from alexnet_lit.data.fashion_mnist import SAMPLE, SAMPLE_DIR, fetch
+from alexnet_lit.distributed.environment import RankEnvironment
 from alexnet_lit.distributed.strategy import check_strategy
 from alexnet_lit.errors import UserError
 from alexnet_lit.factory import build
-from alexnet_lit.prepare import check_clipping, prepare
+from alexnet_lit.prepare import check_clipping, prepare, resolve_trainer
+from alexnet_lit.tools.evaluate import _changes
+from alexnet_lit.tools.predict import _files
+from alexnet_lit.tools.report.runs import read_runs
 from tests.conftest import Train
 
 SEARCH = "-m hydra/sweeper=optuna optimizer.lr=interval(0.001,0.1)"
+TWO = "trainer.accelerator=cpu trainer.devices=2"
 TOWERS = "data.image_size=65 trainer.accelerator=cpu"
 
 # What is typed, and what the line says: before a colon at its beginning stands what was typed last. {tmp} is a folder
@@ -83,7 +94,7 @@ TYPED = {
     "scheduler=plateau scheduler.monitor=null": ": ReduceLROnPlateau looks at a score: use val/loss or train/loss",
     "scheduler=plateau scheduler.interval=step": ": a score is looked at once an epoch: use scheduler.interval=epoch",
     "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": leaves no end for scheduler.total_steps=run_steps: use",
-    "trainer.devices=2 trainer.val_check_interval=00:00:05:00": ": each rank has its own clock: use a number of batch",
+    f"{TWO} trainer.val_check_interval=00:00:05:00": ": each rank has its own clock: use a number of batch",
     "trainer.max_steps=8 +trainer.min_steps=9": (
         ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more"
     ),
@@ -118,7 +129,7 @@ TYPED = {
     "data.augment.cutmix=1 data.batch_size=7": (
         " does not divide into pairs for data.augment.mixup and cutmix: use a multiple of 2"
     ),
-    "data.augment.mixup=0.2 trainer.devices=2 data.batch_size=6": (
+    f"{TWO} data.augment.mixup=0.2 data.batch_size=6": (
         " does not divide over trainer.devices=2 into pairs for data.augment.mixup and cutmix"
     ),
     "data.tta=ten_crop": ": data.augment.crop=1 leaves no margin around a crop: use data.augment.crop=0.875",
@@ -135,11 +146,12 @@ TYPED = {
     "direction=up": ": should be 'maximize' or 'minimize'",
     "objective=val/f1": ": should be val/acc, val/loss",
     "data.val_size=0": " leaves no validation images to choose by: use data.val_size=5000, or objective=null",
+    "trainer.limit_val_batches=0": ": leaves objective=val/acc no validation images to choose by: use objective=null",
     "data.validate=test": " leaves no validation images to choose by: use data.validate=val, or objective=null",
     "objective=val/loss": "direction=maximize: would keep the worst net by val/loss: use direction=minimize",
     # Devices
-    "trainer.devices=2 data.batch_size=65": " does not divide over trainer.devices=2: use a multiple of 2",
-    "trainer.devices=64": ": this machine has",
+    f"{TWO} data.batch_size=65": " does not divide over trainer.devices=2: use a multiple of 2",
+    "trainer.devices=4096": ": this machine has",
     "trainer.num_nodes=2": ": a process can't start others on another machine: type on each",
     "trainer.strategy=fsdp": ": should be one of auto, ddp, ddp_bf16",
     "trainer.devices=0": ": use a number of devices from 1, or auto",
@@ -245,13 +257,12 @@ def test_an_output_folder_that_cannot_be_made(typed: list[str], train: Train) ->
 
 
 @pytest.mark.parametrize(("mode", "refused"), [("reduce-overhead", True), ("true", False)])
-def test_cuda_graphs_add_nothing_up(mode: str, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_graphs_add_nothing_up(mode: str, refused: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("alexnet_lit.prepare.resolve_devices", lambda *_: ("cuda", 1))
-    monkeypatch.setattr("alexnet_lit.prepare.build_trainer", None)
     typed = ("trainer.accumulate_grad_batches=2", f"model.compile={mode}", "trainer.precision=32-true")
     line = "trainer.accumulate_grad_batches=2: model.compile=reduce-overhead can't add gradients up on a GPU: use model"
-    with pytest.raises(UserError if refused else TypeError, match=line if refused else "'NoneType' .* not callable"):
-        prepare(compose("data=sample", "model=lenet", *typed), tmp_path)
+    with pytest.raises(UserError, match=line) if refused else nullcontext():
+        assert resolve_trainer(compose("data=sample", "model=lenet", *typed), RankEnvironment()) == ("cuda", 1)
 
 
 @pytest.mark.parametrize(("kind", "language"), [("cpu", r"C\+\+"), ("cuda", "C")])
@@ -279,6 +290,39 @@ def test_half_precision_on_a_gpu_clips_what_a_scaler_frees_of_its_factor(typed: 
     line = r"trainer\.precision=16-mixed: gradients of a fused optimizer can't be clipped there"
     with pytest.raises(UserError, match=line) if refused else nullcontext():
         check_clipping(config, optimizer)
+
+
+@pytest.fixture
+def closed() -> Iterator[Path]:
+    """A folder that this process may not enter, beside one with data."""
+    base, root = Path(tempfile.mkdtemp()), os.geteuid() == 0
+    base.chmod(0o755)
+    shutil.copytree(SAMPLE_DIR, base / "data")
+    (base / "closed").mkdir(mode=0)
+    if root:  # who may do all
+        os.seteuid(65534)
+    yield base / "closed"
+    if root:
+        os.seteuid(0)
+    shutil.rmtree(base)
+
+
+@pytest.mark.posix
+def test_what_is_in_a_closed_folder_is_not_there(closed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for file in (closed / "run", closed / "run" / "best.ckpt"):
+        assert run_of(file) is None
+        for look in (checkpoint_file, _files):
+            with pytest.raises(UserError, match="there is no such file or folder"):
+                look(str(file))
+    for folder, line in ((closed / "runs", "there is no such folder"), (closed.parent, "no run in it")):
+        with pytest.raises(UserError, match=line):
+            read_runs([str(folder)])
+    found = fetch(dir=closed / "data", search=[str(closed.parent / "data")], mirrors=(), expected=SAMPLE)
+    assert {path.parent for path in found.values()} == {closed.parent / "data"}
+    config = {"data": {"dir": str(closed / "data"), "mirrors": []}}
+    here = SimpleNamespace(data=SimpleNamespace(dir="data"))
+    monkeypatch.setattr("alexnet_lit.tools.evaluate.compose", lambda _: here)
+    assert _changes(config, tta=None, dir=None) == {"data.dir": "data"}
 
 
 def test_the_traceback_is_there_for_who_wants_it(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,7 +2,6 @@
 
 import ast
 import graphlib
-import re
 import subprocess
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -106,11 +105,11 @@ def sizes(logs: Path) -> list[tuple[str, int, int]]:
     """What keeps the project small: sizes and their limits. `python -m tests.test_structure` prints it."""
     package, run = [*PACKAGE.rglob("*.py")], imported_by_a_run(logs)
     return [
-        ("lines of Python in alexnet_lit/", _lines(package), 11_100),
+        ("lines of Python in alexnet_lit/", _lines(package), 11_000),
         ("files in alexnet_lit/", len(package), 81),
         ("files directly in alexnet_lit/", len([*PACKAGE.glob("*.py")]), 11),
         ("modules that a run imports", len(run), 50),
-        ("their lines", _lines(run), 7_200),
+        ("their lines", _lines(run), 7_100),
         ("lines of tests", _lines((REPOSITORY / "tests").rglob("*.py")), 9_500),
         ("lines of README.md", _lines([REPOSITORY / "README.md"]), 180),
         ("floors", len(floors()), 8),
@@ -161,8 +160,6 @@ def test_every_choice_composes_and_builds(choice: str, small_nets: None, tmp_pat
     config = alexnet_lit.compose(choice, *data, "data.image_size=96", "trainer.accelerator=cpu")
     run = tmp_path / "run"
     parts = prepare(config, run)
-    group = re.split("[/=]", choice)[0]
-    assert group in ("experiment", "idea", "sweep", "hydra") or group in config
     assert sum(parameter.numel() for parameter in parts.module.net.parameters()) > 10_000
     assert not run.exists(), "building writes nothing"
 

@@ -190,11 +190,11 @@ def visible(images: Tensor, pixels: nn.Module, side: int) -> Tensor:
 
     pixels: the Preprocess that normalised them. Of images that have no three channels the mean is shown in grey.
     """
-    mean, std = (torch.as_tensor(value, device=images.device).view(-1, 1, 1) for value in (pixels.mean, pixels.std))
-    values = images.detach().float() * std + mean
+    mean, std = (torch.as_tensor(value).cpu().view(-1, 1, 1) for value in (pixels.mean, pixels.std))
+    values = images.detach().cpu().float() * std + mean  # MPS can't average areas of 224 px to 80 px
     if values.shape[-1] > side:
         values = F.interpolate(values, size=(side, side), mode="area")
-    return _rgb((255 * values.clamp(0, 1)).round().cpu()).byte().permute(0, 2, 3, 1)
+    return _rgb((255 * values.clamp(0, 1)).round()).byte().permute(0, 2, 3, 1)
 
 
 def _rgb(images: Tensor) -> Tensor:

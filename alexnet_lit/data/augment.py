@@ -88,9 +88,11 @@ class Augment:
     def _color(self, values: Iterator[Tensor]) -> Tensor:
         """What is added to the colours of each image: (B, C)."""
         smallest = 2.0**-25  # half of the least step between values: 0 would be infinitely far from the mean
-        normal = [torch.special.ndtri(next(values).clamp(smallest, 1 - 2 * smallest)) for _ in self.color_axes]
-        axes = self.color_axes.to(normal[0].device, non_blocking=True)
-        return torch.stack([self.color * number for number in normal], 1) @ axes  # (B, axes) @ (axes, C)
+        uniform = torch.stack([next(values) for _ in self.color_axes], 1).clamp(smallest, 1 - 2 * smallest)
+        on = "cpu" if uniform.device.type == "mps" else uniform.device  # MPS has no ndtri
+        normal: Tensor = torch.special.ndtri(uniform.to(on)).to(uniform.device)
+        axes = self.color_axes.to(uniform.device, non_blocking=True)
+        return self.color * normal @ axes  # (B, axes) @ (axes, C)
 
     def _erase(self, images: Tensor, values: Iterator[Tensor]) -> Tensor:
         """Put the mean, which is 0 once normalised, into a rectangle of some of the images, in place."""

@@ -8,6 +8,7 @@ import gzip
 import hashlib
 import itertools
 import logging
+import os
 import zlib
 from collections.abc import Mapping, Sequence
 from http.client import HTTPException
@@ -37,7 +38,7 @@ SAMPLE = {
     "t10k-labels-idx1-ubyte": "9c71808b3a0ebfc091442c0009a7aa35be2d9622bf6aaf6891ce9a0088e96c07",
 }
 SAMPLE_DIR = Path(__file__).parent / "sample"
-TIMEOUT_S = 10.0  # of a mirror, without a byte
+TIMEOUT_S = 10.0  # seconds that a mirror may send nothing
 
 logger = logging.getLogger("alexnet_lit")
 
@@ -125,7 +126,7 @@ def _find(name: str, sha256: str, folders: Sequence[Path]) -> Path | None:
     # Raw before gz, because it spares the decompression.
     files = [f"{below}{file}" for below in ("", "FashionMNIST/raw/") for file in (name, f"{name}.gz")]
     for folder, file in itertools.product(folders, files):
-        if not (path := folder / file).is_file():
+        if not os.path.isfile(path := folder / file):  # unlike Path.is_file False in a closed folder
             continue
         try:
             _, digest = _content(path, path.stat().st_mtime_ns)

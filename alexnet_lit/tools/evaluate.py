@@ -1,6 +1,7 @@
 """`python -m alexnet_lit evaluate`: accuracy, loss, calibration and confusion of a checkpoint's net."""
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -132,11 +133,13 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
         if "dir" not in data:
             raise UserError(f"--dir={dir}: the images of this run are in no folder that could be named: leave it out")
         changes["data.dir"] = dir
-    elif "mirrors" in data and not Path(data["dir"]).expanduser().exists():
+    elif "mirrors" in data and not os.path.exists(Path(data["dir"]).expanduser()):
         changes["data.dir"] = compose("data=fashion_mnist").data.dir  # trained elsewhere: where a run here would look
     if data.get("found") is not None:
         # The folder may be another one, or have changed. Nothing is trained on, and the classes are compared.
         changes |= {"data.found.earlier": True, "data.train_size": None, "model.num_classes": None}
+        if data["found"].get("held_out") is not None:  # which pictures validate, whatever folds were
+            changes |= {"data.folds": 0, "data.fold": 0}
     if tta is not None:
         changes["data.tta"] = tta
     if tta in ("mirror", "ten_crop"):

@@ -1,6 +1,7 @@
 """`python -m alexnet_lit predict`: pictures in files, in folders or on stdin in, probabilities of classes out."""
 
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -178,11 +179,15 @@ def _files(name: str) -> list[str]:
 
     Raises: UserError for what is not there, or a folder without pictures.
     """
+    if name == "-":
+        if sys.stdin is None:
+            raise UserError("-: stdin is closed: pipe a picture into it")
+        return [name]
     path = Path(name).expanduser()
-    if name != "-" and not path.exists():
+    if not os.path.exists(path):
         raise UserError(f"{name}: there is no such file or folder: name pictures, a folder of them, or - for stdin")
-    if name == "-" or not path.is_dir():
-        return [name if name == "-" else str(path)]
+    if not os.path.isdir(path):
+        return [str(path)]
     pictures = [file for file in path.rglob("*") if file.suffix.lower() in SUFFIXES]
     shown = [file for file in pictures if not any(part[0] == "." for part in file.relative_to(path).parts)]
     if not shown:

@@ -45,8 +45,7 @@ def words(events: EventAccumulator, tag: str) -> str:
 
 @pytest.mark.slow
 def test_pictures_text_and_layout(train: Train, tmp_path: Path) -> None:
-    outcome = train(*OFTEN, "model.dropout=0.5")
-    assert (outcome.status, outcome.err) == (0, "")
+    outcome = train(*OFTEN, "model.dropout=0.5").ok()
     events = board(outcome.folder)
 
     assert steps(events) == {
@@ -89,9 +88,7 @@ def test_pictures_text_and_layout(train: Train, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_where_there_is_no_time_pictures_come_first_and_last_and_of_what_is_looked_at(train: Train) -> None:
     rare, looks = "callbacks.board.share=0.0001", ("data.validate=test", "objective=null", "data.augment.mixup=1")
-    outcome = train(*TINY, *looks, rare, "trainer.max_epochs=5")
-    assert (outcome.status, outcome.err) == (0, "")
-    found = steps(board(outcome.folder))
+    found = steps(board(train(*TINY, *looks, rare, "trainer.max_epochs=5").ok().folder))
     tags = (*OF_TEST, "net/kernels", "net/activations")
     assert found == {**{tag: [2, 10] for tag in tags}, "train/batch": [1, 3]}
 

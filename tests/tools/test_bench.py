@@ -3,6 +3,7 @@
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -80,6 +81,15 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
             for key, value in row.items()
             if key in ("ours, s", "images/s", "s") or (key == "torch / ours" and value)
         )
+
+
+@pytest.mark.parametrize(("batch", "count"), [(64, 60_000), (8192, 8192 * (2 * 4 + 5 + 20))])
+def test_every_pipeline_has_batches_to_time(batch: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    repeated = Mock(side_effect=lambda pair, count: pair)
+    monkeypatch.setattr(epoch, "repeated", repeated)
+    monkeypatch.setattr(epoch, "rounds", lambda cases, repeats: {name: [1.0] for name in cases})
+    epoch.bench_data(batch=batch, repeats=1, device="cpu")
+    assert [each.args[1] for each in repeated.call_args_list] == [count]
 
 
 def test_the_course_s_loader_gives_what_this_pipeline_gives() -> None:

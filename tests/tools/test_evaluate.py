@@ -13,9 +13,10 @@ from PIL import Image
 
 import alexnet_lit
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.tools.evaluate import score
+from alexnet_lit.prepare import restore
+from alexnet_lit.tools.evaluate import _changes, score
 from tests.conftest import REPOSITORY, Train
-from tests.pictures import fill
+from tests.pictures import TINY, fill
 
 
 @pytest.fixture
@@ -168,6 +169,21 @@ def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, t
     (other / "train" / "boot").rename(other / "train" / "hat")
     line = "--dir=other: it has other classes than the net, without boot and with hat: name a folder with the same"
     assert verb("evaluate", "net.ckpt", "--dir=other", "--force").refusal == line
+
+
+@pytest.mark.parametrize(
+    ("typed", "trained_on", "other"),
+    [("scheduler=plateau", {"val": 1}, {"test": 1}), ("data.folds=3", {}, {"val": 1, "test": 1})],
+)
+def test_how_a_net_was_trained_does_not_matter(
+    typed: str, trained_on: dict[str, int], other: dict[str, int], tmp_path: Path
+) -> None:
+    config = alexnet_lit.compose(*TINY, f"data.dir={fill(tmp_path / 'one', **trained_on)}", typed)
+    module, _ = alexnet_lit.build(config)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
+    changes = _changes(module.hparams["config"], tta=None, dir=str(fill(tmp_path / "other", **other)))
+    _, data = restore(checkpoint, changes)
+    assert data.sizes["test"] == 3
 
 
 # Of that run's own result.json.

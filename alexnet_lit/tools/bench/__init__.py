@@ -1,5 +1,6 @@
 """`python -m alexnet_lit bench`: one thing beside another in one process, in turn, reported as medians."""
 
+import multiprocessing
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import date
@@ -38,7 +39,8 @@ def measure(names: Sequence[str] | None, *, batch: int | None, repeats: int, dev
         check_choice("bench, name", name, list(BENCHES))
     device = "cuda" if pick(device) == "cuda" else "cpu"
     one_gpu = device == "cuda" and torch.cuda.device_count() == 1
-    chosen = names or [name for name in BENCHES if not (one_gpu and name == "ddp")]
+    alone = one_gpu or "forkserver" not in multiprocessing.get_all_start_methods()  # as on Windows
+    chosen = names or [name for name in BENCHES if not (alone and name == "ddp")]
     if device == "cpu":
         keep_memory()  # as in a run; for what is compared with it too
     for n, name in enumerate(chosen, start=1):

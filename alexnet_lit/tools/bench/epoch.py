@@ -60,7 +60,7 @@ def bench_data(*, batch: int, repeats: int, device: str) -> Table:
 
     On cuda the pipeline's images end on the device, and the loader's in memory.
     """
-    images, labels = repeated(load_sample()["train"], _IMAGES)
+    images, labels = repeated(load_sample()["train"], max(_IMAGES, (2 * 4 + _FIRST + _BATCHES) * batch))
     loaders = {
         f"the course's loader, {n} workers": partial(_course_loader, images, labels, batch, n) for n in (0, 2, 4)
     }

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -32,7 +33,7 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
     """
     hint = "name a sweep's or a run's folder, as logs/sweeps/<sweep>"
     for folder in folders:
-        if not Path(folder).expanduser().is_dir():
+        if not os.path.isdir(Path(folder).expanduser()):
             raise UserError(f"{folder}: there is no such folder: {hint}")
     found = dict.fromkeys(path.resolve() for folder in folders for path in _run_folders(Path(folder).expanduser()))
     if not found:
@@ -41,13 +42,15 @@ def read_runs(folders: Sequence[str]) -> pd.DataFrame:
 
 
 def _run_folders(folder: Path) -> Iterator[Path]:
-    if (folder / RESULT).is_file() or any(folder.glob("events.out.tfevents.*")) or (folder / ".hydra").is_dir():
+    # os.path and os.walk pass over what may not be read, where Path raises.
+    if os.path.isfile(folder / RESULT) or any(folder.glob("events.out.tfevents.*")) or os.path.isdir(folder / ".hydra"):
         yield folder
         return
-    names = {path: re.split(r"(\d+)", path.name) for path in folder.iterdir()}
-    for path in sorted(names, key=lambda path: [int(part) if part.isdigit() else part for part in names[path]]):
-        if path.is_dir() and not path.is_symlink() and path.name not in _SKIPPED_FOLDERS and path.name[0] != ".":
-            yield from _run_folders(path)
+    _, below, _ = next(os.walk(folder), ("", [], []))
+    parts = {name: re.split(r"(\d+)", name) for name in below}
+    for name in sorted(parts, key=lambda name: [int(part) if part.isdigit() else part for part in parts[name]]):
+        if not (folder / name).is_symlink() and name not in _SKIPPED_FOLDERS and name[0] != ".":
+            yield from _run_folders(folder / name)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
