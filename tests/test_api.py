@@ -154,6 +154,7 @@ def test_lightnings_way_to_load_is_ours(lenet: Path, tmp_path: Path) -> None:
         Classifier.load_from_checkpoint(file, seed=1)  # type: ignore[call-arg] # the checkpoint's config builds it
 
 
+@pytest.mark.slow
 def test_fit_trains_as_the_command_does_also_in_a_notebook(train: Train, tmp_path: Path) -> None:
     """Twice in a process, within a running event loop; the run can be continued from the command line."""
     recipe = ("trainer.max_epochs=1", "trainer.accelerator=cpu", "trainer.limit_test_batches=1")

@@ -95,7 +95,13 @@ def imported_by_a_run(logs: Path) -> list[Path]:
         "names = [name for name in sys.modules if name.partition('.')[0] == 'alexnet_lit']\n"
         "print(*(sys.modules[name].__file__ for name in names), sep='\\n', file=sys.stderr); sys.exit(status)"
     )
-    arguments = ("data=sample", "data.batch_size=2", "trainer.fast_dev_run=true", "trainer.accelerator=cpu")
+    arguments = (
+        "data=sample",
+        "data.image_size=65",
+        "data.batch_size=2",
+        "trainer.fast_dev_run=true",
+        "trainer.accelerator=cpu",
+    )
     done = python("-c", code, *arguments, f"paths.logs={logs}", cwd=REPOSITORY)
     assert done.returncode == 0, done.stderr
     return [Path(line) for line in done.stderr.splitlines() if line.endswith(".py")]

@@ -128,6 +128,7 @@ def mlflow_runs(store: str) -> list[Run]:
     return sorted(client.search_runs([experiment.experiment_id]), key=lambda run: run.info.start_time)
 
 
+@pytest.mark.slow
 def test_each_job_of_a_sweep_has_a_run_and_a_continued_one_goes_on_in_it(train: Train, tmp_path: Path) -> None:
     store = f"file:{tmp_path}/mlruns"
     typed = (*LENET, "logger=[csv,wandb,mlflow]", f"logger.mlflow.tracking_uri={store}")

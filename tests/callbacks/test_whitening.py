@@ -51,6 +51,7 @@ def test_outputs_differ_and_are_as_strong_as_before(tmp_path: Path) -> None:
     assert (kernels @ nothing).norm() < 0.2 * kernels.norm(), "noise is not blown up"
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_weights(train: Train, tmp_path: Path) -> None:
     settings = (*RUN, "model=lenet", "model.activation=relu", "scheduler=constant", "data.val_size=64", "logger=none")
     whole = train(*settings, "trainer.max_epochs=2", logs=tmp_path / "whole")

@@ -42,7 +42,10 @@ def fresh_compiler() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("name", "switches"),
-    [("alexnet_owt", ["lrn=true", "lrn_reduction=mean"]), ("lenet", ["lrn=true", "lrn_reduction=sum"])],
+    [
+        pytest.param("alexnet_owt", ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow),
+        ("lenet", ["lrn=true", "lrn_reduction=sum"]),
+    ],
     ids=lambda value: value if isinstance(value, str) else ",".join(value),
 )
 def test_onnx_gives_torchs_logits(name: str, switches: list[str], images: Tensor, small_nets: None) -> None:

@@ -190,6 +190,7 @@ def test_how_a_net_was_trained_does_not_matter(
 TEST_ACC, TEST_LOSS = 0.768, 0.585248046875
 
 
+@pytest.mark.slow
 def test_a_checkpoint_of_then_serves_every_command_of_now(verb: Train, tmp_path: Path) -> None:
     shutil.copy(REPOSITORY / "tests" / "first_edition.ckpt", tmp_path / "best.ckpt")
     images, labels = load_sample()["test"]
