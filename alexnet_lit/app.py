@@ -37,7 +37,7 @@ from alexnet_lit.terminal import printing
 Result = dict[str, Any]
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
 _SHOW = ("help", "hydra_help", "cfg", "resolve", "info", "shell_completion")  # Hydra's options that run nothing
-_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR}
+_UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG}
 _INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 
@@ -62,7 +62,8 @@ def _rank(environment: RankEnvironment) -> int:
         rank_group = join()
         assert rank_group is not None
         try:
-            status = _command(environment) if environment.is_leader else EXIT[run_as_rank()["status"]]
+            leads = environment.rank == 0 and not environment.is_child  # composes the config and broadcasts it
+            status = _command(environment) if leads else EXIT[run_as_rank()["status"]]
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else status
             raise
@@ -102,6 +103,7 @@ def _command(environment: RankEnvironment) -> int:
 def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
     """Hand over to Hydra: a new run or sweep, or one that goes on with the config that was saved at its start."""
     options, others = get_args_parser().parse_known_args(typed)
+    shows = any(getattr(options, name) for name in _SHOW)
     overrides = [composition.choose(override) for override in (*options.overrides, *others)]
     flags = [argument for argument in typed if argument not in (*options.overrides, *others)]
     arguments = [*flags, *overrides]  # Hydra reads its options before or after all overrides, not between them
@@ -116,11 +118,13 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
             raise UserError(f"ckpt={ckpt}: continues one run: leave out -m and sweep=")
         arguments = [*flags, *sweep_arguments(overrides)]
     else:
-        arguments, run = composition.continued_run(arguments)
+        typed, run = composition.continued_run(overrides)
+        arguments = [*flags, *typed]
         if run:
             groups = {override.lstrip("+~").partition("=")[0].partition(".")[0] for override in overrides}
             # trainer and callbacks decide when a run ends.
-            if composition.read_result(run).get("status") == "completed" and not groups & {"trainer", "callbacks"}:
+            done = composition.read_result(run).get("status") == "completed" and not groups & {"trainer", "callbacks"}
+            if done and not shows:
                 print(f"{run} is complete: trainer.max_epochs=... beside ckpt= makes it longer")
                 return 0
             # The config that it last had takes the place of conf/, so that overrides of its start and of earlier
@@ -129,16 +133,15 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
                 *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
                 *arguments,
                 f"hydra.run.dir={quoted(run)}",
-                f"hydra.output_subdir=.hydra/{composition.next_record(run).name}",
+                f"hydra.output_subdir=.hydra/{'' if shows else composition.next_record(run).name}",
                 *("hydra/job_logging=none", "hydra/hydra_logging=none"),
             ]
     sys.argv += arguments
-    return _hydra(options)
+    return _hydra(options, shows=shows)
 
 
-def _hydra(options: Namespace) -> int:
+def _hydra(options: Namespace, *, shows: bool) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
-    shows = any(getattr(options, name) for name in _SHOW)
     statuses: list[str] = []
     failures: list[Exception] = []  # raised at the end, with their own causes: Hydra would add lines
     stopped = False

@@ -244,7 +244,7 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     if parent.rpartition("/")[0] in ("", "None"):
         raise UserError("paths.logs: is empty: name a folder, or leave it out")
     base = Path(parent).expanduser().resolve()
-    stem = stamp if name is None else f"{stamp}_{safe(str(name))}"
+    stem = stamp if name is None else f"{stamp}_{safe(str(name))[:100]}"
     if _only_named:
         return str(base / stem)
     attempt, folder = 1, base / stem
@@ -313,7 +313,7 @@ def claim_folder(folder: Path, key: str) -> None:
 @contextmanager
 def running(folder: Path, what: str = "run") -> Iterator[None]:
     """Hold the lock of the folder: one process at a time runs the run, or sweep, in it. Raises: UserError."""
-    lock = FileLock(folder / _LOCK)
+    lock = FileLock(folder / _LOCK, fallback_to_soft=False)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -354,7 +354,9 @@ def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
 
 def records_of(folder: Path) -> list[Path]:
     """Where Hydra keeps how the run in `folder` was started, .hydra, and continued, .hydra/resume_<n>."""
-    records = (folder / ".hydra").glob("resume_*")
+    # A kill or a full disk may have cut the last one short, of which overrides.yaml is written last.
+    files = (folder / ".hydra").glob("resume_*/overrides.yaml")
+    records = [file.parent for file in files if file.stat().st_size]
     return [folder / ".hydra", *sorted(records, key=lambda path: int(path.name.removeprefix("resume_")))]
 
 
@@ -398,8 +400,14 @@ def run_of(path: Path) -> Path | None:
 
 def read_result(folder: Path) -> dict[str, Any]:
     """What result.json holds; empty without one, and where the run has gone on since: it still runs, or was killed."""
-    file, under_way = folder / RESULT, (folder / PART).exists()
-    return {} if under_way or not file.is_file() else dict(json.loads(file.read_text(encoding="utf-8")))
+    return {} if (folder / PART).exists() else read_json(folder / RESULT)
+
+
+def read_json(file: Path) -> dict[str, Any]:
+    """A mapping in a file; empty without one, and where it was cut short, as by a power cut."""
+    with suppress(FileNotFoundError, ValueError):
+        return dict(json.loads(file.read_text(encoding="utf-8")))
+    return {}
 
 
 def checkpoint_file(place: str | Path) -> Path:

@@ -207,11 +207,9 @@ class Classifier(LightningModule):
             self._monitored = None
 
     def on_validation_epoch_end(self) -> None:
-        """Publish the scores, and the best accuracy so far."""
         self._publish(self.validate)
 
     def on_test_epoch_end(self) -> None:
-        """Publish the scores over all test images."""
         self._publish("test")
 
     def _publish(self, stage: Stage) -> None:
@@ -237,7 +235,6 @@ class Classifier(LightningModule):
                 logger.log_metrics(values, step=self.global_step)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
-        """The optimizer and schedule of the config."""
         optimizer = self.optimizer(self.net.parameters())
         factory, interval = self.schedule.factory, self.schedule.interval
         scheduler: Any = {"scheduler": factory(optimizer), "interval": interval, "reduce_on_plateau": False}
@@ -255,11 +252,13 @@ class Classifier(LightningModule):
         checkpoint["sums"] = {"train": self.scores["train"].sums(), "window": self.window.sums()}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore these."""
         self.best = checkpoint["val/acc_best"]
         self._monitored = checkpoint.get("monitored")
         self.published.update(checkpoint.get("published", {}))  # older checkpoints lack it
         self.tested = checkpoint.get("tested", self.tested)
+        loss_sum, correct, count = checkpoint["sums"]["train"]
+        if count:  # the run may have ended within this epoch: then nothing publishes it any more
+            self.published |= {"train/loss": loss_sum / count, "train/acc": correct / count}
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # of all ranks together; all have to update, as all take part in the next synchronisation

@@ -357,7 +357,7 @@ def _check_compiler(config: DictConfig, kind: str) -> None:
     if not compile:
         return
     # As torch's inductor and Triton look for one.
-    cpu = ("C++", "CXX", "clang++" if sys.platform == "darwin" else "g++")
+    cpu = ("C++", "CXX", {"darwin": "clang++", "win32": "cl"}.get(sys.platform, "g++"))
     language, variable, usual = ("C", "CC", "gcc clang") if kind == "cuda" else cpu
     names = os.environ.get(variable, "").split()[:1] or usual.split()
     if not any(map(shutil.which, names)):

@@ -32,7 +32,16 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects, build_trainer, prepare
-from alexnet_lit.terminal import close_log, log, log_table, open_log, plain_text, program, quiet_libraries
+from alexnet_lit.terminal import (
+    close_log,
+    log,
+    log_table,
+    open_log,
+    plain_text,
+    program,
+    quiet_libraries,
+    train_command,
+)
 
 Result = dict[str, Any]
 
@@ -55,8 +64,10 @@ def run(config: DictConfig, folder: Path) -> Result:
         _log_start(objects)
         if objects.config.model.get("compile"):
             torch.compiler.reset()  # else nets of earlier runs in this process count as shapes of this one's
-        message = {"config": plain(objects.config), "folder": str(folder), "began": began}
-        message["config"]["trainer"]["devices"] = "auto"  # as many as each machine has ranks
+        shared = objects.config.copy()
+        shared.trainer.devices = "auto"  # as many as each machine has ranks
+        # In YAML, as keys may be numbers, which JSON knows none of.
+        message = {"config": OmegaConf.to_yaml(shared, resolve=True), "folder": str(folder), "began": began}
         if rank_group is not None:
             rank_group.broadcast(message)
             rank_group.barrier()
@@ -86,7 +97,7 @@ def fit(config: DictConfig) -> Result:
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
         record = composition.next_record(folder)
-    record.mkdir()
+    record.mkdir(exist_ok=True)
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save(overrides, record / "overrides.yaml")
     return {**run(config, folder), "folder": str(folder)}
@@ -340,12 +351,13 @@ def _expect_result(folder: Path) -> Iterator[None]:
 
 def keep_result(result: Result, folder: Path) -> Result:
     """Write result.json, whole or not at all, and return what is in it then: a failure never replaces the result of a
-    run that completed, nor does a stop before anything was saved. Raises: UserError where the disk refuses.
+    run that completed, nor does a stop before anything was saved that of any. Raises: UserError where the disk refuses.
     """
     file, part = folder / composition.RESULT, folder / composition.PART
-    if part.exists() and file.exists() and result["status"] != "completed":
-        before: Result = json.loads(file.read_text(encoding="utf-8"))
-        if before["status"] == "completed" and (result["status"] == "failed" or not _has_saved(folder)):
+    if part.exists() and result["status"] != "completed" and (before := composition.read_json(file)):
+        states = (before["status"], result["status"])
+        stands = states[0] == "completed" or states == ("interrupted", "interrupted")
+        if states == ("completed", "failed") or (stands and not _has_saved(folder)):
             return before
     with writing(file):
         part.write_text(json.dumps(result, indent=2, allow_nan=False) + "\n", encoding="utf-8")
@@ -419,4 +431,4 @@ def _log_results(objects: RunObjects, result: Result) -> None:
     if result["status"] == "diverged" and last:
         log.info("last finite weights: %s", last)
     if result["status"] == "interrupted" and last:
-        log.info("continue with: %s train.py %s", program("python"), shlex.quote(f"ckpt={folder}"))
+        log.info("continue with: %s %s", train_command(), shlex.quote(f"ckpt={folder}"))

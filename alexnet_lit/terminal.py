@@ -8,6 +8,7 @@ import errno
 import io
 import logging
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -47,12 +48,10 @@ class Lasting:
         self._over = False
 
     def write(self, data: Any) -> int:
-        """Write, as far as that is possible."""
         self._try(self.stream.write, data)
         return len(data)
 
     def flush(self) -> None:
-        """Flush, as far as that is possible."""
         self._try(self.stream.flush)
 
     def close(self) -> None:
@@ -160,6 +159,14 @@ def program(name: str) -> str:
     here = Path(sys.executable).with_name(name)
     found = shutil.which(name)
     return name if found and Path(found).parent == here.parent else str(here)
+
+
+def train_command() -> str:
+    """How a training is started from here: by the checkout's train.py, else by the installed command."""
+    file = Path(__file__).parents[1] / "train.py"
+    if not file.is_file():
+        return f"{program('alexnet-lit')} train"
+    return f"{program('python')} {file.name if file.parent == Path.cwd() else shlex.quote(str(file))}"
 
 
 def on_terminal(screen: Console = console) -> bool:

@@ -1,6 +1,8 @@
 """A run that is stopped and resumed is the run that was never stopped; checkpoints are whole, and of the right net."""
 
+import errno
 import json
+import os
 import shutil
 import signal
 from collections.abc import Sequence
@@ -13,6 +15,7 @@ import torch
 
 from alexnet_lit.callbacks.checkpointing import AtomicFile
 from alexnet_lit.config import running
+from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, saved, scalars, stop_at
 from tests.sweep.tiny import QUIET
@@ -244,8 +247,7 @@ def test_in_another_folder_best_is_chosen_anew(two_epochs: Path, train: Train, t
     for objective in ("objective=val/acc", "objective=val/loss"):
         direction = "minimize" if objective == "objective=val/loss" else "maximize"
         typed = (objective, f"direction={direction}", "trainer.max_epochs=3", f"ckpt={file}")
-        outcome = train(*LENET, *typed, logs=tmp_path / direction)
-        assert outcome.status == 0, outcome.err
+        outcome = train(*LENET, *typed, logs=tmp_path / direction).ok()
         assert saved(outcome.folder, "best")["global_step"] == 12
 
 
@@ -271,6 +273,43 @@ def test_where_no_best_is_kept_any_more_the_last_net_is_tested(train: Train, ver
     found = json.loads(verb("evaluate", str(folder / "checkpoints" / "last.ckpt"), "--json").out)
     assert outcome.result["test/loss"] == found["test/loss"]
     assert (folder / "checkpoints" / "best.ckpt").exists()
+
+
+@pytest.mark.parametrize("cut", [".hydra/resume_1/config.yaml", "result.json"])
+def test_what_a_full_disk_has_cut_short_stops_nothing(cut: str, train: Train) -> None:
+    with stop_at(2):
+        folder = train(*LENET, "trainer.max_epochs=1").folder
+    (folder / cut).parent.mkdir(exist_ok=True)
+    (folder / cut).write_bytes(b"")
+    train(f"ckpt={folder}").ok()
+    assert '"trainer": {' not in train(f"ckpt={folder}", "--cfg", "job", "--package", "model").ok().out
+
+
+def test_a_stop_before_anything_is_new_keeps_the_result(train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
+    with stop_at(2):
+        stopped = train(*LENET)
+    before = stopped.result
+    monkeypatch.setattr(Classifier, "on_fit_start", lambda _: os.kill(os.getpid(), signal.SIGTERM))
+    assert train(f"ckpt={stopped.folder}").status == 130
+    assert stopped.result == before
+
+
+def test_an_epoch_that_max_steps_ends_has_its_loss_also_after_a_stop_in_the_test(train: Train, tmp_path: Path) -> None:
+    typed = (*LENET, "trainer.max_steps=6")
+    whole = train(*typed, logs=tmp_path / "whole").ok()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classifier, "on_test_batch_start", lambda *_: os.kill(os.getpid(), signal.SIGTERM), raising=False)
+        stopped = train(*typed)
+    assert stopped.status == 130
+    assert train(f"ckpt={stopped.folder}").ok().result["train/loss"] == whole.result["train/loss"]
+
+
+@pytest.mark.posix
+def test_a_lock_left_behind_where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(errno.ENOSYS, "")))
+    (tmp_path / ".running.lock").write_text("4711\nanother_machine")
+    with running(tmp_path):
+        pass
 
 
 def test_a_schedule_that_keeps_its_length_is_not_made_longer(train: Train, tmp_path: Path) -> None:

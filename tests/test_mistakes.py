@@ -58,9 +58,7 @@ TYPED = {
     "-m sweep=lrn,seeds": ": a ready sweep is several runs already: name one of them",
     "sweep=lrn ckpt={tmp}": ": continues one run: leave out -m and sweep=",
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": ": use a number of processes, or -1 for one a core",
-    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": (
-        ": a job of a sweep is one task: use trainer.devices for the processes of a"
-    ),
+    "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": ": a job of a sweep is one task: use",
     f"{SEARCH} hydra.sweeper.n_trials=abc": ": should be a whole number from 1",
     f"{SEARCH} hydra.sweeper.n_jobs=0": ": should be a whole number from 1",
     f"{SEARCH} direction=up": ": should be maximize or minimize",
@@ -71,33 +69,23 @@ TYPED = {
     "scheduler=step scheduler.step_size=0": "scheduler: integer modulo by zero",
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
     # The trainer, by Lightning's own judgement
-    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": (
-        ": on a CPU Lightning takes bf16-mixed instead: use trainer.precision=bf16-mixed, or"
-    ),
+    "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes bf16-mixed",
     "trainer.precision=fp8": ": should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
     "trainer.max_epochs=0": ": should be greater than or equal to 1",
     "trainer.max_time=00:00:00:00": ": is no time to train in: use 00:01:00:00 for an",
     "trainer.max_time=5m": ": `Timer(duration='5m')` is not a valid duration",
-    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": (
-        ": of 25 train batches that is none: use a larger share, or a number of"
-    ),
+    "data=sample data.image_size=65 trainer.limit_train_batches=0.001": ": of 25 train batches that is none: use a ",
     "trainer.check_val_every_n_epoch=null": ": `val_check_interval` should be an integer or a time-based duration",
     "+trainer.logger=false": ": the run sets it itself: use the group, logger=...",
     "trainer.logger=false": "trainer.logger: there is no such key: did you mean the group, logger=...?",
     "trainer.min_epochs=2": "trainer.min_epochs: there is no such key: write +trainer.min_epochs=..., for trainer=",
-    "scheduler=plateau trainer.limit_val_batches=0": (
-        "scheduler.monitor=val/loss: the run does not measure it: use train/loss or train/acc"
-    ),
-    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": (
-        ": the run does not measure it: use val/loss or val/acc or train/"
-    ),
+    "scheduler=plateau trainer.limit_val_batches=0": "scheduler.monitor=val/loss: the run does not measure it: use tra",
+    "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": ": the run does not measure it: use val/",
     "scheduler=plateau scheduler.monitor=null": ": ReduceLROnPlateau looks at a score: use val/loss or train/loss",
     "scheduler=plateau scheduler.interval=step": ": a score is looked at once an epoch: use scheduler.interval=epoch",
     "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": leaves no end for scheduler.total_steps=run_steps: use",
     f"{TWO} trainer.val_check_interval=00:00:05:00": ": each rank has its own clock: use a number of batch",
-    "trainer.max_steps=8 +trainer.min_steps=9": (
-        ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or more"
-    ),
+    "trainer.max_steps=8 +trainer.min_steps=9": ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or ",
     "ckpt={tmp} trainer.fast_dev_run=true": ": tries out a new run, and ckpt={tmp} cont",
     # Budgets
     "scheduler=plateau budget=8s": ": scheduler.monitor=val/loss looks at whole epochs: use scheduler=one_cycle",
@@ -109,9 +97,7 @@ TYPED = {
     # Ranges
     "model.dropout=1.5": ": should be less than or equal to 1",
     "model.compile=fast": ": should be false, true, 'reduce-overhead', 'max-autotune' or 'max-autotune-no-cudagraphs'",
-    "model=lenet data.image_size=28 model.init=caffe": (
-        "model: init=caffe: is for five convolutions and three linear layers: use xavier or kaiming"
-    ),
+    "model=lenet data.image_size=28 model.init=caffe": "model: init=caffe: is for five convolutions and three linear l",
     "model.num_classes=5": ": the data has 10 classes",
     "model.in_channels=3": ": the data has 1 channel",
     "model.image_size=96": ": the data is enlarged to data.image_size=224: set data.image_size alone",
@@ -126,12 +112,8 @@ TYPED = {
     "data.augment.color=0.1 data.augment.color_axes=[[1,0,0]]": (
         "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images have 1 channel: use 1 number an axis"
     ),
-    "data.augment.cutmix=1 data.batch_size=7": (
-        " does not divide into pairs for data.augment.mixup and cutmix: use a multiple of 2"
-    ),
-    f"{TWO} data.augment.mixup=0.2 data.batch_size=6": (
-        " does not divide over trainer.devices=2 into pairs for data.augment.mixup and cutmix"
-    ),
+    "data.augment.cutmix=1 data.batch_size=7": " does not divide into pairs for data.augment.mixup and cutmix: use a ",
+    f"{TWO} data.augment.mixup=0.2 data.batch_size=6": " does not divide over trainer.devices=2 into pairs for data.au",
     "data.tta=ten_crop": ": data.augment.crop=1 leaves no margin around a crop: use data.augment.crop=0.875",
     "experiment=d2l data.tta=mirror": ": data.validate=test looks at each test image as it is",
     "data.fold=2": ": data.folds=0 splits into none: set data.folds=3 or more",
@@ -139,9 +121,7 @@ TYPED = {
     "experiment=d2l data.folds=5": ": data.validate=test would never look at the fold",
     "data.folds=5 data.train_size=48001": " is more than the 48000 images that data.folds=5 leaves: use at most 48000",
     "data.image_size=40": "model: image_size=40 leaves nothing after the last pooling: use 65 or more",
-    "experiment=quick data.train_size=64": (
-        "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1.0 for once an epoch"
-    ),
+    "experiment=quick data.train_size=64": "trainer.val_check_interval=40: an epoch has 2 batches: use at most 2, or 1",
     "data.broken=skip": "data.broken: there is no such key: it is one of data=image_folder",
     "direction=up": ": should be 'maximize' or 'minimize'",
     "objective=val/f1": ": should be val/acc, val/loss",
@@ -165,12 +145,8 @@ TYPED = {
     f"{TOWERS} trainer=towers model.compile=reduce-overhead": (
         "towers: does not compile parts, as model.compile asks for: use model.compile=false, or trainer."
     ),
-    f"{TOWERS} trainer=towers optimizer=muon": (
-        "trainer.strategy=towers: Muon has to see whole matrices of weights: use optimizer=adamw or sgd, or tr"
-    ),
-    f"{TOWERS} trainer=hybrid callbacks=ema": (
-        "trainer.strategy=hybrid: MovingAverage has to see the whole net: use callbacks=default, or trainer.st"
-    ),
+    f"{TOWERS} trainer=towers optimizer=muon": "trainer.strategy=towers: Muon has to see whole matrices of weights: us",
+    f"{TOWERS} trainer=hybrid callbacks=ema": "trainer.strategy=hybrid: MovingAverage has to see the whole net: use ca",
     f"{TOWERS} trainer=towers model.lrn=true model.lrn_size=101": (
         "with model.lrn_size=101 windows of relu_lrn1 reach beyond the other tower: use trainer.strategy=auto"
     ),
@@ -180,6 +156,7 @@ TYPED = {
     ),
     "hydra.run.dir=${{alexnet_lit.run_folder:/runs,now,null}}": "paths.logs: is empty: name a folder, or leave it out",
     "hydra.run.dir={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: cannot be written (File exists): make room there, or",
+    f"hydra.run.dir=/tmp/{'x' * 300}": "xx: cannot be written (File name too long): make room there, or",
     "ckpt={tmp}": ": there is no {tmp}{sep}checkpoints{sep}last.ckpt: name a run folder",
     "ckpt={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: not a checkpoint of a run",
     "data.search=[] data.mirrors=[] data.dir={tmp}": "{tmp}/train-images-idx3-ubyte.gz is not the published",

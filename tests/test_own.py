@@ -100,6 +100,8 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
     assert [event.step for event in events.Scalars("weight_norm")] == [1, 2, 3, 4, 5, 6]
     call("train", "-m", *typed, "~callbacks.board", "optimizer.lr=1e-3,1e-2")
     (sweep,) = (own / "logs" / "sweeps").iterdir()
+    shutil.rmtree(next(sweep.glob("1_*")))
+    call("train", f"resume_sweep={sweep}")
     assert (sweep / "summary.csv").read_text(encoding="utf-8").count("completed") == 2
     call("report", str(sweep))
     assert "optimizer.lr" in (sweep / "report.html").read_text(encoding="utf-8")

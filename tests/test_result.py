@@ -77,9 +77,7 @@ def test_a_continuation_fails_after_steps(completed: Outcome, train: Train, monk
     assert (read_job(folder).status, read_job(folder).can_go_on) == ("unfinished", True)
     assert not read_result(folder), "so that it goes on without a longer length too"
 
-    outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", logs=completed.logs)
-
-    assert outcome.status == 0, outcome.err
+    outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", logs=completed.logs).ok()
     assert (outcome.result["status"], outcome.result["steps"]) == ("completed", 4)
     assert read_job(folder).status == "completed"
     assert not list(folder.glob("*.part"))
@@ -121,8 +119,7 @@ def test_a_run_is_not_written_over_another(left: str, completed: Outcome, train:
 
 
 def test_a_folder_that_is_named_is_made(train: Train, tmp_path: Path) -> None:
-    outcome = train(*TINY, "logger=none", "callbacks=none", f"hydra.run.dir={tmp_path / 'named'}")
-    assert outcome.status == 0, outcome.err
+    train(*TINY, "logger=none", "callbacks=none", f"hydra.run.dir={tmp_path / 'named'}").ok()
     assert json.loads((tmp_path / "named" / "result.json").read_text())["status"] == "completed"
 
 

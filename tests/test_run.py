@@ -94,9 +94,7 @@ def test_the_same_command_gives_the_same_weights(finished: Outcome, train: Train
     [("trainer.max_epochs=2", [4, 8]), ("trainer.max_steps=6", [4, 6]), ("trainer.limit_val_batches=2", [4, 8, 8])],
 )
 def test_evaluating_on_test_images_as_the_course_does(typed: str, looks: list[int], train: Train) -> None:
-    outcome = train("experiment=d2l", *LENET, "data.val_size=0", "trainer.limit_val_batches=4", typed)
-
-    assert outcome.status == 0, outcome.err
+    outcome = train("experiment=d2l", *LENET, "data.val_size=0", "trainer.limit_val_batches=4", typed).ok()
     curves = scalars(outcome.folder)
     assert "val/acc" not in curves
     assert [step for step, _ in curves["test/acc"]] == looks

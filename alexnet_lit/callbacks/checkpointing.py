@@ -86,7 +86,6 @@ class Checkpoints(Checkpoint):
             self.teardown(trainer, module, "fit")
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Restore the signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -160,7 +159,6 @@ class Checkpoints(Checkpoint):
                 better.replace(worse)
 
     def state_dict(self) -> dict[str, Any]:
-        """The score to beat, and of what."""
         return {"objective": self.objective, "best_score": self.best_score}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:

@@ -38,7 +38,6 @@ class MovingAverage(Callback):
 
     @torch.no_grad()
     def on_train_batch_start(self, trainer: Trainer, module: Any, *_: Any) -> None:
-        """Put the trained weights back."""
         self._step = trainer.global_step
         for weight, trained in zip(module.net.parameters(), self._trained, strict=False):
             weight.copy_(trained)
@@ -60,12 +59,10 @@ class MovingAverage(Callback):
         self._times += 1
 
     def on_validation_start(self, trainer: Trainer, module: Any) -> None:
-        """Load the average for a validation within training."""
         if trainer.state.fn == "fit":
             self._load_average(module)
 
     def on_train_end(self, trainer: Trainer, module: Any) -> None:
-        """Load the average for the test."""
         self._load_average(module)
 
     @torch.no_grad()

@@ -95,20 +95,16 @@ class History(_ScalarLogger, Callback):
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Keep the values."""
         for tag, value in metrics.items():
             self._curves.setdefault(tag, {})[step or 0] = float(value)
 
     def latest(self, tag: str) -> float | None:
-        """The newest value of a tag, None before there is one."""
         return next(reversed(self._curves.get(tag, {}).values()), None)
 
     def state_dict(self) -> dict[str, Any]:
-        """The points."""
         return {"points": self.points}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take up the curves where the saved run was."""
         self._curves = {tag: dict(curve) for tag, curve in state_dict["points"].items()}
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -117,11 +113,9 @@ class History(_ScalarLogger, Callback):
             logger.save()
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Note where the run goes on."""
         self._resumed_at = checkpoint["global_step"]
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Let the loggers go on from there too."""
         step, self._resumed_at = self._resumed_at, None
         if step is not None:
             here = {tag: curve[step] for tag, curve in self._curves.items() if step in curve}

@@ -63,7 +63,6 @@ class Throughput(Callback):
 
     @property
     def seconds(self) -> float:
-        """Time in fit so far."""
         return self._fit.seconds
 
     @property
@@ -73,7 +72,6 @@ class Throughput(Callback):
         return self.images / seconds if seconds else 0.0
 
     def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Start the clock of `seconds`."""
         self._fit.start()
 
     def on_train_batch_start(self, trainer: Trainer, module: LightningModule, *_: Any) -> None:
@@ -81,7 +79,6 @@ class Throughput(Callback):
         self._training.start()
 
     def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, *_: Any) -> None:
-        """Count the batch."""
         self.images += batch.total
 
     def take_point(self, trainer: Trainer) -> dict[str, float]:
@@ -92,7 +89,6 @@ class Throughput(Callback):
         return {"images_per_second": images / seconds} if seconds else {}
 
     def pause(self, trainer: Trainer, *_: Any) -> None:
-        """Stop the training clock until the next training batch."""
         wait_for_device(trainer)
         self._training.stop()
 
@@ -110,7 +106,6 @@ class Throughput(Callback):
         return {"images": self.images, "seconds": self.seconds, "training_seconds": self._training.seconds}
 
     def load_state_dict(self, state_dict: dict[str, float]) -> None:
-        """Go on from a checkpoint's counts."""
         self.images = int(state_dict["images"])
         self._fit.earlier = state_dict["seconds"]
         self._training.earlier = state_dict["training_seconds"]
@@ -195,7 +190,6 @@ class TimeToAccuracy(Callback):
         self.levels = levels
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Compare the newest accuracy with the best one before."""
         if trainer.sanity_checking:
             return
         *before, now = [0.0, *(value for _, value in History.of(trainer).points.get(f"{module.validate}/acc", []))]

@@ -53,20 +53,17 @@ class Progress(ProgressBar):
         self._enabled = False
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin the bar where the run stands."""
         self._announced = False
         batches = training_batches(trainer)
         total = None if math.isinf(batches) else _work(trainer, int(batches)) + _test_batches(trainer)
         self._begin(trainer, total, done=_work(trainer, trainer.fit_loop.total_batch_idx + 1))
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:
-        """Move on."""
         self._advance(trainer, _TRAINING)
         if self._bar is not None and not self._announced:
             self._announce_long_run(trainer, self._bar.tasks[0])
 
     def on_test_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, number: int, *_: Any) -> None:
-        """Move on."""
         testing = trainer.testing
         of = sum(trainer.num_test_batches if testing else trainer.num_val_batches)
         self._advance(trainer, 1, f"{'testing' if testing else 'validating'} {number + 1}/{of}")
@@ -74,7 +71,6 @@ class Progress(ProgressBar):
     on_validation_batch_end = on_test_batch_end  # type: ignore[assignment] # Lightning gives all by position
 
     def on_validation_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Log the new scores."""
         self._log(trainer)
 
     def on_train_end(self, trainer: Trainer, module: LightningModule) -> None:
@@ -84,7 +80,6 @@ class Progress(ProgressBar):
             log.info("%s", "  ".join(filter(None, (_epoch(trainer), _facts(trainer), elapsed))))
 
     def on_test_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Begin a bar of its own."""
         self._begin(trainer, sum(trainer.num_test_batches), "testing")
 
     def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
@@ -94,7 +89,6 @@ class Progress(ProgressBar):
         self._close()
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Restore the terminal."""
         self._close()
 
     def _begin(self, trainer: Trainer, work: float | None, where: str = "", *, done: float = 0) -> None:

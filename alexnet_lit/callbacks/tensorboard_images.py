@@ -38,7 +38,6 @@ class TensorBoardImages(Callback):
         self._inside_at = -1  # step whose kernels and activations were drawn last
 
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
-        """Start the clock that pictures may take a share of."""
         self._began, self._spent = time.monotonic(), 0.0
 
     def on_train_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
@@ -62,7 +61,6 @@ class TensorBoardImages(Callback):
     on_test_start = on_validation_start  # type: ignore[assignment] # Lightning gives all by position
 
     def on_validation_batch_end(self, trainer: Trainer, module: Any, outputs: Any, batch: Any, *_: Any) -> None:
-        """Count the logits."""
         if self._predictions is not None:
             self._predictions.update(outputs, batch.labels, batch.images)
             if self._image is None:
@@ -71,7 +69,6 @@ class TensorBoardImages(Callback):
     on_test_batch_end = on_validation_batch_end  # type: ignore[assignment] # Lightning gives all by position
 
     def on_validation_end(self, trainer: Trainer, module: Any) -> None:
-        """Draw, if a set is due and there is time."""
         if trainer.sanity_checking:
             return
         self._end_counting(trainer, module.validate)
@@ -90,7 +87,6 @@ class TensorBoardImages(Callback):
             self._draw_inside(writer, module, trainer.global_step)
 
     def on_test_end(self, trainer: Trainer, module: Any) -> None:
-        """Draw, however long it takes."""
         self._end_counting(trainer, "test")
         if writer := _writer(trainer):
             self._draw_predictions(writer, module)

@@ -5,10 +5,12 @@ A run that is continued by `ckpt=` goes on in theirs. Both are extras: `pip inst
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import MLFlowLogger, WandbLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -65,20 +67,26 @@ class MLflow(MLFlowLogger):
     def __init__(self, *, run_dir: str, experiment_name: str, tracking_uri: str, **settings: Any) -> None:
         name, key, sweep = _place("mlflow", Path(run_dir))
         tags = {**settings.pop("tags", {}), self._TAG: key, **({"sweep": sweep} if sweep else {})}
-        super().__init__(experiment_name, run_name=name, tracking_uri=tracking_uri, tags=tags, **settings)
+        database = tracking_uri.partition("sqlite:///")[2]
+        # MLflow makes its database, and Lightning the experiment, without a lock: of jobs that begin at once one could.
+        self._making = FileLock(f"{database}.lock") if database else nullcontext()
+        with self._making:
+            super().__init__(experiment_name, run_name=name, tracking_uri=tracking_uri, tags=tags, **settings)
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Any:
         """The MlflowClient; its run is begun, or found, when it is first asked for."""
-        if not self._initialized and self._run_id is None:
+        if self._initialized:
+            return super().experiment
+        with self._making:
             found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
-            if found is not None:
+            if found is not None and self._run_id is None:
                 text = f"tags.`{self._TAG}` = '{(self.tags or {})[self._TAG]}'"
                 for run in self._mlflow_client.search_runs([found.experiment_id], text, max_results=1):
                     self._run_id = run.info.run_id
                     self._mlflow_client.update_run(self._run_id, status="RUNNING")
-        return super().experiment
+            return super().experiment
 
     @rank_zero_only
     def log_hyperparams(self, params: Any) -> None:

@@ -129,7 +129,6 @@ class ImageData(LightningDataModule):
         raise NotImplementedError  # a subclass's task
 
     def setup(self, stage: str) -> None:
-        """Read and split, once."""
         if self.images:
             return
         parts = dict(self.read())
@@ -222,7 +221,7 @@ def locked(folder: Path, *, key: str) -> Iterator[None]:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(folder / ".lock")
+        lock = FileLock(folder / ".lock", fallback_to_soft=False)
         try:
             held = lock.acquire(timeout=0)
         except Timeout:

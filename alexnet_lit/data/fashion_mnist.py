@@ -76,7 +76,6 @@ class Sample(ImageData):
     origin = "the sample in the package"
 
     def read(self) -> Mapping[Split, Pair]:
-        """All images and labels of the sample."""
         return load_sample()
 
 

@@ -62,6 +62,8 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
     if int(devices) > most:
         has = f"{cores()} CPU cores, for {most} processes" if kind == "cpu" else f"{most} {kind}"
         raise UserError(f"trainer.devices={devices}: this machine has {has} at most: use trainer.devices={most}")
+    if int(devices) > 1 and os.name == "nt":
+        raise UserError(f"trainer.devices={devices}: torch for Windows has no store for several: use 1, or WSL")
     return kind, int(devices)
 
 

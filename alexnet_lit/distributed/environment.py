@@ -65,13 +65,8 @@ class RankEnvironment:
             )
         return cls()
 
-    @property
-    def is_leader(self) -> bool:
-        """Whether this process composes the config and broadcasts it."""
-        return self.rank == 0 and not self.is_child
-
 
 def rank_environment() -> RankEnvironment:
-    """This process's rank. An interactive shell of `srun --pty` is no rank."""
+    """This process's rank. An interactive shell of `srun --pty` is none; `srun -u` makes stdout alone a terminal."""
     environment = RankEnvironment.of(os.environ)
-    return RankEnvironment() if environment.launcher == "srun" and any(map(os.isatty, range(3))) else environment
+    return RankEnvironment() if environment.launcher == "srun" and any(map(os.isatty, (0, 2))) else environment

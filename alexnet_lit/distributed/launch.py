@@ -243,7 +243,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
     tcp = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
     store = _namespace(tcp)
     store.set("job", json.dumps(job))
-    command = [sys.executable, "-m", "alexnet_lit.app", name]
+    command = [sys.executable, "-P", "-m", "alexnet_lit.app", name]  # whose sys.path is this process's, see PYTHONPATH
     received: list[int] = []
     with handling((*STOP_SIGNALS, *hangup()), lambda number, _: received.append(number)):
         processes = [

@@ -53,7 +53,6 @@ class LocalResponseNorm(nn.Module):
         return Normalise.apply(x, implementation(x), self.size, alpha, self.beta, self.k, self.relu)
 
     def extra_repr(self) -> str:
-        """The arguments, for `print(net)`."""
         relu = ", relu=True" if self.relu else ""
         return f"{self.size}, alpha={self.alpha}, beta={self.beta}, k={self.k}, reduction={self.reduction}{relu}"
 

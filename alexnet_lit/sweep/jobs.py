@@ -120,11 +120,13 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
     for argument in arguments:
         if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
             raise UserError(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
-    saved = plain(OmegaConf.load(sweep / PLAN).hydra.overrides, raw=True)
+    plan = OmegaConf.load(sweep / PLAN).hydra
+    saved = plain(plan.overrides, raw=True)
+    places = [f"--config-dir={each.path}" for each in plan.runtime.config_sources if each.provider == "command-line"]
     changed = _LAUNCHER if any(each.startswith(_LAUNCHER[0]) for each in hydra) else ()
     kept = [each for each in saved["hydra"] if not each.startswith((*_SET_BY_RESUME, *changed))]
     own = [f"hydra.sweep.dir={quoted(sweep)}", "hydra.callbacks.sweep.resumes=true"]
-    return ["--multirun", *saved["task"], *kept, *hydra, *own]
+    return ["--multirun", *places, *saved["task"], *kept, *hydra, *own]
 
 
 def record(*, _root_: DictConfig) -> str | None:

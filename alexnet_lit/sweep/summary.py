@@ -13,7 +13,7 @@ from rich import box
 from rich.table import Table
 
 from alexnet_lit.sweep.jobs import Job, jobs_of, left_over
-from alexnet_lit.terminal import close_log, log, log_table, open_log, program
+from alexnet_lit.terminal import close_log, log, log_table, open_log, train_command
 
 _FIGURES = {"test/acc": 4, "val/acc_best": 4, "seconds": 1}  # of a result, and their decimals in a table
 
@@ -30,6 +30,7 @@ def update_summary(sweep: Path) -> None:
             part.write_text(text, encoding="utf-8", newline="")
             part.replace(sweep / name)
         except OSError as error:
+            part.unlink(missing_ok=True)
             print(f"warning: {sweep / name}: can't be written ({error.strerror})", file=sys.stderr)
 
 
@@ -51,7 +52,7 @@ def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
         log.info("sweep       %s%s", _count(jobs), ", stopped before its end" if stopped else "")
         log.info("summary     %s", sweep / "summary.md")
         if stopped or left_over(sweep):
-            log.info("go on with: %s train.py -m %s", program("python"), shlex.quote(f"resume_sweep={sweep}"))
+            log.info("go on with: %s -m %s", train_command(), shlex.quote(f"resume_sweep={sweep}"))
     finally:
         close_log()
     return [job.status for job in jobs]

@@ -32,10 +32,9 @@ BATCH_SCRIPT = variables("SLURM_JOB_ID=4711 SLURM_NTASKS=7 SLURM_PROCID=0 SLURM_
 def test_torchrun() -> None:
     place = RankEnvironment.of(TORCHRUN)
     assert (place.rank, place.ranks, place.local_rank, place.local_ranks, place.nodes) == (5, 8, 1, 4, 2)
-    assert (place.launcher, place.address, place.port, place.is_leader) == ("torchrun", "node1", 29500, False)
-    assert RankEnvironment.of({**SRUN, **TORCHRUN, "RANK": "0"}).is_leader
+    assert (place.launcher, place.address, place.port, place.is_child) == ("torchrun", "node1", 29500, False)
     assert RankEnvironment.of({**SRUN, **TORCHRUN}) == place
-    assert not RankEnvironment.of({**TORCHRUN, "RANK": "0", "ALEXNET_LIT_CHILD": "1"}).is_leader
+    assert RankEnvironment.of({**TORCHRUN, "ALEXNET_LIT_CHILD": "1"}).is_child
     place = RankEnvironment.of({key: TORCHRUN[key] for key in ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")})
     assert (place.rank, place.ranks, place.local_rank, place.local_ranks, place.nodes) == (5, 8, 0, 1, 8)
 
@@ -98,7 +97,7 @@ def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch: pytest.MonkeyPatc
         resolve_devices("gpu", 2)
     for key, value in {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "1", "SLURM_LOCALID": "1"}.items():
         monkeypatch.setenv(key, value)
-    monkeypatch.setattr(os, "isatty", lambda _: False)
+    monkeypatch.setattr(os, "isatty", lambda stream: stream == 1)  # as `srun -u` has it
 
     assert resolve_devices("gpu", 2) == ("cuda", 2)
     with monkeypatch.context() as patch:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -40,6 +41,15 @@ def srun(rank: int, ranks: int, port: int) -> Mapping[str, str]:
 def machines(rank: int, ranks: int, port: int) -> Mapping[str, str]:
     """A machine a rank."""
     return {**rank_group(rank, ranks, port), "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "1", "GROUP_WORLD_SIZE": str(ranks)}
+
+
+def test_ranks_have_the_config_and_the_imports_of_their_parent(tmp_path: Path) -> None:
+    (tmp_path / "random.py").write_text("raise SystemExit('not where the person stands')")
+    steps = "+callbacks.steps._target_=lightning.pytorch.callbacks.GradientAccumulationScheduler"
+    typed = (*SHORT, "trainer.devices=2", steps, "+callbacks.steps.scheduling={0: 2}")
+    run = Runs(tmp_path / "logs")
+    assert run(*typed, before=partial(os.chdir, tmp_path)) == [0], run.text
+    assert run.result["steps"] == 3
 
 
 def rank_1_has_no_images() -> None:

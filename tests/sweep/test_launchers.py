@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from tests.conftest import Train
 from tests.processes import Runs
-from tests.sweep.tiny import QUIET, REFUSED, jobs_of, result_of, rows_of, sweep_of
+from tests.sweep.tiny import QUIET, REFUSED, TINY, jobs_of, result_of, rows_of, sweep_of
 from tests.trouble import trouble
 
 pytestmark = pytest.mark.slow
@@ -41,6 +41,11 @@ def test_one_is_killed_ctrl_c_lets_one_save_and_they_go_on(train: Train, tmp_pat
 
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 3
     assert all("resume  " in (job / "train.log").read_text() for job in jobs)
+
+
+def test_jobs_that_begin_at_once_share_a_new_database(train: Train) -> None:
+    outcome = train(*TINY, *JOBLIB, "callbacks=none", "seed=0,1", "logger=mlflow")
+    assert [row["status"] for row in rows_of(sweep_of(outcome))] == ["completed"] * 2, outcome.out
 
 
 @pytest.mark.parametrize(("send", "number", "reason"), [("killpg", 2, "SIGINT"), ("kill", 15, "SIGUSR1")])

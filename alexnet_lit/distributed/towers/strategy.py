@@ -68,7 +68,6 @@ class Split(DDPStrategy):
         return {"num_replicas": 1, "rank": 0}
 
     def setup_environment(self) -> None:
-        """Group the devices."""
         super().setup_environment()
         self._mesh = self._mesh or init_device_mesh(self.root_device.type, (self.world_size,))
 
@@ -90,12 +89,10 @@ class Split(DDPStrategy):
         return norm.full_tensor()
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The module's state on one device."""
         weights = self._weights() if self._wholes else {}
         return super().lightning_module_state_dict() | {f"net.{key}": value for key, value in weights.items()}
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The optimizer's state on one device."""
         return _convert(super().optimizer_state(optimizer), optimizer, self._gathered)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
@@ -110,7 +107,6 @@ class Split(DDPStrategy):
         super().on_exception(exception)
 
     def teardown(self) -> None:
-        """Put the net together again."""
         net = self._net
         if net is not None and not self._failed:
             net.load_state_dict(self._weights(), assign=True)
