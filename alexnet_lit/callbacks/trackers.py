@@ -1,14 +1,13 @@
-"""Weights & Biases and MLflow: a run of theirs for each of ours, with its config, scores and outcome.
-
-A run that is continued by `ckpt=` goes on in theirs. Both are extras: `pip install "alexnet-lit[wandb]"`, `[mlflow]`.
-"""
+"""Weights & Biases and MLflow, both extras: a run of theirs for each of ours, in which a continued one goes on."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from filelock import FileLock
 from lightning.fabric.loggers.logger import rank_zero_experiment
@@ -79,7 +78,7 @@ class MLflow(MLFlowLogger):
         """The MlflowClient; its run is begun, or found, when it is first asked for."""
         if self._initialized:
             return super().experiment
-        with self._making:
+        with self._making, mock.patch.dict(os.environ):  # where MLflow leaves its address, for the next run as well
             found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
             if found is not None and self._run_id is None:
                 text = f"tags.`{self._TAG}` = '{(self.tags or {})[self._TAG]}'"

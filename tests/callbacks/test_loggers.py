@@ -1,6 +1,7 @@
 """What loggers leave in memory, on the disk, and with W&B and MLflow, by the real packages without a network."""
 
 import json
+import os
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -154,6 +155,7 @@ def test_each_job_of_a_sweep_has_a_run_and_a_continued_one_goes_on_in_it(train: 
 
     longer = train(f"ckpt={jobs[1]}", "trainer.max_epochs=2")
     assert longer.status == 0, longer.err
+    assert "MLFLOW_TRACKING_URI" not in os.environ, "where the next run would go"
     first, second = wandb_runs(jobs[1])
     assert (second["id"], second["steps"], second["config"]["trainer"]["max_epochs"]) == (first["id"], [3, 4], 2)
     again = mlflow_runs(store)
