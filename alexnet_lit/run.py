@@ -351,7 +351,7 @@ def _expect_result(folder: Path) -> Iterator[None]:
 
 def keep_result(result: Result, folder: Path) -> Result:
     """Write result.json, whole or not at all, and return what is in it then: a failure never replaces the result of a
-    run that completed, nor does a stop before anything was saved that of any. Raises: UserError where the disk refuses.
+    run that completed, and a stop before anything is saved replaces none. Raises: UserError where the disk refuses.
     """
     file, part = folder / composition.RESULT, folder / composition.PART
     if part.exists() and result["status"] != "completed" and (before := composition.read_json(file)):
