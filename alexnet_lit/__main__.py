@@ -129,9 +129,7 @@ def evaluate(
     ] = "test",
     tta: Annotated[
         str | None,
-        typer.Option(
-            metavar="none|mirror|ten_crop", help="Views to average over; else those of the run's test, on val one."
-        ),
+        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; else those of the run, on val one."),
     ] = None,
     dir: Annotated[str | None, typer.Option(help="Folder of the data; without it as a run finds them.")] = None,
     out: Annotated[Path | None, typer.Option(help="The confusion matrix, a PNG; else beside the checkpoint.")] = None,
@@ -141,8 +139,7 @@ def evaluate(
 ) -> None:
     """Evaluate on all test or validation images: accuracy with its interval, loss, calibration, each class.
 
-    The checkpoint alone is enough: the run's config is in it. With the run's own split and views,
-    accuracy and loss are those of its result.json.
+    The checkpoint alone is enough. With the run's own split and views, accuracy and loss are those of its result.json.
     """
     from alexnet_lit.tools.evaluate import evaluate as run
 

@@ -107,14 +107,14 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
     overrides = [composition.choose(override) for override in (*options.overrides, *others)]
     flags = [argument for argument in typed if argument not in (*options.overrides, *others)]
     arguments = [*flags, *overrides]  # Hydra reads its options before or after all overrides, not between them
-    sweep, ckpt = named_sweep(arguments), composition.typed_path(arguments, "ckpt=")
+    sweep, ckpt = named_sweep(arguments), composition.typed_checkpoint(arguments)
     if environment.ranks > 1 and (sweep or starts_sweep(arguments)):
         hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
     if sweep:
         arguments = resume_arguments(sweep, arguments)
     elif starts_sweep(arguments):
-        if ckpt and ckpt != "null":
+        if ckpt:
             raise UserError(f"ckpt={ckpt}: continues one run: leave out -m and sweep=")
         arguments = [*flags, *sweep_arguments(overrides)]
     else:

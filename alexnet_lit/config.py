@@ -366,13 +366,18 @@ def next_record(folder: Path) -> Path:
         return folder / ".hydra" / f"resume_{len(records_of(folder))}"
 
 
+def typed_checkpoint(arguments: Sequence[str]) -> str | None:
+    """The path that `ckpt=` is given in a command line; None where it is not typed or null."""
+    return None if (value := typed_path(arguments, "ckpt=")) == "null" else value
+
+
 def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
     """The arguments with the path after `ckpt=`, whatever characters it has, as Hydra's grammar takes it; and the
     folder of the run that it names, None where it names none.
 
     Raises: UserError for a sweep, and for a key beside it that can't be changed in a run that has begun.
     """
-    if not (value := typed_path(arguments, "ckpt=")) or value == "null":
+    if not (value := typed_checkpoint(arguments)):
         return list(arguments), None
     typed = [f"ckpt={quoted(value)}" if argument.startswith("ckpt=") else argument for argument in arguments]
     path = Path(value).expanduser()

@@ -164,9 +164,8 @@ def program(name: str) -> str:
 def train_command() -> str:
     """How a training is started from here: by the checkout's train.py, else by the installed command."""
     file = Path(__file__).parents[1] / "train.py"
-    if not file.is_file():
-        return f"{program('alexnet-lit')} train"
-    return f"{program('python')} {file.name if file.parent == Path.cwd() else shlex.quote(str(file))}"
+    name = file.name if file.parent == Path.cwd() else shlex.quote(str(file))
+    return f"{program('python')} {name}" if file.is_file() else f"{program('alexnet-lit')} train"
 
 
 def on_terminal(screen: Console = console) -> bool:
