@@ -40,15 +40,11 @@ def served(*command: str, scratch: Path) -> Iterator[tuple["subprocess.Popen[byt
     output = scratch / "served.log"
     with output.open("w") as file:
         environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        environment["TMPDIR"] = str(scratch)
         if "ALEXNET_LIT" not in environment:  # else an installed wheel is tried
             environment["PYTHONPATH"] = str(REPOSITORY)
         process = subprocess.Popen(
-            command,
-            stdout=file,
-            stderr=file,
-            env={**environment, "TMPDIR": str(scratch)},
-            cwd=scratch,
-            start_new_session=True,
+            command, stdout=file, stderr=file, env=environment, cwd=scratch, start_new_session=True
         )
     try:
         deadline = time.monotonic() + 60
