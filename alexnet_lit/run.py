@@ -164,9 +164,10 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
     """Fit, test, and write what the run came to. began: the run, as time.time() has it."""
     status, folder, refused = "failed", objects.folder, False
     reason: dict[str, Any] = {}
+    signals = (*terminal.STOP_SIGNALS[1:], *terminal.hangup())
     try:
         # Training has handlers that save; in the test there is nothing to save.
-        with exits_raised(), terminal.handling((*terminal.STOP_SIGNALS[1:], *terminal.hangup()), _interrupt):
+        with exits_raised(), terminal.handling(signals, _interrupt):
             if objects.config.get("budget") is not None and not objects.config.trainer.fast_dev_run:
                 objects = _size_to_budget(objects, began)
             _log_run(objects)
@@ -185,20 +186,21 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         raise  # reported by `_log_and_report`
     finally:
         result, trainer = _collect(status, objects) | reason, objects.trainer
-        if trainer.is_global_zero and not refused:
-            try:
-                kept = keep_result(result, folder)
-                if kept is result:
-                    from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
+        with terminal.handling(signals, terminal.ignore):  # what is left to write takes a second or two
+            if trainer.is_global_zero and not refused:
+                try:
+                    kept = keep_result(result, folder)
+                    if kept is result:
+                        from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
 
-                    draw_curves(objects.history.points, folder / "curves.png", folder.name)
-                for logger in trainer.loggers:
-                    if (end := getattr(logger, "end", None)) is not None:
-                        end(kept)
-            except UserError as error:  # the disk
-                if not reason:
-                    raise
-                log.warning("%s", error)  # beside what ended the run
+                        draw_curves(objects.history.points, folder / "curves.png", folder.name)
+                    for logger in trainer.loggers:
+                        if (end := getattr(logger, "end", None)) is not None:
+                            end(kept)
+                except UserError as error:  # the disk
+                    if not reason:
+                        raise
+                    log.warning("%s", error)  # beside what ended the run
     _log_results(objects, result)
     return result
 

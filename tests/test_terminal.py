@@ -103,6 +103,7 @@ def test_a_signal_saves(it: str, train: Train, tmp_path: Path, lose_reader: Call
 @pytest.mark.parametrize("name", ["TERM", "USR1", "HUP"])
 def test_a_signal_ends_the_test(name: str, train: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Classifier, "test_step", lambda *_: signal.raise_signal(signal.Signals[f"SIG{name}"]))
+    monkeypatch.setattr("alexnet_lit.callbacks.figures.draw_curves", lambda *_: signal.raise_signal(signal.SIGTERM))
     outcome = train(*QUIET)
     assert (outcome.status, outcome.result["status"], outcome.result["reason"]) == (130, "interrupted", f"SIG{name}")
 
