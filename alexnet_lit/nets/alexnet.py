@@ -14,8 +14,7 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
 from alexnet_lit.nets.init import Activation, Init, initialise
-from alexnet_lit.nets.kernels.linear import Linear
-from alexnet_lit.nets.kernels.strided import StridedConv2d
+from alexnet_lit.nets.kernels.layers import Linear, StridedConv2d
 from alexnet_lit.nets.lrn import LocalResponseNorm
 
 Count = Annotated[int, Field(ge=1)]

@@ -14,8 +14,7 @@ import alexnet_lit
 from alexnet_lit.nets import cost
 from alexnet_lit.nets.cost import bf16_speedup, cpu_precision
 from alexnet_lit.nets.kernels import native
-from alexnet_lit.nets.kernels.linear import Linear
-from alexnet_lit.nets.kernels.strided import StridedConv2d
+from alexnet_lit.nets.kernels.layers import Linear, StridedConv2d
 from alexnet_lit.prepare import prepare
 
 
