@@ -40,7 +40,7 @@ def instantiate(
     """
     node = OmegaConf.select(config, path)
     with _refusals(path):
-        if not isinstance(node, DictConfig) or (target is None and "_target_" not in node):
+        if not isinstance(node, DictConfig) or not isinstance(node.get("_target_", target and ""), str):
             hint = "use one of the group's files"
             raise UserError(f"{path}={as_override(node)}: has no _target_ that names a class: {hint}")
         target = target or hydra.utils.get_object(node["_target_"])

@@ -140,7 +140,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
-    loggers = [history, *_group(config, "logger").values()]
+    loggers = [history, *_group(config, "logger", Logger).values()]
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
@@ -184,20 +184,23 @@ def restore(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[
     return module.eval(), data
 
 
-def _group(config: DictConfig, group: str) -> dict[str, Any]:
+def _group(config: DictConfig, group: str, kind: type) -> dict[str, Any]:
     """The callbacks or loggers of the group by name, null switches one off; or the one that a file of one's own is."""
     nodes = config.get(group) or {}
-    if "_target_" in nodes:
-        return {group: instantiate(config, group)}
-    return {name: instantiate(config, f"{group}.{name}") for name, node in nodes.items() if node is not None}
+    paths = [f"{group}.{name}" for name, node in nodes.items() if node is not None]
+    objects = {path: instantiate(config, path) for path in ([group] if "_target_" in nodes else paths)}
+    for path, it in objects.items():
+        if not isinstance(it, kind):
+            raise UserError(f"{path}: {type(it).__name__} is no {kind.__name__} of lightning.pytorch: leave it out")
+    return objects
 
 
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
     """Those of the group. Raises: UserError if one monitors what the run does not measure."""
-    callbacks = _group(config, "callbacks")
-    for name, callback in callbacks.items():
+    callbacks = _group(config, "callbacks", Callback)
+    for path, callback in callbacks.items():
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
-            factory.check_monitor(monitor, f"callbacks.{name}.monitor", config, data)
+            factory.check_monitor(monitor, f"{path}.monitor", config, data)
     bar = config.trainer.enable_progress_bar
     return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]
 
@@ -235,7 +238,7 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
     """
     trainer = config.trainer
     with open_dict(trainer):
-        for key in known().trainer.keys() - trainer.keys():  # after ~trainer.max_time: Lightning's default
+        for key in known().trainer.keys() - {*trainer, "_target_"}:  # after ~trainer.max_time: Lightning's default
             trainer[key] = inspect.signature(Trainer).parameters[key].default
     trainer.precision = _PRECISIONS.get(str(trainer.precision), trainer.precision)
     check_arguments(Trainer, plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)

@@ -68,7 +68,9 @@ TYPED = {
     # Schedules
     "scheduler=step scheduler.step_size=0": "scheduler: integer modulo by zero",
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
+    "+callbacks.x._target_=builtins.list": "callbacks.x: list is no Callback of lightning.pytorch: leave it out",
     # The trainer, by Lightning's own judgement
+    "~trainer._target_": "has no _target_ that names a class: use one of the group's files",
     "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes bf16-mixed",
     "trainer.precision=fp8": ": should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
     "trainer.max_epochs=0": ": should be greater than or equal to 1",
