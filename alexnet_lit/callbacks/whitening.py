@@ -1,4 +1,4 @@
-"""First weights by the images: the first convolution's outputs are uncorrelated before training begins."""
+"""First weights by the images: the first convolution's outputs are far less correlated as training begins."""
 
 from typing import Annotated, Any
 
@@ -13,7 +13,7 @@ _PART = 16  # images whose windows are in memory at a time: 50 MB for a grey one
 
 
 class WhitenedKernels(Callback):
-    """Draws the first convolution's weights so that its outputs are uncorrelated and equally strong on training images.
+    """Draws the first convolution's weights so that its outputs are far less correlated on training images.
 
     Neighbouring px of an enlarged image are nearly alike, so that kernels which are drawn px by px all see its
     brightness. Here they are orthogonal mixtures of the principal components of its windows, each divided by its

@@ -30,7 +30,7 @@ class Augment:
     translate: shift by up to this share of image_size in each direction, by whole px, black coming in.
     color: standard deviation of the normal number by which each axis of color_axes is multiplied and added to all
     pixels (section 4.1: 0.1); 0 is off. color_axes: principal axes of the training images' colours, (axes, channels),
-    each as long as the standard deviation along it, for values 0..1.
+    each as long as the standard deviation along it (in the paper: the variance), for values 0..1.
     erase: probability that a random rectangle becomes the mean of the training images (Zhong et al. 2020: 0.5). Where
     the paper draws height / width anew until the rectangle fits, it is drawn from what fits.
     mixup, cutmix: see Mix, which is called by itself, as it needs the labels too.

@@ -69,7 +69,7 @@ DESIGNS = {
             Conv(256, 3, padding=1, groups=2, pooled=True),
         )
     ),
-    # The net on one GPU that section 3.5 compares with: half the kernels, except in the last convolution.
+    # The net on one GPU that section 3.2 compares with: half the kernels, except in the last convolution.
     "half": Design(
         (
             Conv(48, 11, stride=4, padding=2, normalised=True, pooled=True),

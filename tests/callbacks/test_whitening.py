@@ -1,4 +1,4 @@
-"""callbacks=whitening: the first convolution begins with outputs that are uncorrelated and as strong as before."""
+"""callbacks=whitening: the first convolution begins with outputs that are less correlated, and as strong as before."""
 
 from pathlib import Path
 from typing import Any

@@ -119,7 +119,7 @@ class SummedLinear(nn.Linear):
 class Part(nn.Module):
     """One device's part of a net with `features` and `classifier`: images (B, C, S, S) -> logits (B, classes).
 
-    towers (Krizhevsky et al. 2012, section 3.5): a device has its share of each layer's kernels or units, and sees all
+    towers (Krizhevsky et al. 2012, section 3.2): a device has its share of each layer's kernels or units, and sees all
     images. Before an ungrouped convolution (conv3 in the paper's net) and each hidden linear layer, the outputs of all
     devices are gathered; the last layer sums over devices.
 

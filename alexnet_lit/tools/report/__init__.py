@@ -19,11 +19,11 @@ _MARK = "alexnet_lit report"  # in the file: tells a report from what somebody w
 _NONE, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _NAMES = {"test/acc": "test accuracy", "val/acc_best": "best validation accuracy"}
 _SPREAD = f"Mean ± standard deviation (divided by n {_MINUS} 1) of the n runs that completed, each seed and fold once."
-_WELCH = """Interval and p: Welch's t test, not paired by seed. Corrected: over all comparisons of this table together,
-{} (Holm); * is below 0.05."""
-_SEEDS = "The spread is that of seeds alone: with the same test images for all, it says nothing of other images."
-_IDEAS = """With minus without the idea, all else alike: {}, Welch's t test, not corrected. The paper's points are of
-top-1 accuracy in 1000 classes of ImageNet, with another net and training: signs can be compared, sizes can't."""
+_WELCH = """Interval and p: Welch's t test of each alone, not paired by seed. Corrected: p over all comparisons of this
+table together, {} (Holm); * is below 0.05."""
+_SEEDS = "The spread is that of seeds and folds: it says nothing of other images, and folds share training images."
+_IDEAS = """With minus without the idea, all other overrides alike: {}, Welch's t test, not corrected. The paper's
+points are of top-1 accuracy in 1000 classes of ImageNet, with another net and training: compare signs, not sizes."""
 _RUNS = "Runs that did not complete are shown with what is recorded of them, and count in no mean."
 
 
@@ -82,9 +82,9 @@ def _render(study: Study, title: str) -> str:
 
 def _experiments(study: Study) -> Section:
     """A row per experiment: its scores, and how far it is from the baseline."""
-    counts = study.runs.groupby("experiment")["counts"].agg(["sum", "count"])
+    runs, scored = study.runs.groupby("experiment").size(), study.spread[study.metric]["count"].fillna(0).astype(int)
     table = pd.DataFrame({"experiment": study.labels})
-    table["n"] = [str(n) if n == of else f"{n} of {of}" for n, of in counts.itertuples(index=False)]
+    table["n"] = [str(n) if n == of else f"{n} of {of}" for n, of in zip(scored, runs, strict=True)]
     for column, digits in {"test/acc": 4, "val/acc_best": 4, "seconds": 1}.items():
         spread = study.spread[column][["mean", "std"]].itertuples(index=False)
         table[_NAMES.get(column, column)] = [

@@ -21,7 +21,7 @@ _COLOURS = (
 )
 _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "train/loss": "Training loss"}
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
-_MOST_DIFFERENCES = 12  # that a panel has room for
+_MOST_EFFECTS = 24  # that are drawn
 
 Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
 Effect = tuple[str, Difference, float]  # a name, what was found, the paper's points
@@ -50,11 +50,14 @@ def draw(study: Study) -> tuple[str, list[str]]:
         notes.append("Drawn against steps, as not every run tells how many images a step has.")
     if len(chosen) < len(study.labels):
         notes.append(f"Drawn are the baseline and the best, {len(chosen)} of {len(study.labels)}.")
+    if len(effects) > _MOST_EFFECTS:
+        notes.append(f"Drawn are the first {_MOST_EFFECTS} of {len(effects)} differences; the table has all.")
     names = [short(study.labels[n], 60) for n in chosen]
     title = "The paper's ideas" if study.effects else "Difference to the baseline"
     file, xlabel = io.StringIO(), "training images" if by_images else "steps"
     with style():
-        _figure(panels, xlabel, effects, title, names).savefig(file, format="svg", metadata={"Date": None})
+        figure = _figure(panels, xlabel, effects[:_MOST_EFFECTS], title, names)
+        figure.savefig(file, format="svg", metadata={"Date": None})
     page = re.sub(r"<metadata>.*?</metadata>", "", file.getvalue(), flags=re.DOTALL)
     page = re.sub(r"'DejaVu Sans'[^;\"]*", "system-ui, sans-serif", page)
     return page[page.index("<svg") :], notes
@@ -65,8 +68,7 @@ def _effects(study: Study) -> list[Effect]:
     if study.effects:
         return [(short(study.name_of(each), 60), each.worth, each.idea.points) for each in study.effects]
     pairs = zip(study.labels, study.differences, strict=True)
-    found = [(short(label, 60), each, math.nan) for label, each in pairs if not math.isnan(each.value)]
-    return found[:_MOST_DIFFERENCES]
+    return [(short(label, 60), each, math.nan) for label, each in pairs if not math.isnan(each.value)]
 
 
 def _figure(

@@ -22,7 +22,7 @@ _SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of what a resumed run has measured again
 
 # A run's name, its paths and its loggers don't make it another experiment.
-_IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "sweep", "data.dir", "data.search", "data.mirrors", "data.cache")
+_IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "data.dir", "data.search", "data.mirrors", "data.cache")
 _IGNORED_PREFIXES = ("paths.", "hydra.", "hydra/", "logger.")
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -101,22 +102,21 @@ def test_one_run_alone_and_killed_ones(lenet: Path, tmp_path: Path, verb: Train)
     assert "Drawn against steps" in page.read_text()
 
 
-def test_many_experiments_are_all_told_and_ten_are_drawn(tmp_path: Path, verb: Train) -> None:
-    for n in range(14):
-        run(tmp_path / "a" / f"{n}", f"lr={n}", test=n / 20, curve=(0.25, n / 20))
-    verb("report", str(tmp_path / "a"))
-    page = tmp_path / "a" / "report.html"
-    assert len(table(page, "Experiments")) == 14
-    drawn = re.findall(r">\s*(lr=\d+)\s*</text>", page.read_text())[-10:]
-    assert drawn == ["lr=0", *(f"lr={n}" for n in range(5, 14))], "the baseline and the best"
+def test_many_experiments_are_all_told_and_the_best_are_drawn(tmp_path: Path, verb: Train) -> None:
+    for n in range(30):
+        run(tmp_path / f"{n}", f"lr={n}", test=n / 30 if n < 29 else None, curve=(0.25, n / 30))
+    verb("report", str(tmp_path))
+    rows, page = table(tmp_path / "report.html", "Experiments"), (tmp_path / "report.html").read_text()
+    assert [row["n"] for row in rows] == ["1"] * 29 + ["0 of 1"]
+    assert re.findall(r">\s*(lr=\d+)\s*</text>", page)[23:] == ["lr=24", "lr=0", *(f"lr={n}" for n in range(20, 29))]
+    assert "Drawn are the first 24 of 28 differences" in page
 
 
 def test_each_pair_of_a_grid_has_its_name(tmp_path: Path, verb: Train) -> None:
-    for idea in ("lrn", "base"):
-        for optimizer in ("sgd", "adamw"):
-            run(tmp_path / f"{idea}_{optimizer}", f"idea={idea}", f"optimizer={optimizer}", test=0.5)
+    for idea, other in product(("lrn", "base"), ("optimizer=sgd", "sweep=ideas")):  # which sets an optimizer too
+        run(tmp_path / f"{idea}_{other}", f"idea={idea}", other, test=0.5)
     assert verb("report", str(tmp_path)).status == 0
-    names = [f"local response normalisation (optimizer={optimizer})" for optimizer in ("adamw", "sgd")]
+    names = [f"local response normalisation ({other})" for other in ("optimizer=sgd", "sweep=ideas")]
     page = tmp_path / "report.html"
     assert [row["idea"] for row in table(page, "The paper's ideas")] == names
     assert re.findall(r">\s*(local [^<]*?)\s*</text>", page.read_text()) == names
