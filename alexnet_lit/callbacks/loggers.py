@@ -5,21 +5,21 @@ import weakref
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Self
 
+from google.protobuf.json_format import ParseDict  # type: ignore[import-untyped] # it ships no types
 from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore[attr-defined] # made at import time
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as above
-from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
+from tensorboard.plugins.hparams import metadata
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # type: ignore[attr-defined] # as above
 from torch.utils.tensorboard import SummaryWriter
 
 from alexnet_lit.errors import replacing, writing
 from alexnet_lit.terminal import Lasting, warn_unwritten
-
-api, plugin = cast("Any", api_pb2), cast("Any", plugin_data_pb2)  # their names are made at import time
 
 # Charts of the page Custom Scalars, a curve for each tag that matches, of each run that is ticked.
 _CHARTS = {
@@ -52,11 +52,7 @@ COLUMNS: dict[str, type] = {
 _FIRST = list(COLUMNS)[:5]  # as many are shown until asked for more
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
 _NO_COLUMN = ("hydra", "paths", "ckpt", "name", "logger", "data.dir", "callbacks.progress", "callbacks.board")
-_KINDS = {
-    bool: (api.DATA_TYPE_BOOL, "bool_value"),
-    float: (api.DATA_TYPE_FLOAT64, "number_value"),
-    str: (api.DATA_TYPE_STRING, "string_value"),
-}
+_KINDS = {bool: "DATA_TYPE_BOOL", float: "DATA_TYPE_FLOAT64", str: "DATA_TYPE_STRING"}
 
 
 class _ScalarLogger(Logger):
@@ -230,26 +226,24 @@ def _hparams_row(config: Any, result: Mapping[str, Any], folder: str) -> Summary
     overrides = [override.lstrip("+").partition("=") for override in result["overrides"] if override[0] != "~"]
     typed = {key: text for key, _, text in overrides if not key.startswith(_NO_COLUMN)}
     differ = [key for key in typed if f"{key}-" in folder] or _FIRST  # a job's folder is named after what is swept
-    start, columns = plugin.SessionStartInfo(), []
+    values, columns = {}, []
     for key in COLUMNS | typed:
         value = _value(config, key)
         value = typed.get(key) if value is None else value
         kind = COLUMNS.get(key) or _kind(value)
-        column, field = _KINDS[kind]
         if value is not None and kind in (str, _kind(value)):
-            setattr(start.hparams[key], field, kind(value))
-        columns.append(api.HParamInfo(name=key, type=column, differs=key in differ))
-    metrics = [api.MetricInfo(name=api.MetricName(tag=tag)) for tag in METRICS]
-    status = api.STATUS_SUCCESS if result["status"] == "completed" else api.STATUS_FAILURE
-    experiment = api.Experiment(hparam_infos=columns, metric_infos=metrics)
-    contents = {
-        metadata.EXPERIMENT_TAG: {"experiment": experiment},
-        metadata.SESSION_START_INFO_TAG: {"session_start_info": start},
-        metadata.SESSION_END_INFO_TAG: {"session_end_info": plugin.SessionEndInfo(status=status)},
+            values[key] = kind(value)
+        columns.append({"name": key, "type": _KINDS[kind], "differs": key in differ})
+    metrics = [{"name": {"tag": tag}} for tag in METRICS]
+    status = "STATUS_SUCCESS" if result["status"] == "completed" else "STATUS_FAILURE"
+    contents: dict[str, Any] = {
+        metadata.EXPERIMENT_TAG: {"experiment": {"hparam_infos": columns, "metric_infos": metrics}},
+        metadata.SESSION_START_INFO_TAG: {"session_start_info": {"hparams": values}},
+        metadata.SESSION_END_INFO_TAG: {"session_end_info": {"status": status}},
     }
     row = Summary()
     for tag, content in contents.items():
-        about = metadata.create_summary_metadata(plugin.HParamsPluginData(**content))
+        about = metadata.create_summary_metadata(ParseDict(content, HParamsPluginData()))
         row.value.add(tag=tag, metadata=about, tensor=metadata.NULL_TENSOR)
     return row
 

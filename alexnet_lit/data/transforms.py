@@ -3,7 +3,7 @@
 import ctypes
 import functools
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any
 
 import torch
 import torch.nn.functional as F
@@ -13,23 +13,6 @@ from torch import Tensor, nn
 from alexnet_lit.nets.kernels.native import library, pointers, sizes
 
 Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Taps = tuple[Tensor, Tensor]  # places int32 and weights, (1 or B, S, 2): the two source px that each px is made of
-
-
-class Axis(NamedTuple):
-    """How a side is resized, with a black px before its first and behind its last.
-
-    matrix: (1 + enlarged + 1, source + 1), whose rows sum to 1; the last column is black.
-    places, weights: (1 + enlarged + 1, 2), the two columns of each row that may differ from 0, and their values.
-    """
-
-    matrix: Tensor
-    places: Tensor
-    weights: Tensor
-
-    def taps(self, index: Tensor) -> Taps:
-        """Places and weights of the px at index (..., S): (..., S, 2) each."""
-        return _pick(self.places, index), _pick(self.weights, index)
 
 
 def resize_matrix(source: int, enlarged: int) -> Tensor:
@@ -68,7 +51,7 @@ class Preprocess(nn.Module):
             else:
                 setattr(self, name, values)
         self.register_buffer("matrix", resize_matrix(source_size, enlarged), persistent=False)
-        self._axes: dict[Any, Axis] = {}  # made once
+        self._axes: dict[Any, tuple[Tensor, Tensor, Tensor]] = {}  # made once
 
     def forward(
         self, images: Tensor, *, corners: Tensor | None = None, color: Tensor | None = None, whole: bool = False
@@ -91,16 +74,21 @@ class Preprocess(nn.Module):
         else:
             shown = torch.arange(1, 1 + size, device=images.device)
             down, across = (corners.T[..., None] + shown).clamp_(0, self.enlarged + 1)  # (B, S) each
-        height, width = (self._axis(side) for side in images.shape[-2:])
+        (height, *vertical), (width, *horizontal) = (self._axis(side) for side in images.shape[-2:])
         if has_kernel(images, ones.dtype):
-            return _resize_by_kernel(images, scale, shift, height.taps(down), width.taps(across))
-        # Normalised while they are small, with the black row and column of Axis.
+            taps = [*(_pick(each, down) for each in vertical), *(_pick(each, across) for each in horizontal)]
+            return _resize_by_kernel(images, scale, shift, *taps)
+        # Normalised while they are small, with the black row and column of `_axis`.
         values = F.pad(images, (0, 1, 0, 1)) * scale[..., None, None] + shift[..., None, None]
         # A product an image, so that its result does not depend on the others: (B, C * (H + 1), W + 1) @ (W + 1, S).
-        x = values.flatten(1, 2) @ _pick(width.matrix, across).mT
-        return _pick(height.matrix, down)[:, None] @ x.view(*values.shape[:-1], size)  # (S, H + 1) @ (H + 1, S)
+        x = values.flatten(1, 2) @ _pick(width, across).mT
+        return _pick(height, down)[:, None] @ x.view(*values.shape[:-1], size)  # (S, H + 1) @ (H + 1, S)
 
-    def _axis(self, source: int) -> Axis:
+    def _axis(self, source: int) -> tuple[Tensor, Tensor, Tensor]:
+        """How a side is resized, with a black px before its first and behind its last: a matrix (1 + enlarged + 1,
+        source + 1), whose rows sum to 1 and whose last column is black; of each row the two columns that may differ
+        from 0, int32, and their values: (1 + enlarged + 1, 2) each.
+        """
         key = (source, self.matrix.dtype, self.matrix.device)
         if key not in self._axes:
             matrix = self.matrix
@@ -109,7 +97,7 @@ class Preprocess(nn.Module):
             matrix = F.pad(matrix, (0, 1, 1, 1))
             matrix[:: self.enlarged + 1, -1].fill_(1)  # the first and the last row are black
             weights, places = matrix.topk(2)
-            self._axes[key] = Axis(matrix, places.int(), weights)
+            self._axes[key] = matrix, places.int(), weights
         return self._axes[key]
 
 
@@ -129,17 +117,18 @@ def _kernel(dtype: torch.dtype) -> ctypes.CDLL | None:
     return library(Path(__file__).with_name("pixels.c"), dtype)
 
 
-def _resize_by_kernel(images: Tensor, scale: Tensor, shift: Tensor, rows: Taps, columns: Taps) -> Tensor:
+def _resize_by_kernel(images: Tensor, scale: Tensor, shift: Tensor, *taps: Tensor) -> Tensor:
     """Interpolate between values `v * scale + shift` of images: uint8 (B, C, H, W) -> (B, C, S, S).
 
-    scale, shift: (B, C), in the dtype of the result. rows, columns: taps of the window of all images, or of each.
+    scale, shift: (B, C), in the dtype of the result. taps: the two source px that each px of the window is made of, and
+    their weights, of rows, then of columns: (1 or B, S, 2) each.
     """
     batch, channels, height, width = images.shape
-    windows, size, _ = rows[0].shape
+    windows, size, _ = taps[0].shape
     out = scale.new_empty(batch, channels, size, size)
     threads = torch.get_num_threads()
     scratch = scale.new_empty(threads * ((height + 1) * size + width + 1))
-    inputs = [tensor.contiguous() for tensor in (images, scale, shift, *rows, *columns)]
+    inputs = [tensor.contiguous() for tensor in (images, scale, shift, *taps)]
     numbers = sizes(batch * channels, batch * channels // windows, height, width, size)
     kernel = _kernel(scale.dtype)
     assert kernel is not None
