@@ -233,7 +233,9 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     budget = parse_seconds(config.budget)
     log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
     measuring = config.copy()
-    OmegaConf.update(measuring, "trainer", MEASURING, force_add=True)
+    whole = min(max(1, data.sizes["train"] // data.batch_size), epoch_batches(config.trainer, data))
+    # For a last batch that is smaller torch.compile would compile anew.
+    OmegaConf.update(measuring, "trainer", MEASURING | {"limit_train_batches": whole}, force_add=True)
     timer = TimeBudget(min(30.0, RESERVE * budget))
     means = [each for each in objects.trainer.callbacks if isinstance(each, MovingAverage)]  # type: ignore[attr-defined] # set by Lightning's callback connector
     trainer = build_trainer(measuring, rank_environment(), callbacks=[timer, *means], logger=[], folder=objects.folder)

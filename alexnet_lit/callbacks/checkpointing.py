@@ -151,7 +151,7 @@ class Checkpoints(Checkpoint):
         names = [self.folder / f"best_{n}.ckpt" for n in range(1, self.keep + 1)]
         names.insert(1, self.best)
         if self.keep > 1 and self.best.exists():
-            saved = torch.load(self.best, mmap=True, weights_only=True)["global_step"]
+            saved = torch.load(self.best, "cpu", mmap=True, weights_only=True)["global_step"]
             if saved >= step:  # a run that was killed before it saved the epoch repeats this step
                 del names[2:]
         for better, worse in reversed(list(itertools.pairwise(names))):

@@ -23,9 +23,10 @@ class Parallel(DDPStrategy):
     """DDP with its communication hook on CPUs too, where Lightning silently leaves it out."""
 
     def _register_ddp_hooks(self) -> None:
-        if self._ddp_comm_hook is not None:
+        if (hook := self._ddp_comm_hook) is not None:
             assert isinstance(self.model, DistributedDataParallel)
-            self.model.register_comm_hook(None, self._ddp_comm_hook)
+            # A torch without CUDA refuses bf16_compress_hook by its name, though it can run. None: the group of all.
+            self.model.register_comm_hook(None, lambda group, bucket: hook(group, bucket))
 
 
 class RankClusterEnvironment(LightningEnvironment):
@@ -56,6 +57,7 @@ class RankClusterEnvironment(LightningEnvironment):
 def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
     strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
+    strategies["ddp_find_unused_parameters_true"] = partial(Parallel, find_unused_parameters=True, **DDP)
     if strategy in SPLITS:
         strategies[strategy] = partial(_split_strategy(), way=strategy)
     if strategy not in strategies:
