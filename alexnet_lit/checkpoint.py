@@ -23,7 +23,7 @@ def read_checkpoint(path: str | Path, map_location: Any = "cpu") -> dict[str, An
         if "state_dict" not in checkpoint or "config" not in checkpoint.get("hyper_parameters", {}):
             raise ValueError("it has no state_dict, or no config of a run")
     except Exception as error:  # torch.load has no error class of its own: pickle, zip, OS and runtime errors come out
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).rpartition("WeightsUnpickler error: ")[2].split())[:200]
         hint = "name a run folder, or a .ckpt file of one"
         raise UserError(f"{path}: not a checkpoint of a run ({reason}): {hint}") from error
     return dict(checkpoint)

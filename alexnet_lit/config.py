@@ -41,7 +41,7 @@ PLAN = "multirun.yaml"  # what Hydra saves in a sweep's folder: its config and o
 # What a checkpoint has the state of, or what best.ckpt was chosen by: another value would have no effect or no meaning.
 _FIXED = {
     *("model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"),
-    *("objective", "direction", "label_smoothing"),
+    *("objective", "direction", "label_smoothing", "classifier"),
 }
 _PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
 _made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts

@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 import hydra.utils
-import torch
 from hydra.errors import HydraException, InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -31,19 +30,20 @@ _ON_TRIAL = (*_REFUSALS, RuntimeError, ArithmeticError, LookupError)  # of torch
 
 
 def instantiate(
-    config: DictConfig, path: str, *, target: Any = None, types: Mapping[str, Any] | None = None, **more: Any
+    config: DictConfig, path: str, kind: type = object, /, *, target: Any = None, types: Any = None, **more: Any
 ) -> Any:
     """The object that the config node at `path` describes by `_target_`, with `more` arguments beside the node's.
 
-    target: the class, where the node has no `_target_`. types: of arguments, in place of the target's annotations.
+    kind: a base that its class should have. target: its class, where there is no node, or none with a `_target_`.
+    types: of arguments by name, in place of the target's annotations.
     Raises: UserError for a key that the target does not take or the run sets itself, or a value that it refuses.
     """
-    node = OmegaConf.select(config, path)
+    node = OmegaConf.select(config, path, default=target and OmegaConf.create())
     with _refusals(path):
         if not isinstance(node, DictConfig) or not isinstance(node.get("_target_", target and ""), str):
             hint = "use one of the group's files"
             raise UserError(f"{path}={as_override(node)}: has no _target_ that names a class: {hint}")
-        target = target or hydra.utils.get_object(node["_target_"])
+        target = hydra.utils.get_object(node["_target_"]) if "_target_" in node else target
         if missing := OmegaConf.missing_keys(node):
             raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
         settings = {key: value for key, value in plain(node).items() if not key.startswith("_")}
@@ -55,7 +55,11 @@ def instantiate(
             return target(**settings, **more)
         # Hydra builds nested nodes; the object itself is built here, as `more` may hold what no config can.
         factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
-        return functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
+        built = functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
+        if not isinstance(built, kind):
+            base = f"{kind.__name__} of {kind.__module__.partition('.')[0]}"
+            raise UserError(f"{path}: {type(built).__name__} is no {base}: derive it from that class")
+        return built
 
 
 @contextmanager
@@ -101,7 +105,7 @@ def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Map
 def check_root(config: DictConfig) -> None:
     """Check the keys and values at the top of the config, which no constructor sees. Raises: UserError."""
     for key in map(str, config):
-        if key not in known():
+        if key not in known() and key[0] != "_":
             raise UserError(f"{key}: there is no such key: {suggest(key)}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={as_override(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
@@ -119,7 +123,7 @@ def infer_model_dims(config: DictConfig, data: ImageData | None = None) -> DictC
     missing = [key for key in ("num_classes", "in_channels") if key in config.model and config.model[key] is None]
     if data is None and not missing:
         return config
-    data = data or instantiate(config, "data")
+    data = data or instantiate(config, "data", ImageData)
     config = config.copy()
     if data.found is not None:
         config.data.found = data.found._asdict()
@@ -148,7 +152,7 @@ def build(config: DictConfig) -> tuple[Classifier, ImageData]:
 
 def build_data(config: DictConfig) -> tuple[DictConfig, ImageData]:
     """The config with the net's sizes filled in, and its data. Raises: UserError for a net that does not fit them."""
-    data: ImageData = instantiate(config, "data")
+    data: ImageData = instantiate(config, "data", ImageData)
     config = infer_model_dims(config, data)
     for key, value, noun in (("num_classes", len(data.classes), "classes"), ("in_channels", data.channels, "channel")):
         if key in config.model and config.model[key] != value:
@@ -163,12 +167,16 @@ def build_data(config: DictConfig) -> tuple[DictConfig, ImageData]:
 
 def build_net(config: DictConfig) -> nn.Module:
     """The net alone: images (B, C, S, S) -> logits (B, classes). Reads no data."""
-    return instantiate(infer_model_dims(config), "model")
+    return instantiate(infer_model_dims(config), "model", nn.Module)
 
 
 def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classifier:
     """The LightningModule. Optimizer and schedule are made once on trial, so that they refuse their values here."""
-    module = Classifier(
+    module: Classifier = instantiate(
+        config,
+        "classifier",
+        Classifier,
+        target=Classifier,  # of older checkpoints
         net=net,
         pixels=data.pixels,
         views=data.views,
@@ -182,7 +190,7 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         config=plain(config),
     )
     with _refusals("optimizer", _ON_TRIAL):
-        optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])
+        optimizer = module.optimizer(net.parameters())
     with _refusals("scheduler", _ON_TRIAL), warnings.catch_warnings(action="ignore"):  # no optimizer has stepped yet
         scheduler: Any = module.schedule.factory(optimizer)
         plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor

@@ -60,19 +60,6 @@ class Score(Metric):
         return loss_sum, int(correct), int(count)
 
 
-def _loss_sum(batch: Batch, logits: Tensor, smoothing: float) -> Tensor:
-    """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares.
-
-    smoothing: share of a label that is spread over all classes (Szegedy et al. 2016, section 7).
-    """
-    entropy = partial(F.cross_entropy, logits, label_smoothing=smoothing)
-    if batch.mixed_in is None:
-        return entropy(batch.labels, reduction="sum")
-    others, shares = batch.mixed_in
-    first, second = (entropy(labels, reduction="none") for labels in (batch.labels, others))
-    return first.lerp(second, shares.to(first.dtype)).sum()
-
-
 class Classifier(LightningModule):
     """A net with its loss, scores, optimizer and schedule.
 
@@ -80,6 +67,8 @@ class Classifier(LightningModule):
     augmentation. label_smoothing: of the training loss, 0..1. classes: names in the order of the logits. optimizer:
     parameters -> Optimizer. config: the run's whole config in plain values, saved in each checkpoint for `load`.
     """
+
+    _ddp_params_and_buffers_to_ignore = ("pixels.matrix", "pixels.mean", "pixels.std")  # the same on all ranks
 
     def __init__(
         self,
@@ -98,10 +87,10 @@ class Classifier(LightningModule):
     ) -> None:
         super().__init__()
         self.net, self.pixels, self.views = net, pixels, views
-        self.classes, self.channels, self.seed = classes, channels, seed
+        self.classes, self.channels, self.seed = tuple(map(str, classes)), channels, seed  # str of NumPy's too
         self.optimizer, self.schedule, self.label_smoothing = optimizer, schedule, label_smoothing
         self.validate: Stage = validate
-        self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
+        self.save_hyperparameters({"config": config, "classes": list(self.classes)}, logger=False)
         self.scores: dict[Stage, Score] = {"train": Score(), "val": Score(), "test": Score()}  # of whole epochs
         self._scores = nn.ModuleList(self.scores.values())  # which move to the device with the module
         self.window = Score()  # of the steps since the last point of the training curve
@@ -170,9 +159,23 @@ class Classifier(LightningModule):
         self._score("test", batch, logits)
         return logits
 
+    def loss_sum(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
+        """Sum of the cross entropies of logits (B, classes); of a mixed image, of both classes by their shares.
+
+        In training a share of each label is spread over all classes (Szegedy et al. 2016, section 7).
+        """
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))  # a sum of half precision is rounded
+        smoothing = self.label_smoothing if stage == "train" else 0.0
+        entropy = partial(F.cross_entropy, logits, label_smoothing=smoothing)
+        if batch.mixed_in is None:
+            return entropy(batch.labels, reduction="sum")
+        others, shares = batch.mixed_in
+        first, second = (entropy(labels, reduction="none") for labels in (batch.labels, others))
+        return first.lerp(second, shares.to(first.dtype)).sum()
+
     def _score(self, stage: Stage, batch: Batch, logits: Tensor) -> Tensor:
         """Update the scores; returns the sum of losses. Of a mixed image, the class with the larger share is right."""
-        loss_sum = _loss_sum(batch, logits, self.label_smoothing if stage == "train" else 0.0)
+        loss_sum = self.loss_sum(stage, batch, logits)
         correct = (logits.detach().argmax(1) == batch.labels).sum()
         for score in (self.scores[stage], *([self.window] if stage == "train" else [])):
             score.update(loss_sum.detach(), correct, len(batch.labels))

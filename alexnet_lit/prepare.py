@@ -17,7 +17,6 @@ from lightning.pytorch.loggers import Logger
 from lightning.pytorch.profilers import AdvancedProfiler, PyTorchProfiler, SimpleProfiler
 from omegaconf import DictConfig, OmegaConf, open_dict
 from pydantic import Field
-from torch import nn
 from torch.optim import Optimizer
 
 from alexnet_lit import factory
@@ -118,7 +117,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if (monitor := config.scheduler.get("monitor")) is not None:
         factory.check_monitor(monitor, "scheduler.monitor", config, data)
     module = factory.build_module(config, net, data)
-    optimizer = module.optimizer([nn.Parameter(torch.zeros(1))])  # of its kind
+    optimizer = module.optimizer(net.parameters())  # of its kind
     check_clipping(config, optimizer)
     callbacks, precision = _callbacks(config, data), config.trainer.precision
     check_strategy(
@@ -140,7 +139,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
         own.append(checkpoints)
-    loggers = [history, *_group(config, "logger", Logger).values()]
+    loggers = [*_group(config, "logger", Logger).values(), history]  # trainer.logger is the first
     trainer = build_trainer(config, environment, callbacks=[*own, *callbacks], logger=loggers, folder=folder)
     for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
@@ -188,18 +187,15 @@ def _group(config: DictConfig, group: str, kind: type) -> dict[str, Any]:
     """The callbacks or loggers of the group by name, null switches one off; or the one that a file of one's own is."""
     nodes = config.get(group) or {}
     paths = [f"{group}.{name}" for name, node in nodes.items() if node is not None]
-    objects = {path: instantiate(config, path) for path in ([group] if "_target_" in nodes else paths)}
-    for path, it in objects.items():
-        if not isinstance(it, kind):
-            raise UserError(f"{path}: {type(it).__name__} is no {kind.__name__} of lightning.pytorch: leave it out")
-    return objects
+    return {path: instantiate(config, path, kind) for path in ([group] if "_target_" in nodes else paths)}
 
 
 def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
     """Those of the group. Raises: UserError if one monitors what the run does not measure."""
     callbacks = _group(config, "callbacks", Callback)
-    for path, callback in callbacks.items():
-        if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best"):
+    ours = {type(each).__module__.partition(".")[0] for each in callbacks.values()} <= {"alexnet_lit", "lightning"}
+    for path, callback in callbacks.items():  # one of the user's own may measure more
+        if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best") and ours:
             factory.check_monitor(monitor, f"{path}.monitor", config, data)
     bar = config.trainer.enable_progress_bar
     return [callback for callback in callbacks.values() if bar or not isinstance(callback, ProgressBar)]

@@ -41,13 +41,17 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
         patch.setattr("alexnet_lit.lit._AT_ONCE", 2)
         torch.testing.assert_close(module.predict(images), probabilities)
     assert sizes == [2, 2, 1], "a whole test set takes no more memory than some of it"
+    assert {name for name, _ in module.named_buffers()} <= {*module._ddp_params_and_buffers_to_ignore}, "never sent"
     assert module.hparams["classes"] == list(module.classes) == list(CLASSES)
     for wrong in (torch.zeros(1, 28, 28), images[0], images[:, None].expand(5, 3, 28, 28)):
         with pytest.raises(ValueError, match="predict takes uint8 images"):
             module.predict(wrong)
 
 
-def test_scores_are_exact_in_a_net_of_half_precision() -> None:
+def test_scores_are_exact_in_a_net_of_half_precision(module: Classifier) -> None:
+    logits, labels = torch.randn(128, 10).bfloat16(), torch.arange(128) % 10
+    loss = module.loss_sum("val", Batch(logits, labels, torch.empty(128, 0), 128), logits)
+    assert loss == F.cross_entropy(logits.float(), labels, reduction="sum")
     score = Score()
     torch.nn.ModuleList([score]).to(torch.bfloat16)
     for _ in range(430):

@@ -11,9 +11,12 @@ from urllib.request import urlopen
 
 import numpy as np
 import pytest
+import torch
 from tensorboard.backend.event_processing.event_accumulator import IMAGES, EventAccumulator
 
+import alexnet_lit
 from alexnet_lit.config import checkpoint_file
+from alexnet_lit.data import Batch
 from alexnet_lit.tools.demo import explain
 from alexnet_lit.tools.predict import Predictor
 from tests.browser import served
@@ -48,14 +51,14 @@ class Bare(nn.Module):
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of tests/own, with random images for its data set, and a picture. Its modules are imported anew."""
-    for name in ("mynet", "myoptimizer", "mydata", "mycallback"):
+    for name in ("mynet", "myoptimizer", "mydata", "myloss", "mycallback"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     folder = tmp_path / "it's own"
     shutil.copytree(OWN, folder, ignore=shutil.ignore_patterns("__pycache__"))
     random = np.random.default_rng(0)
     arrays = {
         f"{split}_{what}": random.integers(most, size=shape, dtype=np.uint8)
-        for split, count in (("train", 60), ("test", 20))
+        for split, count in (("train", 60_000), ("test", 10_000))
         for what, most, shape in (("images", 256, (count, 28, 28)), ("labels", 10, count))
     }
     np.savez(folder / "digits.npz", **arrays)  # type: ignore[arg-type] # arrays by name
@@ -89,8 +92,8 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
         return outcome.out
 
     chosen = ("--config-dir", "conf", "model=tiny", "optimizer=sign", "callbacks=weight_norm", "data=digits")
-    typed = (*chosen, *SHORT, "callbacks.weight_norm.every=1", "paths.logs=logs")
-    assert "54 training, 6 validation, 20 test images" in call("train", *typed)
+    typed = (*chosen, *SHORT, "experiment=shirts", "callbacks.weight_norm.every=1", "paths.logs=logs")
+    assert "54,000 training, 6,000 validation, 10,000 test images" in call("train", *typed)
     (run,) = (own / "logs" / "runs").iterdir()
     call("train", f"ckpt={run}", "trainer.max_epochs=2")
     result = json.loads((run / "result.json").read_text(encoding="utf-8"))
@@ -116,13 +119,22 @@ def test_every_command_takes_them(own: Path, verb: Train, tmp_path: Path, monkey
 
 def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(own)
-    conf = ("--config-dir", str(own / "conf"))
-    wrong = train(*conf, "optimizer=sign", "optimizer.lr=fast", "data=sample")
-    assert (wrong.status, wrong.err) == (2, "error: optimizer.lr=fast: should be a valid number\n")
-    missing = train(*conf, "data=digits", "data.file=/nowhere.npz", "model=lenet")
-    assert (missing.status, len(missing.err.splitlines())) == (2, 1), missing.err
-    summary = verb("summary", *conf, "model=tiny", "data=sample", "data.image_size=28")
-    assert "head     Linear" in summary.out, summary.err
+    monkeypatch.chdir(own)
+    conf = ("--config-dir", "conf")
+    typed = (*conf, "optimizer=sign", "optimizer.lr=fast", "data=sample")
+    assert train(*typed).refusal == "optimizer.lr=fast: should be a valid number"
+    digits = (*conf, "data=digits", "model=lenet", "data.image_size=28")
+    assert train(*digits, "data.dir=/no").refusal == "data.dir: there is no /no/digits.npz: name its folder"
+    floats = dict.fromkeys(("train_images", "train_labels", "test_images", "test_labels"), np.zeros(1))
+    np.savez(own / "digits.npz", **floats)  # type: ignore[arg-type] # as above
+    assert "Digits.read() should return images as uint8" in train(*digits).err
+    watched = ("callbacks=[early_stopping,weight_norm]", "callbacks.early_stopping.monitor=weight_norm")
+    train(*conf, *watched, "data=sample", "model=lenet", "trainer.fast_dev_run=true").ok()
+    assert "head     Linear" in verb("summary", *conf, "model=tiny", "data=sample", "data.image_size=28").out
+    config = alexnet_lit.compose("hydra.searchpath=[file://conf]", "experiment=shirts", "data=sample", "model=lenet")
+    module, _ = alexnet_lit.build(config)
+    logits, batch = torch.randn(2, 10), Batch(torch.empty(0), torch.tensor([6, 6]), torch.empty(0), 2)  # shirts
+    torch.testing.assert_close(module.loss_sum("train", batch, logits), 3 * module.loss_sum("val", batch, logits))
 
 
 def test_a_net_of_other_layers(own: Path, train: Train, verb: Train, monkeypatch: pytest.MonkeyPatch) -> None:

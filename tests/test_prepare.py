@@ -10,6 +10,7 @@ from lightning import Trainer
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from alexnet_lit import compose
+from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import RunObjects, prepare
 
@@ -58,4 +59,5 @@ def test_short_names_null_and_what_is_deleted_mean_what_they_mean_to_lightning(c
     loop = prepared(config, "max_epochs", 2).trainer.fit_loop.epoch_loop
     assert "_broadcast_sigterm_tensor" in vars(loop).keys() & set(dir(type(loop))), "each step would wait"
     objects = prepare(compose(*TINY, "~trainer.max_steps", "~trainer.gradient_clip_val"), Path("/nowhere"))
+    assert isinstance(objects.trainer.logger, TensorBoard)
     assert (objects.trainer.max_steps, objects.trainer.gradient_clip_val) == (-1, None)

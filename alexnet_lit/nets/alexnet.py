@@ -168,7 +168,7 @@ class AlexNet(ConvNet):
     Parameters at 224 px: course 46,764,746 (1 channel, 10 classes); paper, in two groups, 60,965,224 and owt 61,100,840
     (3 channels, 1000 classes). Departure from the paper: the first linear layer follows the image size.
 
-    weights: trained weights for the design owt, "imagenet" or a file, see `load_weights`. switches: see ConvNet.
+    weights: trained weights, "imagenet" for the design owt or a file, see `load_weights`. switches: see ConvNet.
     Raises: ValueError, as ConvNet does, and if weights can't be read or don't fit.
     """
 
@@ -176,7 +176,7 @@ class AlexNet(ConvNet):
     def __init__(
         self, *, design: Literal["course", "paper", "half", "owt"], weights: str | None, **switches: Any
     ) -> None:
-        if weights is not None and design != "owt":
+        if weights == "imagenet" and design != "owt":
             raise ValueError(f"weights={weights}: there are none for design={design}: use model=alexnet_owt")
         self.design = DESIGNS[design]
         super().__init__(**switches)

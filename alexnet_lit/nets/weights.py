@@ -8,14 +8,14 @@ from torch import Tensor, nn
 
 # torchvision's AlexNet_Weights.IMAGENET1K_V1; the file's name ends with the beginning of its SHA-256.
 IMAGENET = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
-_FITS = "use a state dict of torchvision's alexnet"
+_FITS = "use a .ckpt file of a run, or a state dict of torchvision's alexnet"
 
 
 def load_weights(net: nn.Module, weights: str) -> None:
-    """Load trained weights into `net`, an AlexNet of the design owt, in place.
+    """Load trained weights into `net` in place.
 
-    weights: "imagenet" for torchvision's (244 MB, downloaded once into torch.hub's folder), or a file with a state dict
-    of torchvision's alexnet. Raises: ValueError if they can't be read or don't fit.
+    weights: "imagenet" for torchvision's (244 MB, downloaded once into torch.hub's folder), a file with a state dict
+    of torchvision's alexnet, or a run's .ckpt file. Raises: ValueError if they can't be read or don't fit.
     """
     try:
         copy_weights(net, _read(weights))
@@ -24,10 +24,10 @@ def load_weights(net: nn.Module, weights: str) -> None:
 
 
 def copy_weights(net: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Copy a state dict of torchvision's alexnet into `net`, in place. Parameters are matched by order and shape.
+    """Copy a state dict of torchvision's alexnet or of a run into `net`, in place.
 
-    The last layer keeps its own weights if the state dict has another number of classes. A net of one channel gets the
-    sum of the weights of three, as a grey picture has three equal colours.
+    Parameters are matched by order and shape. The last layer keeps its own weights if the state dict has another number
+    of classes. A net of one channel gets the sum of the weights of three, as a grey picture has three equal colours.
     Raises: ValueError that names what does not fit; `net` is then unchanged.
     """
     names, mine = zip(*net.named_parameters(), strict=True)
@@ -57,6 +57,7 @@ def _read(weights: str) -> dict[str, Tensor]:
     except Exception as error:  # torch has no error class of its own: network, OS, pickle, zip, runtime errors come out
         hint = f"download {IMAGENET} elsewhere and say model.weights=<file>" if weights == "imagenet" else _FITS
         raise ValueError(f"can't be read ({' '.join(str(error).split())[:200]}): {hint}") from error
+    state = state.get("state_dict", state) if isinstance(state, dict) else state  # of a run's .ckpt
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"holds no state dict: {_FITS}")
     return state

@@ -85,11 +85,7 @@ def test_says_the_smallest_size_that_it_takes(overlapping_pool: bool, smallest: 
 
 @pytest.mark.parametrize(
     ("switches", "parameters"),
-    [
-        ({"design": "paper"}, 56_885_962),
-        ({"design": "half"}, 55_730_666),
-        ({"design": "owt"} | IMAGENET, 61_100_840),
-    ],
+    [({"design": "paper"}, 56_885_962), ({"design": "half"}, 55_730_666), ({"design": "owt"} | IMAGENET, 61_100_840)],
 )
 def test_parameters(switches: dict[str, Any], parameters: int) -> None:
     with torch.device("meta"):

@@ -54,6 +54,8 @@ def test_imagenets_are_downloaded_once_and_a_checkpoint_asks_for_none(published:
     checkpoint = {"state_dict": module.state_dict(), "hyper_parameters": dict(module.hparams)}
     torch.save(checkpoint, tmp_path / "best.ckpt")
     loaded = alexnet_lit.load(tmp_path / "best.ckpt")
+    again = alexnet_lit.build_net(alexnet_lit.compose(*RUN, f"model.weights={tmp_path / 'best.ckpt'}"))
+    assert all(torch.equal(*pair) for pair in zip(again.parameters(), module.net.parameters(), strict=True))
     resumed, _ = alexnet_lit.build(alexnet_lit.compose(*RUN, f"ckpt={tmp_path}"))
     for name, tensor in loaded.state_dict().items():
         assert torch.equal(tensor, module.state_dict()[name])
@@ -91,7 +93,7 @@ def test_other_numbers_of_channels_and_classes_fit_too(small_nets: None) -> None
 @pytest.mark.parametrize(
     ("change", "line"),
     [
-        ({"classifier.6.bias": None}, r"15 tensors for the net's 16 parameters: use a state dict of torchvision's"),
+        ({"classifier.6.bias": None}, r"15 tensors for the net's 16 parameters: use a .ckpt file"),
         ({"features.3.weight": torch.zeros(3, 3)}, r"features.3.weight \(3, 3\) .*conv2.weight \(24, 8, 5, 5\)"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
@@ -109,6 +111,8 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, small_nets: None) -
     run, text = tmp_path / "last.ckpt", tmp_path / "notes.txt"
     torch.save({"state_dict": {}, "epoch": 1}, run)
     text.write_text("alexnet")
-    for file, reason in ((run, "holds no state dict"), (text, "can't be read")):
-        with pytest.raises(ValueError, match=rf"weights={file}: {reason}.*: use a state dict of torchvision's alexnet"):
+    for file, reason in ((run, "0 tensors for the net's 16 parameters"), (text, "can't be read")):
+        with pytest.raises(
+            ValueError, match=rf"weights={file}: {reason}.*: use a .ckpt file of a run, or a state dict"
+        ):
             AlexNet(**COLOUR | {"weights": str(file)})

@@ -7,23 +7,27 @@ import numpy as np
 import torch
 
 from alexnet_lit.data import ImageData
+from alexnet_lit.errors import UserError
 
 
 class Digits(ImageData):
-    """file: has train_images, train_labels, test_images and test_labels."""
+    """dir: has digits.npz, with train_images, train_labels, test_images and test_labels."""
 
+    train_total, test_total = 60_000, 10_000  # images
     source_size, channels, classes = 28, 1, tuple("0123456789")
 
-    def __init__(self, *, file: str, **settings: Any) -> None:
-        self.file = Path(file)
-        with np.load(self.file) as arrays:
-            self.train_total, self.test_total = len(arrays["train_labels"]), len(arrays["test_labels"])
-        self.origin = str(self.file)
+    def __init__(self, *, dir: str, **settings: Any) -> None:
+        self.origin = str(Path(dir) / "digits.npz")
         super().__init__(**settings)
+
+    def prepare_data(self) -> None:
+        """Refuse before anything starts; what is missing could be downloaded here."""
+        if not Path(self.origin).is_file():
+            raise UserError(f"data.dir: there is no {self.origin}: name its folder")
 
     def read(self) -> Any:
         """By split, images and labels."""
-        with np.load(self.file) as arrays:
+        with np.load(self.origin) as arrays:
             return {
                 split: (torch.from_numpy(arrays[f"{split}_images"]), torch.from_numpy(arrays[f"{split}_labels"]).long())
                 for split in ("train", "test")
