@@ -124,7 +124,6 @@ TYPED = {
     "trainer.devices=4096": ": this machine has",
     "trainer.num_nodes=2": ": a process can't start others on another machine: type on each",
     "trainer.strategy=fsdp": ": should be one of auto, ddp, ddp_bf16",
-    "trainer.devices=0": ": use a number of devices from 1, or auto",
     "trainer.devices=true": "trainer.devices=True: use a number of devices from 1, or auto",
     f"{TOWERS} trainer.strategy=towers": "trainer.devices=1: trainer.strategy=towers needs two devices: use",
     f"{TOWERS} trainer=hybrid trainer.devices=1": ": trainer.strategy=hybrid needs two devices",

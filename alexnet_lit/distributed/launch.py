@@ -246,9 +246,10 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
     command = [sys.executable, "-P", "-m", "alexnet_lit.app", name]  # whose sys.path is this process's, see PYTHONPATH
     received: list[int] = []
     with handling((*STOP_SIGNALS, *hangup()), lambda number, _: received.append(number)):
+        quiet = subprocess.DEVNULL if getattr(sys.stdout, "name", "") == os.devnull else None  # one of several jobs
+        more: Any = {"process_group": _OWN_GROUP, "stdout": quiet, "stderr": quiet}
         processes = [
-            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), process_group=_OWN_GROUP)
-            for rank in range(ranks)
+            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), **more) for rank in range(ranks)
         ]
         try:
             _supervise(processes, received, store)
