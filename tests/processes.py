@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import secrets
 import socket
 import sys
 import time
@@ -31,10 +32,9 @@ def rank_group(rank: int, ranks: int, port: int) -> Mapping[str, str]:
 
 
 def free_port() -> int:
-    """A port that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port: int = server.getsockname()[1]
-        return port
+    """A port that nobody listens at, below those that connections are given."""
+    with socket.create_server(("127.0.0.1", 12_000 + secrets.randbelow(20_000))) as server:
+        return int(server.getsockname()[1])
 
 
 def enter(arguments: list[str], output: str, environment: Mapping[str, str], before: Callable[[], object]) -> None:
