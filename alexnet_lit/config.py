@@ -51,8 +51,6 @@ _version_lock = threading.Lock()  # Hydra keeps its version_base in one global p
 
 
 # ---- Composing
-
-
 def compose(*overrides: str) -> DictConfig:
     """The config as train.py would see it: `compose("model.lrn=true", "data=sample")`; with `ckpt=` and a run's folder,
     that of the run, and what is given beside it.
@@ -232,8 +230,6 @@ def _leaves(config: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 # ---- Folders of runs and sweeps
-
-
 def home() -> str:
     """Where logs/ and data/ lie: beside train.py in a checkout, else in the current folder."""
     return str(PACKAGE.parent if (PACKAGE.parent / "train.py").is_file() else Path.cwd())
@@ -343,8 +339,6 @@ def discard(folder: Path) -> None:
 
 
 # ---- Earlier runs and their checkpoints
-
-
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
     """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
     files = [record / "overrides.yaml" for record in records_of(folder)][-last:]

@@ -57,8 +57,7 @@ def instantiate(
         factory = hydra.utils.instantiate(node, _partial_=True, _convert_="all")
         built = functools.partial(factory, **more) if node.get("_partial_") else factory(**more)
         if not isinstance(built, kind):
-            base = f"{kind.__name__} of {kind.__module__.partition('.')[0]}"
-            raise UserError(f"{path}: {type(built).__name__} is no {base}: derive it from that class")
+            raise UserError(f"{path}: should be a {kind.__module__}.{kind.__name__}, not a {type(built).__name__}")
         return built
 
 

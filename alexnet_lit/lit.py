@@ -127,7 +127,7 @@ class Classifier(LightningModule):
         training = self.training
         self.eval()
         try:
-            with torch.inference_mode():
+            with torch.no_grad():
                 logits = [self(self.pixels(part.to(self.device))).float() for part in images.split(_AT_ONCE)]
                 return torch.cat(logits).softmax(1)
         finally:

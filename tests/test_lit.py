@@ -28,9 +28,8 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
     sizes: list[int] = []
 
     probabilities = module.predict(images)
-
     assert module.training, "the mode is left alone"
-    assert (probabilities.shape, probabilities.dtype) == ((5, 10), torch.float32)
+    assert (probabilities.shape, probabilities.dtype, probabilities.is_inference()) == ((5, 10), torch.float32, False)
     module.eval()
     torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
     torch.testing.assert_close(module.predict(images[:, None]), probabilities)

@@ -64,7 +64,7 @@ TYPED = {
     # Schedules
     "scheduler=step scheduler.step_size=0": "scheduler: integer modulo by zero",
     "scheduler.monitor=val/loss": ": LambdaLR looks at no score: use null",
-    "+callbacks.x._target_=builtins.list": "callbacks.x: list is no Callback of lightning: derive it from that class",
+    "+callbacks.x._target_=builtins.list": "callbacks.x: should be a lightning.pytorch.callbacks.callback.Callback, no",
     # The trainer, by Lightning's own judgement
     "~trainer._target_": "has no _target_ that names a class: use one of the group's files",
     "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes bf16-mixed",

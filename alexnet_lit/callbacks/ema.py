@@ -31,6 +31,11 @@ class MovingAverage(Callback):
         self._times = 0  # that the average was updated
         self._step = 0  # global step before this batch
 
+    def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
+        """Begin a fit with no average; what a checkpoint brings comes after this."""
+        if stage == "fit":
+            self._average, self._trained, self._times = [], [], 0
+
     def on_fit_start(self, trainer: Trainer, module: Any) -> None:
         """Move what a checkpoint brought to the device."""
         pairs = zip(self._average, module.net.parameters(), strict=False)  # there may be no average

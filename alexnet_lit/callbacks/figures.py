@@ -95,8 +95,6 @@ def _blank(width: float, height: float, *, dpi: int = 80) -> Figure:
 
 
 # ---- curves.png
-
-
 @style()
 def draw_curves(points: Points, path: Path, title: str) -> None:
     """Write the PNG of "train/loss", "val/loss", "test/loss" and the same of "acc" against the global step.
@@ -141,8 +139,6 @@ def _curve(axes: Axes, stage: str, curve: list[tuple[int, float]]) -> Line2D | N
 
 
 # ---- TensorBoard's pictures, to be made and drawn in `style`
-
-
 def class_accuracy(confusion: Tensor, names: Sequence[str], title: str) -> Figure:
     """A bar for each class that has images, the least accurate first, at most 30. confusion: int64 (classes, classes),
     true classes by row.

@@ -267,8 +267,6 @@ def _grey(values: float | list[float]) -> float | list[float]:
 
 
 # ---- The cache
-
-
 def decoded(
     pictures: Path, names: Sequence[str], folder: Path, *, size: int, channels: int
 ) -> tuple[Tensor, dict[str, str]]:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-from alexnet_lit.nets.kernels.native import library, pointers, sizes
+from alexnet_lit.nets.kernels.native import is_traced, library, pointers, sizes
 
 Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -108,7 +108,7 @@ def _pick(table: Tensor, index: Tensor) -> Tensor:
 
 def has_kernel(images: Tensor, dtype: torch.dtype) -> bool:
     """Whether pixels.c, compiled where a C compiler with OpenMP is at hand, takes `images` to numbers of `dtype`."""
-    plain = images.device.type == "cpu" and images.dtype == torch.uint8 and not torch.compiler.is_compiling()
+    plain = images.device.type == "cpu" and images.dtype == torch.uint8 and not is_traced()
     return plain and dtype in (torch.float32, torch.float64) and images.numel() > 0 and _kernel(dtype) is not None
 
 

@@ -9,7 +9,6 @@ from typing import Annotated, Any, Literal
 import torch
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
 from alexnet_lit.nets.kernels.native import is_traced
@@ -73,11 +72,11 @@ class Normalise(torch.autograd.Function):
         return kernel.forward(x, *settings)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         """The gradient of `x`; kernel and settings have none."""
         (x,) = ctx.saved_tensors
-        return ctx.kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None, None
+        kernel = lrn_plain if torch.is_grad_enabled() or is_traced() else ctx.kernel  # to differentiate again
+        return kernel.backward(x, gradient, *ctx.settings), None, None, None, None, None, None
 
 
 def implementation(x: Tensor) -> ModuleType:

@@ -41,13 +41,16 @@ class Muon(AdamW):
         fused: bool,
         scale: Annotated[float, Field(gt=0)] = 0.2,  # which checkpoints of 0.1.0 do not name
     ) -> None:
-        params = list(params)
-        matrices = [parameter for parameter in params if parameter.ndim > 1][:-1]
+        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
+        matrices = [each for group in self.param_groups for each in group["params"] if each.ndim > 1][:-1]
         self.kernels: list[nn.Parameter] = [each for each in matrices if linear or each.ndim == 4]
         self.momentum, self.scale = momentum, scale
-        super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
         # A fused AdamW unscales gradients within its step. Kernels move outside of it: the scaler has to do so before.
         self._step_supports_amp_scaling = False
+
+    def __getstate__(self) -> dict[str, Any]:
+        own = {name: getattr(self, name) for name in ("kernels", "momentum", "scale")}
+        return {**super().__getstate__(), **own}
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -68,7 +71,7 @@ class Muon(AdamW):
 
     def _move(self, moving: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
         """Update kernels by their gradients."""
-        group, directions = self.param_groups[0], []
+        groups, directions = {each: group for group in self.param_groups for each in group["params"]}, []
         for kernel, gradient in moving:
             state = self.state[kernel]
             if not state:
@@ -79,6 +82,7 @@ class Muon(AdamW):
             directions.append(gradient.lerp(momentum, self.momentum).movedim(1, -1))
         steps = orthogonal_each([each.flatten(1) for each in directions], batched=directions[0].is_cuda)
         for (kernel, _), direction, step in zip(moving, directions, steps, strict=True):
+            group = groups[kernel]
             kernel.mul_(1 - group["lr"] * group["weight_decay"])
             length = self.scale * max(step.shape) ** 0.5
             kernel.add_(step.view(direction.shape).movedim(-1, 1), alpha=-group["lr"] * length)

@@ -80,5 +80,6 @@ def total_norm(parameters: list[nn.Parameter]) -> Tensor:
     gradients = [each.grad for each in parameters if each.grad is not None]
     if any(gradient.device.type != "cpu" for gradient in gradients):
         return get_total_norm(gradients)
-    flat = [gradient.movedim(1, -1).flatten() if gradient.ndim == 4 else gradient.flatten() for gradient in gradients]
+    exact = (each.to(torch.promote_types(each.dtype, torch.float32)) for each in gradients)
+    flat = [gradient.movedim(1, -1).flatten() if gradient.ndim == 4 else gradient.flatten() for gradient in exact]
     return torch.stack([torch.dot(part, part) for each in flat for part in each.split(1 << 20)]).sum().sqrt()

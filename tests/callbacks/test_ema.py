@@ -102,6 +102,9 @@ def test_it_stays_on_the_device_and_waits_for_nothing() -> None:
         callback.on_train_batch_end(trainer, module)
         callback.on_validation_start(trainer, module)
     callback.on_save_checkpoint(trainer, module, checkpoint)
-
+    callback.setup(trainer, module, "fit")
+    fresh: dict[str, Any] = {"state_dict": {}}
+    callback.on_save_checkpoint(trainer, module, fresh)
+    assert fresh == {"state_dict": {}}, "another fit has no average yet"
     assert checkpoint["moving_average"]["times"] == 3
     assert {value.device.type for value in checkpoint["state_dict"].values()} == {"meta"}

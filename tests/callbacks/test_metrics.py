@@ -155,7 +155,6 @@ def test_gradients_that_overflow(train: Train, monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setattr(Classifier, "on_after_backward", poison)
 
     outcome = train(*LENET, f"callbacks={callbacks}")
-
     assert (outcome.status, outcome.result["status"]) == (1, "diverged")
     assert f"weights are no longer finite after step {at}: lower optimizer.lr" in outcome.out
     assert finite_step(outcome.folder) == at - 1

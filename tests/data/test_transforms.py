@@ -7,6 +7,7 @@ import torch
 import torchvision.transforms.functional as F
 from lightning import Trainer
 from torch import Tensor
+from torch.fx.experimental.proxy_tensor import make_fx
 from torchvision.transforms import v2
 
 import alexnet_lit
@@ -42,7 +43,6 @@ def test_each_channel_has_a_mean_and_a_std_of_its_own(changed: bool) -> None:
     size = {"source_size": 40, "image_size": 32, "enlarged": 36}
 
     out = Preprocess(**size, mean=mean, std=std)(images, corners=corners, color=color)
-
     assert out.shape == (count, 3, 32, 32)
     for channel in range(3):
         part = slice(channel, channel + 1)
@@ -103,6 +103,7 @@ def test_gaps_and_threads_change_nothing_and_precision_is_that_of_the_module() -
     for part in (images[::2], images[..., ::2], images.mT, images[:1].expand(9, 3, 40, 60)):
         assert torch.equal(pixels(part), pixels(part.contiguous()))
     assert same_with_any(lambda: pixels(images))
+    torch.testing.assert_close(make_fx(pixels)(images)(images.flip(0)), pixels(images.flip(0)))  # traced
     assert not pixels.state_dict(), "no part of a checkpoint"
     exact, half = pixels.double()(images), pixels.to(torch.bfloat16)(images)
     assert (exact.dtype, half.dtype) == (torch.float64, torch.bfloat16)

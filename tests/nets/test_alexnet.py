@@ -37,7 +37,6 @@ def test_equals_the_course_net() -> None:
     images, labels = real_images(2)
 
     logits, expected = ours(images.double()), theirs(images.double())
-
     torch.testing.assert_close(logits, expected, rtol=1e-12, atol=1e-12)
     F.cross_entropy(logits, labels).backward()
     F.cross_entropy(expected, labels).backward()
@@ -55,7 +54,6 @@ def test_a_fresh_net_gives_every_class_about_the_same_chance(init: str, activati
 
     with torch.no_grad():
         loss = F.cross_entropy(net(images), labels).item()
-
     assert loss == pytest.approx(math.log(10), rel=0.1)
 
 
@@ -100,7 +98,6 @@ def test_owt_equals_torchvisions_alexnet() -> None:
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             mine.copy_(other)
     images = torch.randn(2, 3, 224, 224)
-
     torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
     kinds = [[type(layer).__name__ for layer in net.classifier] for net in (ours, theirs)]
     assert kinds[0] == kinds[1]
@@ -180,7 +177,6 @@ def test_lenet_equals_the_course_net(switches: str, theirs: nn.Sequential) -> No
         for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
             other.copy_(mine)
     images = torch.randn(3, 1, 28, 28)
-
     assert isinstance(ours, LeNet)
     names = ["features.conv1", "features.conv2", "classifier.linear3", "classifier.linear4", "classifier.linear5"]
     assert list(ours.state_dict()) == [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]

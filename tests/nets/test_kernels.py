@@ -81,6 +81,8 @@ def test_gradients_are_those_of_the_rounded_numbers(batch: int, monkeypatch: pyt
     layer, x = Linear(40, 24), torch.randn(batch, 40)
     out, of_x, of_weight, of_bias = autocast_outcome(layer, x)
     assert (out.dtype, of_x.dtype, of_weight.dtype, of_bias.dtype) == (torch.bfloat16, *3 * [torch.float32])
+    with pytest.raises(RuntimeError, match="no second derivatives"), torch.autocast("cpu", torch.bfloat16):
+        torch.autograd.grad(layer(x).float().sum(), layer.weight, create_graph=True)
     gradient = torch.linspace(-1, 1, batch * 24).bfloat16().double().view(batch, 24)
     rounded = x.bfloat16().double(), layer.weight.bfloat16().double(), layer.bias.bfloat16().double()
     torch.testing.assert_close(of_weight.double(), gradient.mT @ rounded[0], rtol=1e-5, atol=1e-5)  # not 1e-2

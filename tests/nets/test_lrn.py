@@ -7,6 +7,7 @@ from typing import Literal
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
 
 from alexnet_lit.nets import LocalResponseNorm, lrn
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
@@ -70,6 +71,9 @@ def test_gradient(size: int, beta: float) -> None:
     x = torch.randn(2, 6, 2, 2, dtype=torch.float64, requires_grad=True)
     layer = LocalResponseNorm(size, alpha=0.3, beta=beta, k=1.5, reduction="mean")
     assert torch.autograd.gradcheck(layer, x)
+    assert torch.autograd.gradgradcheck(layer, x)
+    torch.testing.assert_close(torch.func.vmap(layer)(x[None])[0], layer(x))
+    torch.testing.assert_close(make_fx(layer)(x)(2 * x), layer(2 * x))
 
 
 @pytest.mark.usefixtures("either")
@@ -87,7 +91,6 @@ def test_with_relu_it_is_a_relu_and_then_the_layer(layout: torch.memory_format, 
     out, expected = one(mine), two(theirs)
     out.backward(upstream)
     expected.backward(upstream)
-
     torch.testing.assert_close(out, expected, equal_nan=True)
     torch.testing.assert_close(mine.grad, theirs.grad, equal_nan=True)
     assert out[0, 0, 0, 2].isnan()

@@ -86,7 +86,6 @@ def test_other_numbers_of_channels_and_classes_fit_too(small_nets: None) -> None
         copy_weights(net, state)
     assert torch.equal(grey.get_parameter("classifier.linear8.weight"), before)
     colour.get_submodule("classifier.linear8").load_state_dict(grey.get_submodule("classifier.linear8").state_dict())
-
     torch.testing.assert_close(grey(images), colour(images.expand(2, 3, 224, 224)), rtol=1e-4, atol=1e-5)
 
 

@@ -1,5 +1,6 @@
 """Muon against torch's own, where that takes the matrices; AdamW elsewhere."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def net() -> nn.Sequential:
     torch.manual_seed(0)
     layers = nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(72, 16), nn.ReLU(), nn.Linear(16, 4)
     return nn.Sequential(*layers).to(memory_format=torch.channels_last)
+
+
+def groups(module: nn.Module) -> list[dict[str, Any]]:
+    sides = [[each for each in module.parameters() if (each.ndim > 1) is matrix] for matrix in (True, False)]
+    return [{"params": sides[0]}, {"params": sides[1], "weight_decay": 0.0, "lr": 0.01}]
 
 
 @pytest.mark.parametrize("shape", [(27, 8), (64, 800)])
@@ -68,8 +74,9 @@ def test_the_first_step_is_that_of_torchs_muon_and_adamw(linear: bool) -> None:
     for one, other in zip(ours.parameters(), theirs.parameters(), strict=True):
         one.grad = torch.randn_like(one)
         other.grad = one.grad.clone()
-    Muon(ours.parameters(), momentum=0.95, linear=linear, **SETTINGS).step()
-    torch.optim.AdamW(theirs.parameters(), **SETTINGS).step()
+    copy.deepcopy(Muon(groups(ours), momentum=0.95, linear=linear, **SETTINGS)).step()
+    Muon(groups(ours), momentum=0.95, linear=linear, **SETTINGS).step()
+    torch.optim.AdamW(groups(theirs), **SETTINGS).step()
     for (name, before), after in zip(net().named_parameters(), theirs.parameters(), strict=True):
         assert after.grad is not None
         wanted = after.detach()

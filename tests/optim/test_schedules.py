@@ -61,7 +61,6 @@ def test_every_schedule_lasts_as_long_as_the_run(typed: str, steps: int, end: fl
         seen.append(optimizer.param_groups[0]["lr"])
         optimizer.step()
         scheduler.step(1.0) if "plateau" in typed else scheduler.step()  # type: ignore[arg-type] # it takes the score
-
     assert max(seen) == pytest.approx(0.5)
     assert seen[-1] == pytest.approx(end, rel=1e-3, abs=0 if end else 1e-7)
     assert seen[-2] > seen[-1] or steps == 100
@@ -78,5 +77,8 @@ def test_the_norm_of_many_gradients_is_exact() -> None:
     wanted = sum(float(gradient.square().sum()) for gradient in gradients) ** 0.5
     untouched = torch.nn.Parameter(torch.zeros(3))
     assert float(total_norm([*parameters, untouched])) == pytest.approx(wanted, rel=1e-5)  # torch's is off by 2e-4
+    half = torch.nn.Parameter(torch.zeros(3).half())
+    half.grad = torch.full_like(half, 300.0)  # 300 squared is beyond float16
+    assert float(total_norm([half])) == pytest.approx(300 * 3**0.5)
     parameters[0].grad[5, 5] = float("nan")  # type: ignore[index] # it was set above
     assert total_norm(parameters).isnan()

@@ -103,7 +103,6 @@ def test_a_folder_with_results_takes_no_others(train: Train, tmp_path: Path) -> 
     assert refusal == "hydra.sweep.subdir=${seed}: jobs lie in folders <number>_<overrides>: leave it out"
     assert train(*REFUSED, f"hydra.run.dir={mine}").status == 2
     assert not mine.exists()
-
     assert train(*REFUSED, "-m", "seed=1,2", where).status == 1
     before, job = contents(mine), jobs_of(mine)[0]
     (tmp_path / "file").touch()
@@ -130,7 +129,6 @@ def test_a_path_may_have_any_characters(train: Train, tmp_path: Path) -> None:
     assert stopped.status == 130
 
     train("-m", f"resume_sweep={sweep}", logs=typed).ok()
-
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 2
     assert "resume  " in (jobs_of(sweep)[0] / "train.log").read_text()
 
@@ -167,7 +165,6 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train:
     (sweep / ".stop").touch()  # as a process leaves it that is killed while it waits for its jobs
 
     resumed(train, stopped).ok()
-
     assert [job.name for job in jobs_of(sweep)] == [f"{seed}_seed-{seed}" for seed in range(5)]
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 5
     assert contents(jobs[0]) == done, "what is done stays as it is"
@@ -181,7 +178,6 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train:
 
     before = [contents(job) for job in jobs]
     again = resumed(train, stopped)
-
     assert again.status == 0
     assert again.out.count("completed before") == 5
     assert "go on with" not in again.out

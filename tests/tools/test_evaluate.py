@@ -50,7 +50,6 @@ def test_calibration_is_the_distance_of_confidence_and_accuracy_bin_by_bin() -> 
 def test_agrees_with_the_run_to_the_last_digit(ckpt: Path, lenet: Path, verb: Train) -> None:
     result = json.loads((lenet / "result.json").read_text())
     found = json.loads(verb("evaluate", str(ckpt), "--json").ok().out)
-
     assert list(found) == [
         *("checkpoint", "split", "images", "origin", "tta", "device", "precision", "test/acc", "acc_interval"),
         *("test/loss", "calibration_error", "classes", "confusion", "picture"),
@@ -72,7 +71,6 @@ def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
     mean = (module.predict(images) + module.predict(images.flip(-1))) / 2
 
     found = json.loads(verb("evaluate", str(ckpt), "--tta=mirror", "--json").out)
-
     assert found["tta"] == "mirror"
     assert found["test/acc"] == pytest.approx((mean.argmax(1) == labels).float().mean().item())
     assert found["test/loss"] == pytest.approx(torch.nn.functional.nll_loss(mean.log(), labels).item(), rel=1e-5)
@@ -81,7 +79,6 @@ def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
 def test_tables_and_a_picture_which_replaces_none(ckpt: Path, lenet: Path, verb: Train) -> None:
     result = json.loads((lenet / "result.json").read_text())
     outcome = verb("evaluate", str(ckpt))
-
     assert outcome.status == 0
     picture = ckpt.with_name("net_test_confusion.png")
     for line in (
@@ -130,7 +127,6 @@ def test_where_data_is_found(ckpt: Path, verb: Train, tmp_path: Path, monkeypatc
     for option in ([], [f"--dir={tmp_path}"]):
         outcome = verb("evaluate", str(ckpt), "--force", *option)
         assert outcome.status == 0, outcome.err
-
     assert places == [Path(alexnet_lit.compose().paths.logs).parent / "data", tmp_path]
 
 
@@ -159,7 +155,6 @@ def test_another_folder_is_looked_at_anew(rgb: tuple[Path, Path], verb: Train, t
     other = fill(tmp_path / "other", train=1, test=4)
 
     outcome = verb("evaluate", "net.ckpt", "--dir=other", "--json")
-
     assert outcome.status == 0, outcome.err
     assert json.loads(outcome.out)["images"] == 12
     assert "decoded 12 of 12 pictures in test/" in outcome.err

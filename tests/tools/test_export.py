@@ -20,7 +20,6 @@ from tests.pictures import ready
 @pytest.mark.slow
 def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp_path: Path) -> None:
     outcome = verb("export", str(lenet), "--out=net.onnx")
-
     assert (outcome.status, outcome.out.startswith("wrote  net.onnx  ")) == (0, True), outcome.err
     assert "\ntakes  images: uint8 (B, 28, 28), grey" in outcome.out
     module, images = alexnet_lit.load(lenet), load_sample()["test"][0][:40]
@@ -51,7 +50,6 @@ def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp
 def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
     folder, pictures = rgb
     outcome = verb("export", str(folder), "--out=net.onnx")
-
     assert outcome.status == 0, outcome.err
     assert "takes  images: uint8 (B, 3, 32, 32), RGB, light and dark as in the training images\n" in outcome.out
     images = ready(pictures).read()["test"][0].index_select(0, torch.arange(15))

@@ -1,17 +1,18 @@
 """nn.Linear and nn.Conv2d in the forms that matrix units compute fastest."""
 
+import threading
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
 from alexnet_lit.nets.kernels.native import autocasts_to_amx
 
 _FEW = 32  # rows, up to which a product in float32 takes no longer than writing its result does
 
 _products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined] # torch leaves it untyped
+_lock = threading.Lock()  # of its precision, which is that of the whole process
 
 
 class Linear(nn.Linear):
@@ -36,12 +37,13 @@ class _AmxLinear(torch.autograd.Function):
         return F.linear(x, half, bias.bfloat16())
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        if torch.is_grad_enabled():
+            raise RuntimeError("in bfloat16 autocast with AMX linear layers have no second derivatives: use float32")
         x, half = ctx.saved_tensors
-        precision = _products.fp32_precision
-        with torch.autocast("cpu", enabled=False):
-            of_x = gradient @ half
+        with _lock, torch.autocast("cpu", enabled=False):  # other threads may compute gradients too
+            precision = _products.fp32_precision
+            of_x = gradient @ half if ctx.needs_input_grad[0] else None
             try:
                 _products.fp32_precision = "ieee" if len(x) <= _FEW else "bf16"  # of what is multiplied, not of sums
                 of_weight = gradient.float().mT @ x.float()

@@ -55,7 +55,7 @@ def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta:
         width = min(-(-_FIRST // (channels + size - 1) // _VECTOR) * _VECTOR, pixels)
     threads = torch.get_num_threads()
     exact = torch.float64 if x.dtype == torch.float64 else torch.float32
-    scratch = torch.empty(threads * 3 * (channels + size - 1) * width, dtype=exact)
+    scratch = x.new_empty(threads * 3 * (channels + size - 1) * width, dtype=exact)
     kernels = _kernels(x.dtype)
     assert kernels is not None
     numbers = sizes(images, channels, pixels, width, size)

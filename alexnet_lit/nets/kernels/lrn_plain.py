@@ -15,11 +15,11 @@ def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, 
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
     exact = _exact(x, relu)
     scale = _scale(exact, size, alpha, k)
-    direct = _power(scale, -beta).mul_(gradient)  # g s^-beta
+    direct = _power(scale, -beta) * gradient  # g s^-beta
     inner = (direct * exact).div_(scale)  # g a s^(-beta - 1)
     spread = _window_sum(inner, below=(size - 1) // 2, above=size // 2)
-    out = direct.addcmul_(spread, exact, value=-2 * alpha * beta).to(x.dtype)
-    return out.masked_fill_(x <= 0, 0) if relu else out
+    out = direct.addcmul(spread, exact, value=-2 * alpha * beta).to(x.dtype)
+    return out.masked_fill(x <= 0, 0) if relu else out
 
 
 def _exact(x: Tensor, relu: bool) -> Tensor:

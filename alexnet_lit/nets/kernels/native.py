@@ -55,7 +55,9 @@ def autocasts_to_amx(x: Tensor) -> bool:
 
 def is_traced() -> bool:
     """Whether a compiler or an exporter runs this: they fuse and differentiate plain operations themselves."""
-    return torch.compiler.is_compiling() or torch.jit.is_tracing()  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call] # torch leaves it untyped
+        return True
+    return torch._C._are_functorch_transforms_active() or torch._C._len_torch_dispatch_stack() > 0
 
 
 def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
