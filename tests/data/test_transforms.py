@@ -111,7 +111,7 @@ def test_gaps_and_threads_change_nothing_and_precision_is_that_of_the_module() -
 
 
 pytestmark = [pytest.mark.filterwarnings(chatter) for chatter in LIGHTNING_CHATTER]
-SIZE, ENLARGED = 65, 74  # 65 / 0.875 = 74.3
+SIZE, ENLARGED = 67, 77  # 67 / 0.875 = 76.6; an even margin, else torchvision's mirrored centre is another px
 CROP = "data.augment.crop=0.875"
 TEN_CROP = ("data.tta=ten_crop", CROP)
 
@@ -145,12 +145,11 @@ def test_test_scores_the_mean_probabilities(overrides: tuple[str, ...]) -> None:
             parameter.mul_(2)
 
     trainer.test(module, datamodule=data, verbose=False)
-
     images, labels = load_sample()["test"]
     tta, enlarged = overrides[0].removeprefix("data.tta="), ENLARGED if CROP in overrides else SIZE
     mean = reference(images[:32], module.eval(), tta, enlarged)
     loss = torch.nn.functional.nll_loss(mean.log(), labels[:32])
-    assert module.published["test/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert module.published["test/loss"] == pytest.approx(loss.item(), rel=1e-5)
     correct = (mean.argmax(1) == labels[:32]).double().mean()
     assert module.published["test/acc"] == pytest.approx(correct.item(), abs=0.04)
 
@@ -162,5 +161,5 @@ def test_validation_and_predictions_see_the_middle(tta: str) -> None:
     images, labels = (part[:16] for part in data.images["val"])
     expected = reference(images, module.eval(), "none", ENLARGED)
     loss = torch.nn.functional.nll_loss(expected.log(), labels)
-    assert module.published["val/loss"] == pytest.approx(loss.item(), rel=1e-4)
+    assert module.published["val/loss"] == pytest.approx(loss.item(), rel=1e-5)
     torch.testing.assert_close(module.predict(images), expected, rtol=1e-4, atol=1e-6)
