@@ -77,7 +77,7 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
     name: of the checkpoint, as typed. Loads its weights. Raises: UserError that says what differs.
     """
     classes = list(module.classes)
-    if changed := changed_classes(checkpoint["hyper_parameters"].get("classes", classes), classes):
+    if changed := changed_classes([*map(str, checkpoint["hyper_parameters"].get("classes", classes))], classes):
         hint = "make them what they were, or start a new run"
         raise UserError(f"{name}: the classes have changed since, now {changed}: {hint}")
     # How weights were drawn, whether the net is compiled, and where images are.

@@ -119,7 +119,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     module = factory.build_module(config, net, data)
     optimizer = module.optimizer(net.parameters())  # of its kind
     check_clipping(config, optimizer)
-    callbacks, precision = _callbacks(config, data), config.trainer.precision
+    callbacks, precision = _callbacks(config, data, module), config.trainer.precision
     check_strategy(
         config.trainer.strategy, ranks=ranks, net=net, precision=precision, optimizer=optimizer, callbacks=callbacks
     )
@@ -175,8 +175,8 @@ def restore(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[
     with torch.random.fork_rng(devices=[]):  # the weights that are drawn here are replaced below
         filled, data = factory.build_data(config)
         module = factory.build_module(filled, factory.build_net(factory.without_weights(filled)), data)
-    names = checkpoint["hyper_parameters"].get("classes", data.classes)  # older checkpoints lack them
-    if changed := changed_classes(names, data.classes):
+    names = checkpoint["hyper_parameters"].get("classes", module.classes)  # older checkpoints lack them
+    if changed := changed_classes([*map(str, names)], module.classes):
         hint = "name a folder with the same"
         raise UserError(f"data.dir={config.data.dir}: it has other classes than the net, {changed}: {hint}")
     module.load_state_dict(checkpoint["state_dict"])
@@ -190,11 +190,11 @@ def _group(config: DictConfig, group: str, kind: type) -> dict[str, Any]:
     return {path: instantiate(config, path, kind) for path in ([group] if "_target_" in nodes else paths)}
 
 
-def _callbacks(config: DictConfig, data: ImageData) -> list[Callback]:
+def _callbacks(config: DictConfig, data: ImageData, module: Classifier) -> list[Callback]:
     """Those of the group. Raises: UserError if one monitors what the run does not measure."""
     callbacks = _group(config, "callbacks", Callback)
-    ours = {type(each).__module__.partition(".")[0] for each in callbacks.values()} <= {"alexnet_lit", "lightning"}
-    for path, callback in callbacks.items():  # one of the user's own may measure more
+    ours = {type(it).__module__.split(".")[0] for it in (module, *callbacks.values())} <= {"alexnet_lit", "lightning"}
+    for path, callback in callbacks.items():  # the user's own may measure more
         if (monitor := getattr(callback, "monitor", None)) not in (None, "val/acc_best") and ours:
             factory.check_monitor(monitor, f"{path}.monitor", config, data)
     bar = config.trainer.enable_progress_bar

@@ -186,21 +186,21 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         raise  # reported by `_log_and_report`
     finally:
         result, trainer = _collect(status, objects) | reason, objects.trainer
-        with terminal.handling(signals, terminal.ignore):  # what is left to write takes a second or two
-            if trainer.is_global_zero and not refused:
-                try:
+        if trainer.is_global_zero and not refused:
+            try:
+                with terminal.handling(signals, terminal.ignore):  # a second or two
                     kept = keep_result(result, folder)
                     if kept is result:
                         from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
 
                         draw_curves(objects.history.points, folder / "curves.png", folder.name)
-                    for logger in trainer.loggers:
-                        if (end := getattr(logger, "end", None)) is not None:
-                            end(kept)
-                except UserError as error:  # the disk
-                    if not reason:
-                        raise
-                    log.warning("%s", error)  # beside what ended the run
+                for logger in trainer.loggers:
+                    if (end := getattr(logger, "end", None)) is not None:
+                        end(kept)
+            except UserError as error:  # the disk
+                if not reason:
+                    raise
+                log.warning("%s", error)  # beside what ended the run
     _log_results(objects, result)
     return result
 

@@ -127,7 +127,7 @@ def test_keys_of_ones_own_are_checked(own: Path, train: Train, verb: Train, monk
     assert train(*digits, "data.dir=/no").refusal == "data.dir: there is no /no/digits.npz: name its folder"
     floats = dict.fromkeys(("train_images", "train_labels", "test_images", "test_labels"), np.zeros(1))
     np.savez(own / "digits.npz", **floats)  # type: ignore[arg-type] # as above
-    assert "Digits.read() should return images as uint8" in train(*digits).err
+    assert "Digits.read() should return torch.uint8 images" in train(*digits).err
     watched = ("callbacks=[early_stopping,weight_norm]", "callbacks.early_stopping.monitor=weight_norm")
     train(*conf, *watched, "data=sample", "model=lenet", "trainer.fast_dev_run=true").ok()
     assert "head     Linear" in verb("summary", *conf, "model=tiny", "data=sample", "data.image_size=28").out

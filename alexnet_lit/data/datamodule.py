@@ -133,7 +133,7 @@ class ImageData(LightningDataModule):
             return
         parts = dict(self.read())
         if any(getattr(images, "dtype", torch.uint8) != torch.uint8 for images, _ in parts.values()):
-            raise UserError(f"data: {type(self).__name__}.read() should return images as uint8, with values 0..255")
+            raise UserError(f"data: {type(self).__name__}.read() should return torch.uint8 images, values 0..255")
         images, labels = parts.pop("train")
         train, val = self.split(labels)
         train = train[: self.sizes["train"]]

@@ -53,11 +53,11 @@ def _read(weights: str) -> dict[str, Tensor]:
         if weights == "imagenet":
             state = torch.hub.load_state_dict_from_url(IMAGENET, map_location="cpu", check_hash=True, weights_only=True)
         else:
-            state = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
+            file = torch.load(Path(weights).expanduser(), map_location="cpu", weights_only=True)
+            state = {k: v for k, v in file["state_dict"].items() if k[:4] == "net."} if "state_dict" in file else file
     except Exception as error:  # torch has no error class of its own: network, OS, pickle, zip, runtime errors come out
         hint = f"download {IMAGENET} elsewhere and say model.weights=<file>" if weights == "imagenet" else _FITS
         raise ValueError(f"can't be read ({' '.join(str(error).split())[:200]}): {hint}") from error
-    state = state.get("state_dict", state) if isinstance(state, dict) else state  # of a run's .ckpt
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ValueError(f"holds no state dict: {_FITS}")
     return state

@@ -18,5 +18,5 @@ class Weighted(Classifier):
 
     def loss_sum(self, stage: str, batch: Any, logits: Tensor) -> Tensor:
         """Sum of the losses of logits (B, classes); stage: train, val or test."""
-        weights: Any = self.weights if stage == "train" else None
+        weights: Any = self.weights.float() if stage == "train" else None
         return F.cross_entropy(logits.float(), batch.labels, weights, reduction="sum")
