@@ -87,10 +87,10 @@ class Classifier(LightningModule):
     ) -> None:
         super().__init__()
         self.net, self.pixels, self.views = net, pixels, views
-        self.classes, self.channels, self.seed = tuple(map(str, classes)), channels, seed  # str of NumPy's too
+        self.classes, self.channels, self.seed = classes, channels, seed
         self.optimizer, self.schedule, self.label_smoothing = optimizer, schedule, label_smoothing
         self.validate: Stage = validate
-        self.save_hyperparameters({"config": config, "classes": list(self.classes)}, logger=False)
+        self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
         self.scores: dict[Stage, Score] = {"train": Score(), "val": Score(), "test": Score()}  # of whole epochs
         self._scores = nn.ModuleList(self.scores.values())  # which move to the device with the module
         self.window = Score()  # of the steps since the last point of the training curve

@@ -95,7 +95,7 @@ class ImageData(LightningDataModule):
         self.train_size, self.val_size, self.folds, self.fold = train_size, val_size, folds, fold
         self.count_splits()
         self.batch_size, self.validate, self.augment = batch_size, validate, augment
-        self.seed, self.split_seed = seed, split_seed
+        self.seed, self.split_seed, self.classes = seed, split_seed, tuple(map(str, self.classes))  # NumPy's too
         self.pixels = Preprocess(
             source_size=self.source_size, image_size=image_size, enlarged=enlarged, mean=mean, std=std
         )

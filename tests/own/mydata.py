@@ -14,7 +14,7 @@ class Digits(ImageData):
     """dir: has digits.npz, with train_images, train_labels, test_images and test_labels."""
 
     train_total, test_total = 60_000, 10_000  # images
-    source_size, channels, classes = 28, 1, tuple("0123456789")
+    source_size, channels, classes = 28, 1, tuple(np.arange(10))
 
     def __init__(self, *, dir: str, **settings: Any) -> None:
         self.origin = str(Path(dir) / "digits.npz")
