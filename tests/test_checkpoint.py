@@ -110,7 +110,6 @@ def test_a_resumed_run_is_one_that_never_stopped(epoch: int, typed: list[str], t
         assert rates[::4] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
 
     folder = stopped_and_resumed(train, tmp_path / "stopped", arguments, 2 * epoch - 1, 3 * epoch)
-
     assert_same(last(folder), last(whole.folder))
     assert_same_result(folder, whole)
 
@@ -129,7 +128,6 @@ def test_signals_of_clusters_stop_a_run_too_and_its_curves_go_on(train: Train, t
         arguments = [f"ckpt={stopped.folder}"]
 
     resumed = train(*arguments, logs=tmp_path / "stopped")
-
     assert (resumed.status, resumed.err, resumed.folder) == (0, "", stopped.folder)
     for tag in ("train/loss", "val/loss", "lr"):
         assert scalars(resumed.folder)[tag] == scalars(whole.folder)[tag]
@@ -151,7 +149,6 @@ def test_a_resumed_run_keeps_its_precision(train: Train, tmp_path: Path, monkeyp
         monkeypatch.setattr(f"{module}.bf16_units", lambda: "")
 
     resumed = train(f"ckpt={stopped.folder}", logs=tmp_path / "stopped")
-
     assert (resumed.status, resumed.result["precision"]) == (0, "bf16-mixed"), resumed.err
     assert "warning: precision bf16-mixed: this CPU has no units for it: it takes many times as long" in resumed.out
     assert_same(last(resumed.folder), last(whole.folder))
@@ -163,7 +160,6 @@ def test_a_run_that_was_killed_before_its_test_trains_no_further(stalled: Path, 
     (folder / "result.json").unlink()
 
     again = train(f"ckpt={folder}").ok()
-
     assert_same(last(folder), last(stalled))
     assert again.result["test/acc"] == json.loads((stalled / "result.json").read_text())["test/acc"]
     assert again.result["epochs"] == 3
@@ -177,7 +173,6 @@ def test_the_epoch_that_max_steps_ends_is_counted_once(train: Train, tmp_path: P
     assert (again.result["epochs"], again.result["steps"]) == (2, 6)
 
     longer = train(f"ckpt={outcome.folder}", "trainer.max_steps=9")
-
     assert "        with trainer.max_steps=9\n" in longer.out
     sizes = [path.stat().st_size for path in (longer.folder / "checkpoints").iterdir()]
     assert f"{sum(sizes) / 1e6:,.1f} MB in 2 files" in longer.out

@@ -82,7 +82,6 @@ def test_crashes_leave_no_trace(ranks: int, crashes: int, typed: tuple[str, ...]
         arguments = [f"ckpt={crashed.folder}"]
         saved(crashed.folder)  # whole, whatever was being written
     assert crashed(*arguments) == [0] * ranks, crashed.text
-
     assert equal(weights(crashed.folder), weights(straight.folder))
     assert equal(weights(crashed.folder, "best"), weights(straight.folder, "best"))
     for tag in (*CURVES, "val/acc_best"):

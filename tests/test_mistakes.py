@@ -35,6 +35,7 @@ TOWERS = "data.image_size=65 trainer.accelerator=cpu"
 TYPED = {
     # Keys
     "model.lnr=true": "model.lnr: there is no such key: did you mean model.lrn",
+    "modle.lrn=true": "modle.lrn: there is no such key: did you mean model.lrn",
     "+model.width=2": "model.width: there is no such key: ",
     # Choices
     "model=alexnt": ": there is no such choice: use one of alexnet, alexnet_2012, alexnet_owt, alexnet_wide_lrn, lenet",
@@ -43,7 +44,9 @@ TYPED = {
     "model.lrn=true,false": ": several values: add -m to sweep over them, or [...]",
     "seed=1 name=a=b": ": cannot be read: quote a value with special characters",
     "epochs=3": "epochs: there is no such key: did you mean trainer.max_epochs",
-    "optimizer=adamw optimizer.momentum=0.9": "optimizer.momentum: there is no such key: it is one of optimizer=muon a",
+    "optimizer=adamw optimizer.momentum=0.9": (
+        "optimizer.momentum: there is no such key: it is one of optimizer=muon and optimizer=sgd"
+    ),
     "experiment=null": ": of a group a choice is named: leave it out, or use one of best",
     "callbacks=[ema,null]": ": of a group a choice is named: leave it out, or use one of default, early_stopping",
     # Hydra's own options
@@ -57,6 +60,7 @@ TYPED = {
     "-m seed=0,1 hydra/launcher=joblib hydra.launcher.n_jobs=0": ": use a number of processes, or -1 for one a core",
     "-m seed=0,1 hydra/launcher=submitit_local hydra.launcher.tasks_per_node=2": ": a job of a sweep is one task: use",
     f"{SEARCH} hydra.sweeper.n_trials=abc": ": should be a whole number from 1",
+    f"{SEARCH} hydra.sweeper.n_jobs=0": ": should be a whole number from 1",
     f"{SEARCH} direction=up": ": should be maximize or minimize",
     "-m hydra/sweeper=optuna optimizer.lr=interval(1,0.1)": ": ValueError: The `low` value must be smaller than or eq",
     f"{SEARCH} objective=null": ": a search needs one: use objective=val/acc",
@@ -68,8 +72,12 @@ TYPED = {
     # The trainer, by Lightning's own judgement
     "~trainer._target_": "has no _target_ that names a class: use one of the group's files",
     "optimizer.fused=false trainer.accelerator=cpu trainer.precision=16-mixed": ": on a CPU Lightning takes bf16-mixed",
+    "trainer.precision=fp8": ": should be 'auto', '32-true', 'bf16-mixed', '16-mixed', 'bf16-true', '16-true', ",
+    "trainer.max_epochs=0": ": should be greater than or equal to 1",
     "trainer.max_time=00:00:00:00": ": is no time to train in: use 00:01:00:00 for an",
+    "trainer.max_time=5m": ": `Timer(duration='5m')` is not a valid duration",
     "data=sample data.image_size=65 trainer.limit_train_batches=0.001": ": of 25 train batches that is none: use a ",
+    "trainer.check_val_every_n_epoch=null": ": `val_check_interval` should be an integer or a time-based duration",
     "+trainer.logger=false": ": the run sets it itself: use the group, logger=...",
     "trainer.logger=false": "trainer.logger: there is no such key: did you mean the group, logger=...?",
     "trainer.min_epochs=2": "trainer.min_epochs: there is no such key: write +trainer.min_epochs=..., for trainer=",
@@ -99,12 +107,16 @@ TYPED = {
     "optimizer=adamw optimizer.betas=[0.9]": "optimizer: list index out of range",
     "data.std=inf": ": should be a finite number",
     "optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
+    "label_smoothing=1": ": should be a number from 0 to less than 1: 0.1 is usual",
     "data.val_size=60000": " leaves none of the 60000 images for training: use at most 59999",
     "data.train_size=60000": " is more than the 55000 images",
     "data.augment.color_axes=[]": ": should be axes with a number for each channel",
-    "data.augment.color=0.1 data.augment.color_axes=[[1,0,0]]": "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images",
+    "data.augment.color=0.1 data.augment.color_axes=[[1,0,0]]": (
+        "data.augment.color_axes=[[1.0, 0.0, 0.0]]: the images have 1 channel: use 1 number an axis"
+    ),
     "data.augment.cutmix=1 data.batch_size=7": " does not divide into pairs for data.augment.mixup and cutmix: use a ",
     f"{TWO} data.augment.mixup=0.2 data.batch_size=6": " does not divide over trainer.devices=2 into pairs for data.au",
+    "data.tta=ten_crop": ": data.augment.crop=1 leaves no margin around a crop: use data.augment.crop=0.875",
     "experiment=d2l data.tta=mirror": ": data.validate=test looks at each test image as it is",
     "data.fold=2": ": data.folds=0 splits into none: set data.folds=3 or more",
     "data.folds=1": ": should be from 2 to 60000, or 0 for a split by data.val_size",
@@ -124,16 +136,26 @@ TYPED = {
     "trainer.devices=4096": ": this machine has",
     "trainer.num_nodes=2": ": a process can't start others on another machine: type on each",
     "trainer.strategy=fsdp": ": should be one of auto, ddp, ddp_bf16",
+    "trainer.devices=0": ": use a number of devices from 1, or auto",
     "trainer.devices=true": "trainer.devices=True: use a number of devices from 1, or auto",
+    "trainer.accelerator=abacus": ": use one of",
     f"{TOWERS} trainer.strategy=towers": "trainer.devices=1: trainer.strategy=towers needs two devices: use",
     f"{TOWERS} trainer=hybrid trainer.devices=1": ": trainer.strategy=hybrid needs two devices",
-    f"{TOWERS} trainer=hybrid trainer.devices=3": "trainer.strategy=hybrid: linear6 with its 64 outputs does not divid",
-    f"{TOWERS} trainer=towers model.compile=reduce-overhead": "towers: does not compile parts, as model.compile asks f",
+    f"{TOWERS} trainer=hybrid trainer.devices=3": (
+        "trainer.strategy=hybrid: linear6 with its 64 outputs does not divide over 3 devices"
+    ),
+    f"{TOWERS} trainer=towers model.compile=reduce-overhead": (
+        "towers: does not compile parts, as model.compile asks for: use model.compile=false, or trainer."
+    ),
     f"{TOWERS} trainer=towers optimizer=muon": "trainer.strategy=towers: Muon has to see whole matrices of weights: us",
     f"{TOWERS} trainer=hybrid callbacks=ema": "trainer.strategy=hybrid: MovingAverage has to see the whole net: use ca",
-    f"{TOWERS} trainer=towers model.lrn=true model.lrn_size=101": "with model.lrn_size=101 windows of relu_lrn1 reach ",
+    f"{TOWERS} trainer=towers model.lrn=true model.lrn_size=101": (
+        "with model.lrn_size=101 windows of relu_lrn1 reach beyond the other tower: use trainer.strategy=auto"
+    ),
     # Files
-    "model=alexnet_owt model.weights={tmp}/none.pth": "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such",
+    "model=alexnet_owt model.weights={tmp}/none.pth": (
+        "model: weights={tmp}/none.pth: can't be read ([Errno 2] No such file or directory"
+    ),
     "hydra.run.dir=${{alexnet_lit.run_folder:/runs,now,null}}": "paths.logs: is empty: name a folder, or leave it out",
     "hydra.run.dir={tmp}/holiday.ckpt": "{tmp}/holiday.ckpt: cannot be written (File exists): make room there, or",
     f"hydra.run.dir=/tmp/{'x' * 300}": "xx: cannot be written (File name too long): make room there, or",
@@ -193,7 +215,6 @@ def test_a_wrong_argument_of_a_command(typed: str, lenet: Path, verb: Train, tmp
     arguments, line = typed.format(run=lenet).split(), COMMANDS[typed]
 
     refusal = verb(*arguments).refusal
-
     assert refusal.startswith(arguments[-1] + line if line[0] == ":" else line)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "mine.txt"]
     assert (tmp_path / "mine.txt").read_text() == "mine"

@@ -59,7 +59,6 @@ def test_a_continuation_that_comes_to_nothing_leaves_the_result(
             train(*longer)
     else:
         assert train(*longer).status == 130
-
     assert seen == ["unfinished", "completed"], "a process that was killed here would have left the same"
     assert (folder / "result.json").read_bytes() == before
     assert read_job(folder).status == "completed"
@@ -72,7 +71,6 @@ def test_a_continuation_fails_after_steps(completed: Outcome, train: Train, monk
         fail_at(2, patch, RuntimeError("a bug"), seen, folder)
         with pytest.raises(RuntimeError, match="a bug"):
             train(f"ckpt={folder}", "trainer.max_epochs=2", "checkpoint.every_steps=1")
-
     assert (folder / "result.json").read_bytes() == before
     assert (read_job(folder).status, read_job(folder).can_go_on) == ("unfinished", True)
     assert not read_result(folder), "so that it goes on without a longer length too"
@@ -89,7 +87,6 @@ def test_processes_that_fail(completed: Outcome, train: Train, monkeypatch: pyte
     monkeypatch.setattr("alexnet_lit.run.launch", lambda *_, **__: (failure, False))
 
     outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", "trainer.devices=2")
-
     assert outcome.status == 1
     assert "rank 1 was killed" in outcome.out
     assert (folder / "result.json").read_bytes() == before

@@ -103,13 +103,11 @@ def test_one_is_warned_and_goes_on_one_is_killed_and_one_has_two_devices(tmp_pat
     assert rows_of(sweep)[2]["reason"] == "no result.json: at work still, or killed"
     assert f"train.py -m resume_sweep={sweep}" in outcome.out
     assert "JobName=alexnet_lit" in slurm("scontrol", "show", "jobs")
-
     assert "SIGUSR2: finishing this step, then saving" in (again / "train.log").read_text()
     assert "resume  " in (again / "train.log").read_text()
     assert equal(weights(again), weights(straight))
     assert scalars(again)["train/loss"] == scalars(straight)["train/loss"]
     assert result_of(again)["test/loss"] == result_of(straight)["test/loss"]
-
     assert [result_of(job)["world_size"] for job in (straight, again, two)] == [1, 1, 2]
     assert [job.name for job in jobs] == [f"{number}_trainer.devices-{1 + (number == 3)}" for number in range(4)]
     for job in (straight, two):
@@ -124,10 +122,8 @@ def test_ctrl_c_leaves_the_jobs_in_the_queue(train: Train, tmp_path: Path) -> No
     line = process.stdout.readline()
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=60)
-
     assert line.startswith("2 jobs submitted: squeue --job="), err
     number = line.strip().rpartition("=")[2]
-
     assert (process.returncode, err) == (130, "interrupted\n")
     assert f"the jobs stay in the queue: scancel {number} ends them" in out
     assert number in queue()

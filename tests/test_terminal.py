@@ -81,7 +81,6 @@ def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
                 thread.join(10)
     finally:
         signal.signal(signal.SIGUSR1, before)
-
     assert b"".join(written) == b"a line\nSIGUSR1\n"
 
 
@@ -91,7 +90,6 @@ def test_a_signal_saves(it: str, train: Train, tmp_path: Path, lose_reader: Call
     """Ctrl-C ends `| tee log` too, and a terminal that closes is gone when SIGHUP arrives, twice where a shell is."""
     lose_reader()
     outcome = train(*QUIET, trouble({"INT": "interrupt", "HUP": "hangup"}[it], tmp_path / "ahead"))
-
     assert (outcome.status, outcome.result["status"]) == (130, "interrupted")
     assert outcome.result["reason"] == f"SIG{it}"
     last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)

@@ -199,7 +199,6 @@ def test_a_run_on_two_devices_without_test_and_without_the_broken(tmp_path: Path
 
     run = Runs(tmp_path / "logs", ranks=2)
     assert run(*typed) == [0, 0], run.text
-
     assert [run.result[key] for key in ("status", "test/acc", "images")] == ["completed", None, 13]
     assert (run.folder / "checkpoints" / "best.ckpt").exists()
     for text in ("no test: the data has no test images", "left out (data.broken=skip): 3 of 18 pictures"):
@@ -249,7 +248,6 @@ def test_no_training_picture_validates(split: list[str], tmp_path: Path, caplog:
     (root / "train" / "bag" / "004.png").rename(root / "train" / "bag" / "renamed.png")
 
     after = continued(root, before, *split)
-
     assert caplog.text.count(f"data.dir={root}: {NEWS}") == 1
     now = seen(after, "val")
     assert len(now) == after.sizes["val"] > len(validated)

@@ -214,7 +214,6 @@ def test_what_has_changed_is_decoded_anew(tmp_path: Path, decodings: list[str]) 
         picture("boot", number).save(train / "boot" / "x.jpg")
         (train / "boot" / "x.jpg").rename(train / "boot" / name)
     check(tmp_path)
-
     assert torch.equal(mapped, before), "a run that reads the earlier file is not disturbed"
     assert len(list((tmp_path / "cache").glob("train*"))) == 2, "which is gone for all others"
 

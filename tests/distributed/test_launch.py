@@ -66,7 +66,6 @@ def test_tasks_of_srun_are_one_run_that_sigusr1_stops_and_that_goes_on(tmp_path:
 
     for process in processes:  # Slurm sends it to each task
         os.kill(process.pid or 0, signal.SIGUSR1)
-
     assert run.wait(processes) == [130, 130]
     assert "Traceback" not in run.text
     stopped = run.result
@@ -74,7 +73,6 @@ def test_tasks_of_srun_are_one_run_that_sigusr1_stops_and_that_goes_on(tmp_path:
     assert run.text.count("features.conv1") == run.text.count("SIGUSR1: finishing") == 1
     files = sorted(path.name for path in run.folder.iterdir())
     assert len([name for name in files if name.startswith("events.out.")]) == 1
-
     assert run(f"ckpt={run.folder}", f"trainer.max_steps={stopped['steps'] + 3}") == [0, 0], run.text
     assert (run.result["status"], run.result["steps"]) == ("completed", stopped["steps"] + 3)
     assert [number for number, _ in scalars(run.folder)["train/loss"]] == list(range(1, run.result["steps"] + 1))
@@ -114,9 +112,7 @@ def test_a_rank_that_fails_tells_why_and_takes_the_others_down(tmp_path: Path) -
     run = Runs(tmp_path / "logs", ranks=2)
     processes = run.start_until("a bug", *SHORT, trouble("sleep"), trouble("error", rank=1))
     began = time.monotonic()
-
     assert run.wait(processes) == [1, 1]
-
     assert time.monotonic() - began < 20
     assert run.text.count("RuntimeError: a bug") == run.text.count("Traceback") == 1
     assert "(on rank 1 of 2)" in run.text
@@ -207,7 +203,6 @@ def test_two_machines_of_torchrun_are_one_run(tmp_path: Path, request: pytest.Fi
     for agent in agents:
         agent.send_signal(signal.SIGTERM)
     assert all(agent.wait(60) != 0 for agent in agents)
-
     assert time.monotonic() - began < 20
     silent, spoken = sorted((output.read_text() for output in outputs), key=len)
     assert silent == ""

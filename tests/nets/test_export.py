@@ -52,7 +52,6 @@ def test_onnx_gives_torchs_logits(name: str, switches: list[str], images: Tensor
     net = build(name, *switches)
 
     program = torch.onnx.export(net, (images[:2],), dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
-
     assert program is not None
     content = program.model_proto.SerializeToString()
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -38,7 +38,6 @@ def test_one_is_killed_ctrl_c_lets_one_save_and_they_go_on(train: Train, tmp_pat
     assert not (sweep / ".stop").exists()
 
     train("-m", f"resume_sweep={sweep}", "hydra/launcher=basic", logs=stopped.logs).ok()
-
     assert [row["status"] for row in rows_of(sweep)] == ["completed"] * 3
     assert all("resume  " in (job / "train.log").read_text() for job in jobs)
 
@@ -77,7 +76,6 @@ def test_one_is_killed_and_the_other_saves(send: str, number: int, reason: str, 
     assert "warning: " not in printed
 
     train("-m", f"resume_sweep={sweep}", "hydra/launcher=basic", logs=logs).ok()
-
     assert [row["status"] for row in rows_of(sweep)] == ["completed", "completed"]
     assert all("resume  " in (job / "train.log").read_text() for job in jobs_of(sweep))
 
@@ -102,7 +100,6 @@ def test_it_survives_what_fails_and_goes_on(train: Train, tmp_path: Path) -> Non
     assert len(rows_of(sweep)) == 4
 
     resumed = train("-m", f"resume_sweep={sweep}", logs=stopped.logs)
-
     assert resumed.status == 1
     rows = rows_of(sweep)
     assert len({row["number"] for row in rows}) == len(rows) == 6

@@ -26,7 +26,6 @@ def test_cases_take_turns_and_the_first_round_does_not_count() -> None:
     calls: list[str] = []
 
     seconds = alternate({name: partial(calls.append, name) for name in ("a", "b")}, 3, "cpu")
-
     assert calls == ["a", "b"] * 4
     assert {name: len(values) for name, values in seconds.items()} == {"a": 3, "b": 3}
     assert ratios([2.0, 30.0, 6.0], [1.0, 10.0, 2.0]) == [2.0, 3.0, 3.0]
@@ -65,7 +64,6 @@ def test_every_measurement_fills_its_table(name: str, tmp_path: Path, monkeypatc
     arguments = ["bench", name, "--device", "cpu", "--batch", "2", "--repeats", "1", "--out", str(file)]
 
     done = CliRunner().invoke(app, arguments)
-
     assert done.exit_code == 0, done.output
     assert done.stderr.startswith(f"1 of 1  {name}: ")
     (record,) = read(file)

@@ -58,7 +58,6 @@ def test_trimmed_shrunk_by_areas_inverted_and_padded() -> None:
     expected[7:21] = 255 - np.asarray(item, dtype=float).reshape(14, 4, 28, 4).mean((1, 3))
 
     shown = seen(photo)
-
     assert shown.steps == "300x200, trimmed to 112x56, shrunk to 28x14, inverted, padded"
     assert same(shown, Image.fromarray(expected), within=1)
     photo = Image.new("RGB", (4000, 3000), "white")  # of which a JPEG is decoded in small
@@ -179,7 +178,6 @@ def test_a_picture_comes_from_stdin_and_what_can_t_be_read_is_left_out(
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO((tmp_path / boot).read_bytes())))
 
     outcome = verb("predict", str(lenet), "broken.png", boot, "-", "--csv")
-
     assert outcome.status == 1
     from_file, from_stdin = csv.DictReader(io.StringIO(outcome.out))
     assert from_stdin == {**from_file, "file": "-"}

@@ -61,7 +61,6 @@ def test_one_that_fails_says_so_and_the_others_run(
 ) -> None:
     monkeypatch.setitem(RECIPES, "quick", [*QUIET, *REFUSED])
     monkeypatch.setitem(RECIPES, "fast", [*QUIET])
-
     assert bench(tmp_path, "quick", "fast") == 1
 
     failed, done = read(tmp_path / "records.jsonl")
@@ -74,7 +73,6 @@ def test_one_that_fails_says_so_and_the_others_run(
     out = capfd.readouterr().out
     assert out.index(f"1 of 2  {failed['command']}\n") < out.index(f"2 of 2  {done['command']}\n")
     assert out.endswith(f"left, for the same command again:\n  {failed['command']}\n")
-
     assert bench(tmp_path, "fast") == 0
     assert len(read(tmp_path / "records.jsonl")) == 2, "what is recorded is not run again"
 
@@ -87,7 +85,6 @@ def test_one_that_is_stopped_goes_on(stops: Stops, tmp_path: Path, monkeypatch: 
     troubles = [trouble("wait", late, at=0), trouble("wait", pressed, job=0, at=2)]
     short = [text.replace(" ", "") for text in (*QUIET, "data.train_size=32", *troubles)]
     monkeypatch.setitem(RECIPES, "quick", short)
-
     assert [bench(tmp_path, "quick"), bench(tmp_path, "quick"), bench(tmp_path, "quick")] == [0, 130, 0]
 
     stopped, done = read(tmp_path / "records.jsonl")

@@ -45,7 +45,6 @@ def test_a_page_has_what_is_recorded_and_nothing_else(tmp_path: Path) -> None:
     append(run("", table=table, versions={"torch": "2.14.1", "python": None}), tmp_path / "one.jsonl")
 
     made = render(page.format("one.jsonl", "| an old | table |\n"), tmp_path)
-
     assert "an old" not in made
     assert "größer" in made
     lines = "a card, torch 2.14.1, commit 0123456, 2026-11-27:\n\n| step | images/s |\n| --- | --- |\n| ours | 7 |"

@@ -21,9 +21,9 @@ _SKIPPED_FOLDERS = ("earlier", "checkpoints")  # `earlier`: first attempts of a 
 
 logging.getLogger("tensorboard").setLevel(logging.ERROR)  # it warns of what a resumed run has measured again
 
-# A run's name, paths, loggers, and a ready sweep that sets nothing else don't make it another experiment.
+# A run's name, its paths and its loggers don't make it another experiment.
 _IGNORED_KEYS = (*REPEATS, "name", "ckpt", "logger", "data.dir", "data.search", "data.mirrors", "data.cache")
-_IGNORED_STARTS = ("paths.", "hydra.", "hydra/", "logger.", "sweep=lrn", "sweep=optimizer", "sweep=seeds")
+_IGNORED_PREFIXES = ("paths.", "hydra.", "hydra/", "logger.")
 
 
 def read_runs(folders: Sequence[str]) -> pd.DataFrame:
@@ -97,7 +97,7 @@ def group_runs(runs: pd.DataFrame) -> tuple[pd.Series, list[dict[str, str]], lis
     the overrides that all have in common.
     """
     overrides: list[dict[str, str]] = [
-        {key: it for key, it in run.items() if not (key in _IGNORED_KEYS or f"{key}={it}".startswith(_IGNORED_STARTS))}
+        {key: run[key] for key in run if not (key in _IGNORED_KEYS or key.startswith(_IGNORED_PREFIXES))}
         for run in runs["overrides"]
     ]
     keys = dict.fromkeys(key for run in overrides for key in run)
