@@ -58,12 +58,12 @@ def summary(
         typer.Argument(metavar="OVERRIDES", help="As for train: model=alexnet_2012 data.image_size=96."),
     ] = None,
     config_dir: Annotated[
-        Path | None, typer.Option("--config-dir", "-cd", exists=True, file_okay=False, help="Of one's own groups.")
+        Path | None, typer.Option("--config-dir", "-cd", exists=True, file_okay=False, help="Folder with your groups.")
     ] = None,
 ) -> None:
     """Print the net layer by layer for one image: output shape, parameters, multiply-adds, memory of activations.
 
-    Needs no data, but of data=image_folder the folder, for how many classes there are.
+    Needs no data, except with data=image_folder the folder, which gives the number of classes.
     """
     more = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     config = compose(*more, *overrides or ())
@@ -94,16 +94,16 @@ def predict(
     pictures: Annotated[
         list[str], typer.Argument(metavar="PICTURE|FOLDER|-", help="Files, folders of them, or - for one on stdin.")
     ],
-    top: Annotated[int, typer.Option(min=1, help="So many classes of each picture.")] = 3,
+    top: Annotated[int, typer.Option(min=1, help="Number of classes shown for each picture.")] = 3,
     as_json: Annotated[bool, typer.Option("--json", help="A list in JSON instead of a table.")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table.")] = False,
     device: Device = "auto",
 ) -> None:
-    """Say what is on pictures: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, of any size, grey or coloured.
+    """Classify pictures: PNG, JPEG, GIF, BMP, WebP, TIFF or PPM, of any size, grey or coloured.
 
-    A picture is made like those of Fashion-MNIST (cropped, shrunk to 28 px, a white background made black) or, of a
-    net that was trained on your own pictures, cut to the square in the centre. The last column says what was done.
-    What can't be read is named on stderr, left out, and makes the exit status 1.
+    A picture is made like those of Fashion-MNIST (cropped, shrunk to 28 px, a white background made black) or, for a
+    net that was trained on your own pictures, cropped to the square in the centre. The last column says what was done.
+    What can't be read is named on stderr and left out; the exit status is then 1.
     """
     from alexnet_lit.tools.predict import predict as run
 
@@ -112,7 +112,7 @@ def predict(
 
 @app.command()
 def demo(ckpt: Checkpoint, device: Device = "auto") -> None:
-    """Serve a page on which a picture is dropped or drawn: its classes, how the net sees it, its first layer's answer.
+    """Serve a web page to drop or draw a picture on: its classes, the net's input and the first layer's feature maps.
 
     For the browser of this machine alone. Needs alexnet-lit[demo].
     """
@@ -125,14 +125,14 @@ def demo(ckpt: Checkpoint, device: Device = "auto") -> None:
 def evaluate(
     ckpt: Checkpoint,
     split: Annotated[
-        str, typer.Option(metavar="test|val", help="Choose by val: test images are for the end.")
+        str, typer.Option(metavar="test|val", help="Images to evaluate: choose nets by val; test is for the end.")
     ] = "test",
     tta: Annotated[
         str | None,
-        typer.Option(metavar="none|mirror|ten_crop", help="Views to average over; else those of the run, on val one."),
+        typer.Option(metavar="none|mirror|ten_crop", help="Test-time augmentation. Default: the run's; none on val."),
     ] = None,
-    dir: Annotated[str | None, typer.Option(help="Folder of the data; without it as a run finds them.")] = None,
-    out: Annotated[Path | None, typer.Option(help="The confusion matrix, a PNG; else beside the checkpoint.")] = None,
+    dir: Annotated[str | None, typer.Option(help="Folder of the data. Default: found as by a run.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Confusion matrix, PNG. Default: beside the checkpoint.")] = None,
     force: Force = False,
     as_json: Annotated[bool, typer.Option("--json", help="JSON instead of tables.")] = False,
     device: Device = "auto",
@@ -149,10 +149,10 @@ def evaluate(
 @app.command()
 def export(
     ckpt: Checkpoint,
-    out: Annotated[Path | None, typer.Option(help="The file; else beside the checkpoint.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The file. Default: beside the checkpoint.")] = None,
     force: Force = False,
 ) -> None:
-    """Write the net as one file of ONNX that is used without alexnet_lit: uint8 pictures in, probabilities out.
+    """Write the net as one ONNX file that works without alexnet_lit: uint8 pictures in, probabilities out.
 
     Normalising, enlarging and the softmax are inside; names of classes, config and version are its metadata. The file
     is read back and compared with torch.
@@ -169,11 +169,11 @@ def report(
     ],
     baseline: Annotated[
         str | None,
-        typer.Option(help="Compare with this experiment, as model.lrn=false; else with idea=base, or the first."),
+        typer.Option(help="Compare with this experiment, e.g. model.lrn=false. Default: idea=base, or the first."),
     ] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for the report; else the first FOLDER.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder for the report. Default: the first FOLDER.")] = None,
 ) -> None:
-    """Report on runs: report.html, one file with all inside.
+    """Compare runs in one self-contained file, report.html.
 
     Means over seeds and their significance, learning curves, and each of the paper's ideas beside the paper's claim.
     Reads result.json, overrides.yaml and event files alone. An earlier report is replaced.
@@ -189,21 +189,21 @@ def bench(
         list[str] | None,
         typer.Argument(
             metavar="[lrn|step|data|epoch|ddp]... | recipes [quick|fast|default|best|d2l|paper_2012]...",
-            help="Else all but recipes.",
+            help="Default: all but recipes.",
         ),
     ] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Images a step; else 64 on a CPU, 128 on a GPU.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Images per step. Default: 64 on CPU, 128 on GPU.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Rounds; medians are shown.")] = 3,
     device: Device = "auto",
     out: Annotated[Path | None, typer.Option(help="Append records to it; recipes: docs/results/recipes.jsonl.")] = None,
-    minutes: Annotated[float, typer.Option(min=0, show_default=False, help="recipes: end within them.")] = math.inf,
-    seeds: Annotated[int, typer.Option(min=1, help="recipes: so many seeds, from 0.")] = 3,
+    minutes: Annotated[float, typer.Option(min=0, show_default=False, help="recipes: time limit.")] = math.inf,
+    seeds: Annotated[int, typer.Option(min=1, help="recipes: number of seeds, from 0.")] = 3,
 ) -> None:
     """Measure speed and print tables in Markdown, progress on stderr: all takes about 5 minutes on two cores.
 
     lrn: normalisation against torch's layer. step: a training step against a plain torch loop. data, epoch: the input
     pipeline, and an epoch against the course's program. ddp: several devices against one. recipes: every recipe with
-    several seeds, in minutes on a GPU and days on a CPU; what is stopped goes on.
+    several seeds, in minutes on a GPU and days on a CPU; stopped ones are resumed.
     """
     deadline = time.monotonic() + 60 * minutes  # before torch is imported, which takes seconds
     from alexnet_lit.tools.records import FOLDER, append, titled

@@ -45,7 +45,7 @@ _INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 def main() -> int:
     """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 wrong input, 130 interrupted.
 
-    Of several processes that torchrun or srun has started rank 0 does that, and sends the others the config.
+    Under torchrun or srun rank 0 does so, and sends the config to the others.
     """
     environment = rank_environment()
     return _command(environment) if environment.ranks == 1 else _rank(environment)
@@ -53,7 +53,7 @@ def main() -> int:
 
 def _rank(environment: RankEnvironment) -> int:
     """Run one of several processes. All of them return the same status."""
-    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # it warns of the end of another rank, which says why itself
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch would report another rank's end, which reports itself
     status = 1
     try:
         from alexnet_lit.distributed.launch import join
@@ -79,7 +79,7 @@ def _rank(environment: RankEnvironment) -> int:
 
 
 def _command(environment: RankEnvironment) -> int:
-    """Run the command line of a process that stands alone or leads."""
+    """Run the command line in rank 0 or the only process: errors become one line and an exit status."""
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     program, *typed = sys.argv
     # Without HYDRA_FULL_ERROR Hydra prints errors itself, in several lines, and exits.
@@ -101,7 +101,7 @@ def _command(environment: RankEnvironment) -> int:
 
 
 def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
-    """Hand over to Hydra: a new run or sweep, or one that goes on with the config that was saved at its start."""
+    """Turn typed arguments into Hydra's, for a resumed run or sweep those of its saved config, and run Hydra."""
     options, others = get_args_parser().parse_known_args(typed)
     shows = any(getattr(options, name) for name in _SHOW)
     overrides = [composition.choose(override) for override in (*options.overrides, *others)]
@@ -166,7 +166,7 @@ def _hydra(options: Namespace, *, shows: bool) -> int:
     sanitized = Hydra.get_sanitized_cfg
 
     def resolved(hydra_: Hydra, cfg: DictConfig, cfg_type: str) -> DictConfig:
-        if options.resolve and cfg_type != "job":  # Hydra takes the rest away first, to which its own part refers
+        if options.resolve and cfg_type != "job":  # before Hydra removes nodes that its own part refers to
             OmegaConf.resolve(cfg)
         return sanitized(hydra_, cfg, cfg_type)
 
@@ -191,7 +191,7 @@ def _hydra(options: Namespace, *, shows: bool) -> int:
 
 
 def _close_sweep(*, stopped: bool) -> list[str]:
-    """Print the summary of the sweep, if there was one; the statuses of its jobs. Without any it leaves no folder."""
+    """Print the summary of the sweep, if there was one; returns its jobs' statuses. Removes a folder without jobs."""
     folder = SweepCallback.folder
     SweepCallback.forget()
     if folder:

@@ -48,7 +48,7 @@ def read_resumed(config: DictConfig) -> tuple[Path, dict[str, Any]]:
 
 
 def keep_precision_and_split(config: DictConfig, checkpoint: dict[str, Any]) -> DictConfig:
-    """The config with what the checkpoint's run found out: precision for `auto`, and a picture folder's split.
+    """The config with what the checkpoint's run resolved: the precision for `auto`, and a picture folder's split.
 
     Raises: UserError if the folder or its val/ is gone.
     """
@@ -109,20 +109,20 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
 
 
 class Resume(Callback):
-    """Mends what Lightning restores: whether the run was to stop, whole epochs, and arguments of callbacks.
+    """Corrects what Lightning restores: trainer.should_stop, the epoch counters, and arguments of callbacks.
 
-    An argument that a callback is given now, as EarlyStopping's patience, counts in place of the saved one.
+    An argument that a callback is given now, such as EarlyStopping's patience, replaces the saved one.
     """
 
     def __init__(self) -> None:
         self._arguments: list[tuple[Callback, dict[str, Any]]] = []
 
     def on_save_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Save whether a callback has ended the run: killed before its test, it has nothing left to train."""
+        """Save whether a callback has ended training, so that a run killed before its test does not train on."""
         checkpoint["should_stop"] = trainer.should_stop
 
     def on_load_checkpoint(self, trainer: Trainer, module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Stop if the run had stopped, unless it has other limits now. Note the arguments of callbacks."""
+        """Stop if the run had stopped, unless its limits have changed. Keep the arguments of callbacks."""
         saved, here = checkpoint["hyper_parameters"]["config"], module.hparams["config"]
         keys = ("max_epochs", "max_steps", "max_time", "min_epochs", "min_steps")
         same = all(saved["trainer"].get(key) == here["trainer"].get(key) for key in keys)
@@ -134,7 +134,7 @@ class Resume(Callback):
             self._arguments.append((callback, {name: value for name, value in vars(callback).items() if name in names}))
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
-        """Give callbacks their arguments back, and begin a new epoch if the saved one was whole."""
+        """Restore the arguments of callbacks, and begin a new epoch if the saved one was complete."""
         for callback, values in self._arguments:
             vars(callback).update(values)
         loop = trainer.fit_loop
@@ -147,6 +147,6 @@ class Resume(Callback):
             loop.epoch_loop.restarting = False
 
     def on_fit_end(self, trainer: Trainer, module: LightningModule) -> None:
-        """Count the epoch in which the run has ended, once: a run saved after its end has not started another."""
+        """Count the epoch in which the run ended, but once: a run saved after its end has started no other."""
         progress: Any = trainer.fit_loop.epoch_progress.current
         progress.completed = max(progress.completed, progress.started)

@@ -91,16 +91,16 @@ def overrides_of(config: DictConfig) -> list[str]:
 
 @functools.cache
 def known() -> DictConfig:
-    """The config without any override, read-only: what keys there are."""
+    """The default config, read-only: which keys exist."""
     config = _compose()
     OmegaConf.set_readonly(config, True)
     return config
 
 
 def choose(argument: str) -> str:
-    """The same override, with null as the choice `none` of a group that has it.
+    """The override, with group=null as group=none where the group has such a choice.
 
-    Raises: UserError for a group that is given anything else that is no name.
+    Raises: UserError for a group whose value is not the name of a choice.
     """
     group, equals, typed = argument.lstrip("+").partition("=")
     if not equals or not (CONF / group).is_dir():
@@ -111,7 +111,7 @@ def choose(argument: str) -> str:
     if None in values and "none" in names and not isinstance(value, list):
         return f"{group}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
-        raise UserError(f"{argument}: of a group a choice is named: leave it out, or use one of {', '.join(names)}")
+        raise UserError(f"{argument}: a group takes a choice's name: leave it out, or use one of {', '.join(names)}")
     return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
 
 
@@ -297,7 +297,7 @@ def claim_folder(folder: Path, key: str) -> None:
     except OSError as error:
         raise UserError(f"{key}={folder}: can't be made ({error.strerror}): name another folder") from error
     names = {path.name for path in folder.iterdir()}
-    held = f"{key}={folder}: holds {{}} already: name another folder, or go on with that one by {{}}={folder}"
+    held = f"{key}={folder}: holds {{}} already: name another folder, or resume that one with {{}}={folder}"
     if PLAN in names or any(folder.glob("*/.hydra")):
         raise UserError(held.format("a sweep", "resume_sweep"))
     if names & {".hydra", "checkpoints", RESULT, "train.log"}:
@@ -325,8 +325,8 @@ def running(folder: Path, what: str = "run") -> Iterator[None]:
 
 
 def discard(folder: Path) -> None:
-    """Remove what a refused run or sweep has left: the folder, if this process has made it and nothing was trained in
-    it; of a run that was to go on .hydra/resume_<n>, Hydra's record of that, if nothing was written since.
+    """Remove what a refused run or sweep has left: its folder, if this process made it and nothing was trained; of a
+    run that was to be resumed, the last .hydra/resume_<n>, if nothing was written since.
     """
     fresh = {".hydra", "train.log", PLAN, _LOCK, "study.db"}
     if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
@@ -340,14 +340,14 @@ def discard(folder: Path) -> None:
 
 # ---- Earlier runs and their checkpoints
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
-    """The overrides that a run was started with and, beside ckpt=, went on with; `last`: of the last time alone."""
+    """The overrides with which a run was started and, beside ckpt=, resumed; `last`: those of the last time only."""
     files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
     typed = [(file, str(each)) for file in files if file.exists() for each in plain(OmegaConf.load(file), raw=True)]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 
 def records_of(folder: Path) -> list[Path]:
-    """Where Hydra keeps how the run in `folder` was started, .hydra, and continued, .hydra/resume_<n>."""
+    """Where Hydra saved how the run in `folder` was started (.hydra) and resumed (.hydra/resume_<n>)."""
     # A kill or a full disk may have cut the last one short, of which overrides.yaml is written last.
     files = (folder / ".hydra").glob("resume_*/overrides.yaml")
     records = [file.parent for file in files if file.stat().st_size]
@@ -355,7 +355,7 @@ def records_of(folder: Path) -> list[Path]:
 
 
 def next_record(folder: Path) -> Path:
-    """Where to keep how the run in `folder` is continued this time. Raises: UserError if it is still running."""
+    """The .hydra/resume_<n> for resuming the run in `folder` now. Raises: UserError if it is still running."""
     with running(folder):
         return folder / ".hydra" / f"resume_{len(records_of(folder))}"
 
@@ -384,10 +384,10 @@ def continued_run(arguments: Sequence[str]) -> tuple[list[str], Path | None]:
         key, _, choice = argument.lstrip("+~").partition("=")
         if key.split(".")[0] in _FIXED and key not in _PLACES:
             hint = "leave it out, or start a new run"
-            raise UserError(f"{argument}: can't be changed in a run that is continued: {hint}")
+            raise UserError(f"{argument}: can't be changed in a run that is resumed: {hint}")
         if key in {"trainer", "callbacks", "logger"} and choice not in ("", "null"):
             hint = f"set single keys of it, {key}.<key>=..."
-            raise UserError(f"{argument}: a run that is continued has its {key} already: {hint}")
+            raise UserError(f"{argument}: a run that is resumed has its {key} already: {hint}")
     return typed, folder
 
 

@@ -1,4 +1,4 @@
-"""Errors that a user can mend, outcomes that end a training, and writing files whole."""
+"""User errors, exceptions that end training, and atomic file writes."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -71,13 +71,13 @@ def writing(path: Path, hint: str = "") -> Iterator[None]:
 
 
 def unwritten(path: Path, error: OSError, hint: str = "") -> UserError:
-    """The error of a disk that refuses a file; without `hint` one of a run."""
+    """The error for a file that can't be written; without `hint` it is a file of a run."""
     hint = hint or "make room there, or set paths.logs to another folder"
     return UserError(f"{path}: cannot be written ({error.strerror or error}): {hint}")
 
 
 def check_free(path: Path, *, force: bool) -> None:
-    """Check before the work that a command can write `path`; `force`: in place of a file that is there.
+    """Check, before the work starts, that `path` can be written; `force`: an existing file may be replaced.
 
     Raises: UserError if it can't.
     """
@@ -93,7 +93,7 @@ def check_free(path: Path, *, force: bool) -> None:
 
 @contextmanager
 def replacing(path: Path, hint: str = "") -> Iterator[Path]:
-    """<path>.part to write to; it moves to its place when the block ends, or is gone. Raises: as `writing` does."""
+    """Yield <path>.part to write to; it replaces <path> when the block succeeds. Raises: as `writing` does."""
     part = path.with_name(f"{path.name}.part")
     with writing(path, hint):
         try:

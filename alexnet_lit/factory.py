@@ -26,7 +26,7 @@ from alexnet_lit.optim import Schedule
 # Errors by which a constructor refuses its arguments.
 _LIBRARIES = (MisconfigurationException, HydraException, OmegaConfBaseException)
 _REFUSALS = (ValueError, TypeError, ImportError, OSError, *_LIBRARIES)
-_ON_TRIAL = (*_REFUSALS, RuntimeError, ArithmeticError, LookupError)  # of torch's optimizers and schedules too
+_INVALID = (*_REFUSALS, RuntimeError, ArithmeticError, LookupError)  # torch's optimizers and schedules
 
 
 def instantiate(
@@ -170,7 +170,7 @@ def build_net(config: DictConfig) -> nn.Module:
 
 
 def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classifier:
-    """The LightningModule. Optimizer and schedule are made once on trial, so that they refuse their values here."""
+    """The LightningModule. Builds optimizer and schedule once to check their arguments; Raises: UserError."""
     module: Classifier = instantiate(
         config,
         "classifier",
@@ -188,17 +188,17 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         seed=config.seed,
         config=plain(config),
     )
-    with _refusals("optimizer", _ON_TRIAL):
+    with _refusals("optimizer", _INVALID):
         optimizer = module.optimizer(net.parameters())
-    with _refusals("scheduler", _ON_TRIAL), warnings.catch_warnings(action="ignore"):  # no optimizer has stepped yet
+    with _refusals("scheduler", _INVALID), warnings.catch_warnings(action="ignore"):  # no optimizer has stepped yet
         scheduler: Any = module.schedule.factory(optimizer)
         plateau, monitor = isinstance(scheduler, ReduceLROnPlateau), module.schedule.monitor
         scheduler.step(*[0.0] * plateau)
     if plateau != (monitor is not None):
-        reason = "looks at a score: use val/loss or train/loss" if plateau else "looks at no score: use null"
+        reason = "monitors a metric: use val/loss or train/loss" if plateau else "monitors no metric: use null"
         raise UserError(f"scheduler.monitor={as_override(monitor)}: {type(scheduler).__name__} {reason}")
     if plateau and module.schedule.interval == "step":
-        raise UserError("scheduler.interval=step: a score is looked at once an epoch: use scheduler.interval=epoch")
+        raise UserError("scheduler.interval=step: the metric is checked once an epoch: use scheduler.interval=epoch")
     return module
 
 

@@ -36,7 +36,7 @@ class Score(Metric):
             self.add_state(name, torch.tensor(zero), dist_reduce_fx="sum")
 
     def update(self, loss_sum: Tensor | float, correct: Tensor | int, count: int) -> None:
-        """Add some images: the sum of their losses, how many were right, how many they are. Waits for no device."""
+        """Add images: the sum of their losses, the number correct and their number. Does not synchronise the device."""
         self.loss_sum += loss_sum
         self.correct += correct
         self.count += count
@@ -61,11 +61,11 @@ class Score(Metric):
 
 
 class Classifier(LightningModule):
-    """A net with its loss, scores, optimizer and schedule.
+    """A net with its loss, metrics, optimizer and schedule.
 
-    net: images (B, C, S, S) -> logits (B, classes). pixels: uint8 images -> the net's input. views: test-time
-    augmentation. label_smoothing: of the training loss, 0..1. classes: names in the order of the logits. optimizer:
-    parameters -> Optimizer. config: the run's whole config in plain values, saved in each checkpoint for `load`.
+    net: images (B, C, S, S) -> logits (B, classes). pixels, views: preprocessing, test-time augmentation. classes: in
+    the order of the logits. channels: of the images. optimizer: parameters -> Optimizer. label_smoothing: 0..1, in
+    training. validate: split that a fit evaluates. seed: of dropout. config: plain values, saved for `load`.
     """
 
     _ddp_params_and_buffers_to_ignore = ("pixels.matrix", "pixels.mean", "pixels.std")  # the same on all ranks
@@ -98,8 +98,8 @@ class Classifier(LightningModule):
         self._gradient_norm: Tensor | None = None  # of the last step, on the device
         self.best = -math.inf
         self._monitored: float | None = None  # the schedule's score, until it has stepped with it
-        self.published: dict[str, float] = {}  # the latest scores by name
-        self.tested = (-1, 0)  # at which step, on how many images
+        self.published: dict[str, float] = {}  # the latest metrics by name
+        self.tested = (-1, 0)  # step and number of images of the last test
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override] # no hyper-parameters: the checkpoint's config builds the module

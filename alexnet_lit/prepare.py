@@ -144,7 +144,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     for timer in trainer.callbacks:  # type: ignore[attr-defined] # set by Lightning's callback connector
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
             most = config.trainer.max_time
-            raise UserError(f"trainer.max_time={most}: is no time to train in: use 00:01:00:00 for an hour")
+            raise UserError(f"trainer.max_time={most}: leaves no time to train: use 00:01:00:00 for an hour")
     device = describe(kind, ranks, config.trainer.num_nodes)
     objects = (config, folder, module, data, trainer, checkpoints, throughput, history, resume, device, ranks)
     return RunObjects(*objects, why_precision, seconds=time.monotonic() - began)
@@ -323,11 +323,11 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
         batches = data.batches(split)
         if batches and trainer[key] and not data.batches(split, trainer[key]):
             hint = f"use a larger share, or a number of batches such as {key}=1"
-            raise UserError(f"trainer.{key}={trainer[key]}: of {batches} {stage} batches that is none: {hint}")
-    falls = [f"scheduler.{key}={it}" for key, it in config.scheduler.items() if it in ("run_steps", "run_epochs")]
-    if falls and trainer.max_epochs == trainer.max_steps == -1 and config.get("budget") is None:
+            raise UserError(f"trainer.{key}={trainer[key]}: leaves none of {batches} {stage} batches: {hint}")
+    sized = [f"scheduler.{key}={it}" for key, it in config.scheduler.items() if it in ("run_steps", "run_epochs")]
+    if sized and trainer.max_epochs == trainer.max_steps == -1 and config.get("budget") is None:
         hint = "use scheduler=constant, or set trainer.max_steps or budget"
-        raise UserError(f"trainer.max_epochs=-1: leaves no end for {falls[0]}: {hint}")
+        raise UserError(f"trainer.max_epochs=-1: a run without an end has no length for {sized[0]}: {hint}")
     batches, interval = epoch_batches(trainer, data), trainer.val_check_interval
     if ranks > 1 and not isinstance(interval, int | float):
         hint = "use a number of batches, or a share of an epoch"

@@ -79,7 +79,7 @@ def run(config: DictConfig, folder: Path) -> Result:
 
 def fit(config: DictConfig) -> Result:
     """Train and test as `python train.py` does, in a new run folder below config.paths.logs, or in that of the run that
-    `compose("ckpt=...")` named; returns as `run`, and the run's `folder` beside it.
+    `compose("ckpt=...")` named; returns what `run` returns, and the run's `folder`.
 
     Seeds all random generators with config.seed. Raises: UserError for wrong input, and leaves no folder then.
     """
@@ -161,7 +161,7 @@ def _log_and_report(folder: Path) -> Iterator[None]:
 
 
 def _fit_and_test(objects: RunObjects, began: float) -> Result:
-    """Fit, test, and write what the run came to. began: the run, as time.time() has it."""
+    """Fit, test, and write the result. began: start of the run, by time.time()."""
     status, folder, refused = "failed", objects.folder, False
     reason: dict[str, Any] = {}
     signals = (*terminal.STOP_SIGNALS[1:], *terminal.hangup())
@@ -213,7 +213,7 @@ def _test(objects: RunObjects) -> None:
     """Evaluate the best net, or the last where none was chosen, on the test images: once."""
     data, trainer, (step, images) = objects.data, objects.trainer, objects.module.tested
     if step == trainer.global_step and images >= limited_images(data, "test", trainer.limit_test_batches):
-        return  # the last validation was it, and the last net is the result
+        return  # the last validation was the test, and the last net is the result
     if not data.sizes["test"]:
         log.info("no test: the data has no test images, so test/acc and test/loss are null in result.json")
         return
@@ -223,15 +223,15 @@ def _test(objects: RunObjects) -> None:
 
 
 def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
-    """The same run with as many steps as fit into its budget: first it trains and saves a little, on each rank.
+    """The run with as many steps as fit into its budget; trains and saves for some seconds to measure its speed.
 
-    Its config, the saved one too, has the steps in place of the budget, so that it can be repeated exactly.
+    In its config, the saved one too, the steps replace the budget, so that it can be repeated exactly.
     """
     from alexnet_lit.callbacks.budget import MEASURING, RESERVE, TimeBudget, choose_steps, parse_seconds
 
     config, data, started = objects.config, objects.data, time.time()
     budget = parse_seconds(config.budget)
-    log.info("budget  %s, of which the first seconds go into measuring how fast this run is", config.budget)
+    log.info("budget  %s, whose first seconds measure the speed of this run", config.budget)
     measuring = config.copy()
     whole = min(max(1, data.sizes["train"] // data.batch_size), epoch_batches(config.trainer, data))
     # For a last batch that is smaller torch.compile would compile anew.
@@ -260,7 +260,7 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     limits = {"max_steps": steps, "max_epochs": -1, "val_check_interval": interval, "check_val_every_n_epoch": None}
     changes = {f"trainer.{key}": value for key, value in limits.items()}
     typed = " ".join(f"{key}={as_override(value)}" for key, value in changes.items())
-    log.info("        the very same again, without budget=: %s", typed)
+    log.info("        to repeat this run without budget=: %s", typed)
     file = objects.folder / ".hydra" / "config.yaml"
     saved = OmegaConf.load(file) if trainer.is_global_zero else config  # the folder may be on another machine
     config = config.copy()
@@ -342,7 +342,7 @@ def origin() -> Result:
 
 @contextmanager
 def _expect_result(folder: Path) -> Iterator[None]:
-    """Mark the result of a run that goes on as outdated. The mark stays if it saves a step and is then killed."""
+    """Mark an earlier result.json as outdated while its run is resumed. The mark stays if the run is killed."""
     part = folder / composition.PART
     if (folder / composition.RESULT).exists():
         part.touch()
@@ -376,7 +376,7 @@ def _has_saved(folder: Path) -> bool:
 
 
 def _log_start(objects: RunObjects) -> None:
-    """What is about to happen: device, data, net."""
+    """Log device, data, run folder and the layers of the net."""
     config, trainer = objects.config, objects.config.trainer
     strategy = "" if trainer.strategy == "auto" else f", {trainer.strategy}"
     log.info("device  %s, precision %s%s", objects.device, trainer.precision, strategy)
@@ -388,7 +388,7 @@ def _log_start(objects: RunObjects) -> None:
     log.info("data    %s of %d classes, %s", _images(data), len(data.classes), px)
     log.info("        from %s", data.origin)
     if config.data.validate == "test":
-        log.info("        looked at after each epoch: the test images (data.validate=test); nothing is chosen by them")
+        log.info("        test images are evaluated after each epoch (data.validate=test); nothing is chosen by them")
     log.info("run     %s", objects.folder)
     if objects.resume is not None:
         log.info("resume  %s", objects.resume)
@@ -403,7 +403,7 @@ def _images(data: ImageData) -> str:
 
 
 def _log_run(objects: RunObjects) -> None:
-    """The config for all loggers; its command, data and net too for TensorBoard, unless the run is resumed."""
+    """Log the config to all loggers; command, data and net to TensorBoard too, unless the run is resumed."""
     config, data, size, made_from = objects.config, objects.data, objects.config.data.image_size, origin()
     about = {
         "command": " \\\n  ".join(["python train.py", *composition.typed_overrides(objects.folder)]),
@@ -420,7 +420,7 @@ def _log_run(objects: RunObjects) -> None:
 
 
 def _log_results(objects: RunObjects, result: Result) -> None:
-    """The closing table, and how to go on."""
+    """Log the table of results, and the command that resumes the run."""
     checkpoints, folder = objects.checkpoints, objects.folder
     last = checkpoints.last if checkpoints.last.exists() else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
@@ -435,4 +435,4 @@ def _log_results(objects: RunObjects, result: Result) -> None:
     if result["status"] == "diverged" and last:
         log.info("last finite weights: %s", last)
     if result["status"] == "interrupted" and last:
-        log.info("continue with: %s %s", train_command(), shlex.quote(f"ckpt={folder}"))
+        log.info("resume with: %s %s", train_command(), shlex.quote(f"ckpt={folder}"))

@@ -40,7 +40,7 @@ _open_handlers: list[logging.Handler] = []
 
 
 class Lasting:
-    """A stream that outlives its end: after the first OSError in writing, calls `failed` and drops all further text."""
+    """A stream that tolerates write errors: on the first OSError calls `failed`, and then drops all text."""
 
     def __init__(self, stream: Any, failed: Callable[[OSError], None]) -> None:
         self.stream = stream
@@ -73,10 +73,10 @@ class Lasting:
 
 @contextmanager
 def printing(*, ends: bool) -> Iterator[None]:
-    """Print whatever becomes of stdout and stderr; characters that their encoding lacks are escaped.
+    """Tolerate write errors of stdout and stderr; escape characters that their encoding lacks.
 
-    ends: the program ends once stdout is gone, quietly with status 141, as a command in a shell's pipe does. Else it
-    goes on, with train.log alone. Either goes on without stderr.
+    ends: exit once stdout is closed, quietly with status 141, as a command in a shell pipe does. Else continue, with
+    train.log alone. A closed stderr is ignored in either case.
     """
     out, err = _lasting("stdout", ends=ends), _lasting("stderr", ends=False)
     with redirect_stdout(out), redirect_stderr(err):
@@ -89,7 +89,7 @@ def printing(*, ends: bool) -> Iterator[None]:
 
 
 def _lasting(name: str, *, ends: bool) -> Any:
-    """The stream of that name, made to last."""
+    """The stream of that name, wrapped in a `Lasting`."""
     stream = getattr(sys, name)
     stream = stream.stream if isinstance(stream, Lasting) else stream
     if not isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
@@ -122,13 +122,13 @@ def _escape(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error("alexnet_lit", _escape)
 
 
-# Before a cluster's time limit: of sbatch --signal=USR1@120, and of submitit. Windows has neither.
+# Sent before a cluster's time limit, by sbatch --signal=USR1@120 and by submitit. Windows has neither.
 WARNINGS = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # and SIGHUP, by which a run ends in good order
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # those, and SIGHUP, make a run save and end
 
 
 def hangup() -> tuple[signal.Signals, ...]:
-    """SIGHUP, which comes as a terminal closes, perhaps twice. Empty under nohup, and on Windows, which has none."""
+    """SIGHUP, sent when the terminal closes, perhaps twice. Empty under nohup, and on Windows, which has none."""
     number: signal.Signals | None = getattr(signal, "SIGHUP", None)
     return () if number is None or signal.getsignal(number) == signal.SIG_IGN else (number,)
 
@@ -169,7 +169,7 @@ def train_command() -> str:
 
 
 def on_terminal(screen: Console = console) -> bool:
-    """Whether lines on it can be drawn over. FORCE_COLOR in a CI makes colours, not a terminal."""
+    """Whether lines on it can be overwritten. FORCE_COLOR, as CI sets it, makes colours but no terminal."""
     return screen.is_terminal and not screen.is_dumb_terminal and screen.file.isatty()
 
 
@@ -219,7 +219,7 @@ def log_table(renderable: RenderableType) -> None:
 
 
 def plain_text(renderable: RenderableType) -> str:
-    """Text without colours, as wide as it is: no line is folded."""
+    """Render as text without colours or line wrapping."""
     page = Console(file=io.StringIO(), width=_WIDE, color_system=None, force_terminal=False, legacy_windows=False)
     with page.capture() as capture:
         page.print(renderable)

@@ -215,10 +215,10 @@ def test_a_run_goes_on_as_it_was_last_continued(train: Train) -> None:
         ("trainer.max_epochs=1", "{key} has already done 2 epochs: use trainer.max_epochs=3 or more"),
         ("trainer.max_steps=7", "{key} has already done 8 steps: use trainer.max_steps=9 or more"),
         ("+trainer.min_epochs=50", "the run ends with trainer.max_epochs=2: use trainer.max_epochs=50 or more"),
-        ("objective=val/loss", "can't be changed in a run that is continued: leave it out, or start a new run"),
+        ("objective=val/loss", "can't be changed in a run that is resumed: leave it out, or start a new run"),
         (
             "callbacks=ema",
-            "a run that is continued has its callbacks already: set single keys of it, callbacks.<key>=...",
+            "a run that is resumed has its callbacks already: set single keys of it, callbacks.<key>=...",
         ),
         ("budget=8s", "is for a new run, and {key} continues one: use trainer.max_steps=..."),
     ],

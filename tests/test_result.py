@@ -110,7 +110,7 @@ def test_a_run_is_not_written_over_another(left: str, completed: Outcome, train:
 
     outcome = train(*TINY, "trainer.fast_dev_run=true", f"hydra.run.dir={folder}")
 
-    way_out = f"name another folder, or go on with that one by ckpt={folder}"
+    way_out = f"name another folder, or resume that one with ckpt={folder}"
     assert outcome.refusal == f"hydra.run.dir={folder}: holds a run already: {way_out}"
     assert contents(folder) == before
 

@@ -97,7 +97,7 @@ def test_evaluating_on_test_images_as_the_course_does(typed: str, looks: list[in
     curves = scalars(outcome.folder)
     assert "val/acc" not in curves
     assert [step for step, _ in curves["test/acc"]] == looks
-    assert "looked at after each epoch: the test images" in outcome.out
+    assert "test images are evaluated after each epoch" in outcome.out
     assert outcome.result["val/acc"] is None
     assert outcome.result["test/acc"] == pytest.approx(curves["test/acc"][-1][1])
     assert not (outcome.folder / "checkpoints" / "best.ckpt").exists()

@@ -94,7 +94,7 @@ def test_a_signal_saves(it: str, train: Train, tmp_path: Path, lose_reader: Call
     assert outcome.result["reason"] == f"SIG{it}"
     last = torch.load(outcome.folder / "checkpoints" / "last.ckpt", weights_only=True)
     assert last["global_step"] == 2, "the step was finished"
-    assert "continue with: " in (outcome.folder / "train.log").read_text(encoding="utf-8")
+    assert "resume with: " in (outcome.folder / "train.log").read_text(encoding="utf-8")
 
 
 @pytest.mark.posix

@@ -37,7 +37,7 @@ def check_budget(config: DictConfig) -> None:
     elif config.trainer.accumulate_grad_batches != 1:
         reason = "can't be laid out with trainer.accumulate_grad_batches: use a larger data.batch_size"
     elif monitor:
-        reason = f"scheduler.monitor={monitor} looks at whole epochs: use scheduler=one_cycle or constant"
+        reason = f"scheduler.monitor={monitor} is checked once an epoch: use scheduler=one_cycle or constant"
     else:
         return
     raise UserError(f"budget={config.budget}: {reason}")

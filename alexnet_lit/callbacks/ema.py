@@ -12,8 +12,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn
 class MovingAverage(Callback):
     """Averages the weights over steps, and lets validation, best.ckpt and the test have the average.
 
-    After each step: average = decay * average + (1 - decay) * weights (Polyak and Juditsky 1992). warmup: the n-th time
-    after the first the decay is (1 + n) / (10 + n) at most, as in TensorFlow's ExponentialMovingAverage, so that a
+    After each step: average = decay * average + (1 - decay) * weights (Polyak and Juditsky 1992). warmup: n updates
+    after the first the decay is at most (1 + n) / (10 + n), as in TensorFlow's ExponentialMovingAverage, so that a
     short run averages over about its last tenth. Buffers are the last step's.
 
     The net holds the average from the start of a validation to the next training batch, and from the end of training

@@ -32,7 +32,7 @@ _CROWDED = 60  # points from which a curve is drawn with its running mean
 _NAMED = 30  # classes up to which a confusion matrix has room for names and counts, and a bar for each is shown
 _COLUMNS = 8  # of a gallery
 _LETTERS = 16  # of a class's name
-_MAPS, _SIDE = 16, 40  # of a layer the first so many maps are shown, of so many px
+_MAPS, _SIDE = 16, 40  # number of a layer's maps shown, and their side in px
 
 _OWN = "DejaVu Sans"  # comes with matplotlib; it has the minus sign
 _CHINESE = (  # families, the best first
@@ -73,7 +73,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
     shares = [[count / max(1, sum(row)) for count in row] for row in matrix]
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set_title(title, fontsize=10, fontweight="bold")
-    axes.set(xlabel="answer", ylabel="true class")
+    axes.set(xlabel="predicted class", ylabel="true class")
     axes.spines[:].set_visible(True)
     if len(classes) > _NAMED:
         axes.set(xticks=[], yticks=[])
@@ -90,7 +90,7 @@ def confusion(matrix: Sequence[Sequence[int]], classes: Sequence[str], title: st
 
 
 def _blank(width: float, height: float, *, dpi: int = 80) -> Figure:
-    """A figure of so many inches, which pyplot does not know of."""
+    """A figure of that size in inches, not registered with pyplot."""
     return Figure(figsize=(width, height), dpi=dpi, layout="constrained")
 
 
@@ -160,7 +160,7 @@ def class_accuracy(confusion: Tensor, names: Sequence[str], title: str) -> Figur
 
 
 def gallery(images: Tensor, pixels: nn.Module, captions: Sequence[Sequence[str]], title: str) -> Figure:
-    """The `visible` of images in rows of eight, below each its lines: the first in ink, the next in vermilion."""
+    """Images in rows of eight, each with its caption lines below: the first in black, the second in vermilion."""
     columns = min(_COLUMNS, len(images))
     rows, height = -(-len(images) // columns), 1 + 0.17 * max(map(len, captions))
     figure = _blank(max(3, columns), rows * height + 0.3)
@@ -177,7 +177,7 @@ def gallery(images: Tensor, pixels: nn.Module, captions: Sequence[Sequence[str]]
 
 
 def short(name: str, length: int = _LETTERS) -> str:
-    """The name, cut to so many letters."""
+    """The name, cut to `length` letters."""
     return name if len(name) <= length else f"{name[: length - 1]}…"
 
 

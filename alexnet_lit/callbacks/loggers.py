@@ -49,7 +49,7 @@ COLUMNS: dict[str, type] = {
     "label_smoothing": float,
     "seed": float,
 }
-_FIRST = list(COLUMNS)[:5]  # as many are shown until asked for more
+_FIRST = list(COLUMNS)[:5]  # columns that are shown until more are asked for
 METRICS = ("test/acc", "val/acc_best", "test/loss", "seconds")
 _NO_COLUMN = ("hydra", "paths", "ckpt", "name", "logger", "data.dir", "callbacks.progress", "callbacks.board")
 _KINDS = {bool: "DATA_TYPE_BOOL", float: "DATA_TYPE_FLOAT64", str: "DATA_TYPE_STRING"}

@@ -23,9 +23,9 @@ from alexnet_lit.callbacks.metrics import Throughput
 from alexnet_lit.terminal import console, log, on_terminal
 
 _REFRESH_SECONDS = 0.25
-_MEASURED_SECONDS = 10.0  # after which a long run is announced
-_TRAINING = 3  # evaluation batches, which are forward passes alone, cost as much as a training batch
-_SPEED_SECONDS = 3600.0  # that the time left is estimated from
+_MEASURED_SECONDS = 10.0  # of training before the run's length is estimated
+_TRAINING = 3  # cost of a training batch, in evaluation batches, which are forward passes alone
+_SPEED_SECONDS = 3600.0  # the time left is estimated from the last hour
 TASK = TaskID(0)  # the only one of a bar
 
 

@@ -67,7 +67,7 @@ _CLOSING: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("images_per_second", "speed", rate),
     ("run_dir", "run folder", str),
     ("checkpoint", "checkpoint", str),
-    ("disk", "checkpoints in all", str),
+    ("disk", "all checkpoints", str),
     ("tensorboard", "curves", str),
 )
 

@@ -1,4 +1,4 @@
-"""The callback that draws TensorBoard's pictures from what a validation or test predicts anyway."""
+"""The callback that draws TensorBoard's figures from the predictions of a validation or test."""
 
 import time
 from typing import Annotated, Any, NamedTuple
@@ -111,7 +111,7 @@ class TensorBoardImages(Callback):
         if (wrong := mistakes.certainty >= 0).any():
             rows = zip(*(part[wrong].tolist() for part in mistakes[1:]), strict=True)
             captions = [[names[label], f"{names[answer][:11]} {100 * certain:.0f}%"] for label, answer, certain in rows]
-            title = f"most certain mistakes, {title}: true class, answer and its probability"
+            title = f"most certain mistakes, {title}: true class, predicted class, probability"
             picture = figures.gallery(mistakes.images[wrong], module.pixels, captions, title)
             writer.add_figure(f"{stage}/mistakes", picture, step)
 

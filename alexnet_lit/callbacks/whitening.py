@@ -1,4 +1,4 @@
-"""First weights by the images: the first convolution's outputs are far less correlated as training begins."""
+"""Initial weights from the images: whitened kernels for the first convolution."""
 
 from typing import Annotated, Any
 
@@ -17,12 +17,12 @@ class WhitenedKernels(Callback):
 
     Neighbouring px of an enlarged image are nearly alike, so that kernels which are drawn px by px all see its
     brightness. Here they are orthogonal mixtures of the principal components of its windows, each divided by its
-    standard deviation; all together have the mean strength of the weights before. A run that goes on keeps its own:
-    they are loaded after this.
+    standard deviation; all are scaled so that the outputs keep their mean square. A resumed run keeps its weights,
+    which are loaded after this.
 
-    images: of the training images the first so many are looked at. eps: components with less than this share of the
-    largest variance are damped, as next to nothing is in them but noise: as by Wiener's filter.
-    Source: whitening of patches after Coates, Ng and Lee 2011; as first weights of a convolution, Jordan 2024, "94% on
+    images: number of training images used, the first ones. eps: components with less than this share of the
+    largest variance, which hold little but noise, are damped as by a Wiener filter.
+    Source: whitening of patches after Coates, Ng and Lee 2011; as initial kernels in a CNN, Jordan 2024, "94% on
     CIFAR-10 in 3.29 seconds". Raises: UserError for a net without a convolution over the whole image's channels.
     """
 
@@ -38,7 +38,7 @@ class WhitenedKernels(Callback):
         first = next((layer for layer in module.net.modules() if isinstance(layer, nn.Conv2d)), None)
         if first is None or first.groups > 1:
             hint = "leave it out by ~callbacks.whitening"
-            raise UserError(f"callbacks=whitening: the net has no first convolution that sees whole images: {hint}")
+            raise UserError(f"callbacks=whitening: the net has no first convolution over all channels: {hint}")
         data: Any = trainer.datamodule  # type: ignore[attr-defined] # set by Lightning's data connector
         images, _ = data.images["train"]
         moments = torch.zeros(first.weight[0].numel(), first.weight[0].numel(), dtype=torch.float64)
@@ -47,7 +47,7 @@ class WhitenedKernels(Callback):
             for dim, size, step in zip((2, 3), first.kernel_size, first.stride, strict=True):
                 seen = seen.unfold(dim, size, step)  # ten times as fast as F.unfold
             windows = seen.permute(0, 2, 3, 1, 4, 5).reshape(-1, len(moments)).double()  # (places, C * h * w)
-            moments += windows.T @ windows  # of their scale nothing is left in the weights
+            moments += windows.T @ windows  # not divided by their number: the scale cancels below
         variances, components = torch.linalg.eigh(moments)
         source = torch.Generator().manual_seed(module.seed)
         turns, _ = torch.linalg.qr(torch.randn(len(moments), len(moments), generator=source, dtype=torch.float64))

@@ -1,4 +1,4 @@
-"""Random changes of training images (Augment, and MixUp and CutMix in Mix), and averages over views at the test."""
+"""Augmentation of training images (Augment; MixUp and CutMix in Mix), and test-time augmentation."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -28,8 +28,8 @@ class Augment:
     mirror: flip left to right with probability 1/2 (Krizhevsky et al. 2012, section 4.1).
     crop: side of a random crop as a share of the enlarged image; 1 keeps the whole. 0.875 is the paper's 224 of 256 px.
     translate: shift by up to this share of image_size in each direction, by whole px, black coming in.
-    color: standard deviation of the normal number by which each axis of color_axes is multiplied and added to all
-    pixels (section 4.1: 0.1); 0 is off. color_axes: principal axes of the training images' colours, (axes, channels),
+    color: standard deviation of the normal factors of color_axes, whose weighted sum is added to all pixels (PCA colour
+    augmentation, section 4.1: 0.1); 0 is off. color_axes: principal axes of the training images' colours (axes, C),
     each as long as the standard deviation along it (in the paper: the variance), for values 0..1.
     erase: probability that a random rectangle becomes the mean of the training images (Zhong et al. 2020: 0.5). Where
     the paper draws height / width anew until the rectangle fits, it is drawn from what fits.
@@ -110,9 +110,9 @@ class Augment:
 
 
 class Mix:
-    """MixUp, CutMix, or one of them by a chance of 1/2: puts a share of its neighbour into each image of a batch.
+    """MixUp, CutMix, or one of them with probability 1/2: puts a share of its neighbour into each image of a batch.
 
-    Rows 2i and 2i + 1 of a global batch are neighbours, and a loader with `together` keeps them on one rank. An odd
+    Images 2i and 2i + 1 of a global batch are a pair, which the loader keeps on one rank (`together`). An odd
     last image stays as it is.
 
     mixup, cutmix: alpha of the Beta(alpha, alpha) that the share which an image keeps is drawn from; 0 is off. MixUp

@@ -43,9 +43,9 @@ class ImageData(LightningDataModule):
     proportion. The test images are for `test` alone, unless validate="test" looks at them after each epoch.
 
     batch_size: images in a step, over all devices. mean, std: of values 0..1, one for all channels or one for each.
-    train_size: train on so many, the classes in proportion; None takes all that the split leaves. val_size: images for
-    validation, or a share of them if it is below 1. folds, fold: with folds=k, whatever val_size says, part `fold` of k
-    is for validation. tta: see TestTimeAugmentation. seed: of the order of images and of augmentation.
+    train_size: number of training images, the classes in proportion; None: all that the split leaves. val_size: number
+    of validation images, or if below 1 a fraction. folds, fold: with folds=k, in place of val_size, part `fold` of k is
+    for validation. tta: see TestTimeAugmentation. seed: of the order of images and of augmentation.
     Raises: UserError if the split asks for more images than there are.
     """
 
@@ -83,9 +83,9 @@ class ImageData(LightningDataModule):
             reason = f"data.augment.crop={augment.crop:g} leaves no margin around a crop"
             raise UserError(f"data.tta=ten_crop: {reason}: use data.augment.crop=0.875, or data.tta=mirror")
         if validate == "test" and tta != "none":
-            raise UserError(f"data.tta={tta}: data.validate=test looks at each test image as it is: use data.tta=none")
+            raise UserError(f"data.tta={tta}: data.validate=test evaluates one view of each image: use data.tta=none")
         if validate == "test" and folds:
-            raise UserError(f"data.folds={folds}: data.validate=test would never look at the fold: use data.folds=0")
+            raise UserError(f"data.folds={folds}: with data.validate=test the fold would not be used: use data.folds=0")
         axes: Any = augment.color_axes.tolist() if augment.color else [None]
         for key, value, numbers in (("mean", mean, mean), ("std", std, std), ("augment.color_axes", axes, axes[0])):
             if isinstance(numbers, list) and len(numbers) != self.channels:
@@ -118,7 +118,7 @@ class ImageData(LightningDataModule):
         }
 
     def batches(self, split: Split, limit: float | int | None = None) -> int:
-        """Those that one of Lightning's limit_*_batches leaves: so many, such a share, or with null all."""
+        """Batches of a split under one of Lightning's limit_*_batches: a number, a fraction, or None for all."""
         batches = -(-self.sizes[split] // self.batch_size)
         if isinstance(limit, int):
             return min(batches, limit)
@@ -159,7 +159,7 @@ class ImageData(LightningDataModule):
         return self._loader("train", mix.together, shuffle=shuffle, num_random_values=numbers, betas=mix.betas)
 
     def val_dataloader(self) -> BatchLoader:
-        """What is looked at after each epoch: validation images, or the test images where `validate` says so."""
+        """The images evaluated after each epoch: validation images, or the test images with validate="test"."""
         return self._loader(self.validate)
 
     def test_dataloader(self) -> BatchLoader:

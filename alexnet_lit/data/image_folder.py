@@ -1,6 +1,6 @@
 """A folder of pictures as a data set: train/<class>/..., with val/ and test/ if they are there.
 
-Pictures are decoded once, into a file that is mapped into memory: what takes an hour takes no time from then on.
+Pictures are decoded once, into a file that is memory-mapped: later runs start at once.
 """
 
 import hashlib
@@ -30,7 +30,7 @@ from alexnet_lit.errors import UserError, several
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
 PARTS: tuple[Split, ...] = ("train", "val", "test")
-VERSION = 5  # of what `square` makes of a picture: another number decodes anew
+VERSION = 5  # of the output of `square`: caches of other versions are not used
 _PART = 256  # pictures that are decoded at a time
 _LOG_EVERY_S = 10.0
 
@@ -59,10 +59,9 @@ class Found(NamedTuple):
 class ImageFolder(ImageData):
     """Pictures in folders that are named after their classes, decoded once and mapped from then on.
 
-    Without val/, part of train/ is for validation: of each class the first by a hash of name and `split_seed`, the
-    classes in proportion. `found` keeps up to which hash and goes into the checkpoint: from then on a picture's name
-    alone decides, whatever is added or removed, so that a run that is continued never validates on what it was trained
-    on.
+    Without val/, part of train/ is for validation: of each class the pictures with the lowest hash of name and
+    `split_seed`, the classes in proportion. `found` has the limits of these hashes and is saved in checkpoints. So a
+    resumed run never validates on a picture that it was trained on, whatever was added or removed.
 
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
     cache_size: px of the centre square that is kept. channels: 3 for RGB, 1 for grey, to which mean and std of three
@@ -122,14 +121,14 @@ class ImageFolder(ImageData):
         earlier = self._given.names if self._given else self.found.names
         digests = zip(PARTS, earlier, self.found.names, strict=False)
         if changed := ", ".join(f"{part}/" for part, before, now in digests if before != now):
-            outcome = "known by their names, none that were trained on are validated on"
+            outcome = "the split goes by name, so none that was trained on is validated on"
             logger.warning(f"data.dir={self.dir}: other pictures than the run began with, in {changed}: {outcome}")
         counts: dict[str, Any] = {}
         for part in (part for part in PARTS if getattr(self.found, part)):
             images, names = self._decode(part)
             counts[part] = len(names)
             if self._is_known and counts[part] != getattr(self.found, part):
-                raise UserError(f"data.dir={self.dir}: {part}/ has other pictures than a moment ago: start again")
+                raise UserError(f"data.dir={self.dir}: {part}/ has changed since the run started: start it again")
             self._pictures[part] = MappedImages(images, torch.arange(len(names))), self._labels(names)
             if part == "train":
                 self._names = names
@@ -156,7 +155,7 @@ class ImageFolder(ImageData):
 
     @property
     def _is_known(self) -> bool:
-        """Whether another object of this run has found what is there, and logged what there is to say."""
+        """Whether the folder was scanned, and messages were logged, by an earlier object of this run."""
         return self._given is not None and not self._given.earlier
 
     def _decide_split(self) -> None:
@@ -208,7 +207,7 @@ def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
         raise UserError(f"data.dir={dir}: train/ has {there} in it: a net needs two classes, each in a folder")
     for part, (here, names) in zip(PARTS, listings, strict=True):
         if unknown := [f"{part}/{name}/" for name in here if name not in classes]:
-            only = f"train/ has no such class, only {several(classes)}: both need the same"
+            only = f"train/ has no such class, only {several(classes)}: use the same classes in both"
             raise UserError(f"data.dir={dir}: {several(unknown)}: {only}")
         filled = {class_of(name) for name in names}
         empty = [f"{part}/{name}/" for name in classes if name not in filled]
@@ -262,7 +261,7 @@ def class_of(name: str) -> str:
 
 
 def _grey(values: float | list[float]) -> float | list[float]:
-    """Of a number for each of red, green and blue that for grey. Of a mean it is exact, of a std an upper bound."""
+    """Convert a value for each of red, green and blue to one for grey: exact for a mean, an upper bound for a std."""
     return sum(map(operator.mul, LUMA, values)) if isinstance(values, list) and len(values) == 3 else values
 
 
@@ -270,7 +269,7 @@ def _grey(values: float | list[float]) -> float | list[float]:
 def decoded(
     pictures: Path, names: Sequence[str], folder: Path, *, size: int, channels: int
 ) -> tuple[Tensor, dict[str, str]]:
-    """Map pictures as uint8 (N, channels, size, size), in their order and without the broken; and why those are broken.
+    """The pictures that can be decoded as a memory-mapped uint8 (N, channels, size, size), and why others can't be.
 
     They are decoded if no file in `folder` has them. It is named after a hash of their names and of size, mtime, ctime
     and inode of each, as files of one archive may agree in size and mtime; once it is whole, a JSON file beside it
@@ -305,7 +304,7 @@ def decoded(
 
 
 def _stamp(path: Path) -> list[int]:
-    """What tells a file from others, without reading it."""
+    """Size, times and inode, which identify a file without reading it; empty if that fails."""
     try:
         info = os.stat(path)
     except OSError:

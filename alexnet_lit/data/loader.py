@@ -114,7 +114,7 @@ class EpochSampler:
 
 
 def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
-    """Which share of each batch this rank takes, and of how many. Ranks that hold parts of one net take the same."""
+    """Data-parallel rank and size: this rank's share of each batch, of how many; (0, 1) in model parallelism."""
     kwargs = trainer.distributed_sampler_kwargs if trainer is not None else None
     return (kwargs["rank"], kwargs["num_replicas"]) if kwargs is not None else (0, 1)
 
@@ -124,8 +124,8 @@ class BatchLoader:
     """Iterates over a set of images in batches that are split over ranks, each image exactly once.
 
     `batch_size` counts images over all ranks. An epoch has the same number of batches on each rank; the last may be
-    smaller, see `Batch.total`. `together`: so many neighbours of a batch stay on one rank. After `load_state_dict`
-    iteration continues in the middle of an epoch. Batches are on the device that the images are on.
+    smaller, see `Batch.total`. `together`: consecutive images that stay on one rank, 2 to be mixed in pairs. After
+    `load_state_dict` iteration continues in the middle of an epoch. Batches are on the device that the images are on.
     """
 
     images: Images

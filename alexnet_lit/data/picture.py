@@ -11,8 +11,8 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 SUFFIXES = (".jpg", ".jpeg", ".jfif", ".png", ".bmp", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm")
 KINDS = ", ".join(suffix.removeprefix(".") for suffix in SUFFIXES)  # in words
 
-# Who may read a file; its first bytes choose, not its name. Left to itself PIL tries everything that it knows, and for
-# one format it starts Ghostscript.
+# PIL's decoders that are allowed; the first bytes of a file choose, not its name. Otherwise PIL would try all that it
+# knows, of which one starts Ghostscript.
 _FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "TIFF", "WEBP")
 _WHITE_16_BIT = 65535
 

@@ -85,7 +85,7 @@ class Preprocess(nn.Module):
         return _pick(height, down)[:, None] @ x.view(*values.shape[:-1], size)  # (S, H + 1) @ (H + 1, S)
 
     def _axis(self, source: int) -> tuple[Tensor, Tensor, Tensor]:
-        """How a side is resized, with a black px before its first and behind its last: a matrix (1 + enlarged + 1,
+        """Resize matrix of one axis, with a black px before the first and after the last: (1 + enlarged + 1,
         source + 1), whose rows sum to 1 and whose last column is black; of each row the two columns that may differ
         from 0, int32, and their values: (1 + enlarged + 1, 2) each.
         """

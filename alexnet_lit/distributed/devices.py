@@ -22,20 +22,20 @@ def devices_and_nodes(environment: RankEnvironment, devices: int | str, nodes: i
     """
     if nodes < 1:
         raise UserError(f"trainer.num_nodes={nodes}: use a number of machines from 1")
-    started, here, there = environment.launcher, environment.local_ranks, environment.nodes
-    if not started and nodes > 1:
+    launcher, local, hosts = environment.launcher, environment.local_ranks, environment.nodes
+    if not launcher and nodes > 1:
         raise UserError(
             f"trainer.num_nodes={nodes}: a process can't start others on another machine: type on each of them "
             f"torchrun --nnodes={nodes} --nproc-per-node={devices} --rdzv-backend=c10d --rdzv-endpoint=HOST:29500 "
             "train.py ..., where HOST is one of them, or start with srun"
         )
-    if not started:
+    if not launcher:
         return devices, nodes
-    if str(devices) not in ("1", "-1", "auto", str(here)):
-        raise UserError(f"trainer.devices={devices}: {started} started {here} on this machine: use auto, or {here}")
-    if nodes not in (1, there):
-        raise UserError(f"trainer.num_nodes={nodes}: {started} started processes on {there} machines: use {there}")
-    return here, there
+    if str(devices) not in ("1", "-1", "auto", str(local)):
+        raise UserError(f"trainer.devices={devices}: {launcher} started {local} on this machine: use auto, or {local}")
+    if nodes not in (1, hosts):
+        raise UserError(f"trainer.num_nodes={nodes}: {launcher} started processes on {hosts} machines: use {hosts}")
+    return local, hosts
 
 
 def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
@@ -68,7 +68,7 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
 
 
 def pick(name: str) -> str:
-    """The kind of device that `--device` names. Raises: UserError for another name, or a missing device."""
+    """The device type that `--device` names. Raises: UserError for another name, or a missing device."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device=cuda: this machine has none: use --device cpu, or auto")

@@ -67,6 +67,6 @@ class RankEnvironment:
 
 
 def rank_environment() -> RankEnvironment:
-    """This process's rank. An interactive shell of `srun --pty` is none; `srun -u` makes stdout alone a terminal."""
+    """This process's rank. A shell of `srun --pty` is none: its stdin and stderr are terminals (`srun -u`: stdout)."""
     environment = RankEnvironment.of(os.environ)
     return RankEnvironment() if environment.launcher == "srun" and any(map(os.isatty, (0, 2))) else environment

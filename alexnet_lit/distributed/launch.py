@@ -28,12 +28,12 @@ from alexnet_lit.distributed.environment import RankEnvironment, rank_environmen
 from alexnet_lit.errors import Exited, UserError, reason_of
 from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup
 
-# On Windows there are none: the console sends Ctrl-C to the ranks itself.
+# A process group for each rank. Windows has none: its console sends Ctrl-C to the ranks itself.
 _OWN_GROUP = 0 if os.name == "posix" else None
 _START = timedelta(minutes=5)  # until all ranks should have started
 _START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
-_REPORT = timedelta(seconds=3)  # that a rank which lost its connection waits to learn why
+_REPORT = timedelta(seconds=3)  # for a rank that lost its connection to learn why
 # Seconds.
 _POLL = 1.0  # between a rank's looks at whether another has failed
 _GRACE = 4.0  # for a rank to end by itself once another has failed
@@ -43,7 +43,7 @@ _LAUNCHER_GRACE = 8.0  # for all ranks, once one has failed or a second signal h
 class Failure(NamedTuple):
     """The rank that failed first, and why in one line.
 
-    mistake: a user's. killed: the rank was killed or lost. reporter: the rank that reports it; None for the launcher.
+    mistake: a UserError. killed: the rank was killed or lost. reporter: the rank that reports it; None: the launcher.
     """
 
     rank: int
@@ -74,11 +74,11 @@ class RankGroup:
         self._watcher.start()
 
     def broadcast(self, job: dict[str, Any]) -> None:
-        """Send a job from rank 0 to all ranks, as JSON."""
+        """Send a message (config, folder, start) from rank 0 to all ranks, as JSON."""
         self._store.set("job", json.dumps(job))
 
     def receive(self) -> dict[str, Any]:
-        """The job that rank 0 sends. Raises: SystemExit with rank 0's status if it has ended without one."""
+        """The message that rank 0 sends. Raises: SystemExit with rank 0's status if it has ended without one."""
         self._wait(["job"])
         job: dict[str, Any] = json.loads(self._store.get("job"))
         if "status" in job:
@@ -156,7 +156,7 @@ class RankGroup:
         return self._lost(0)
 
     def _lost(self, rank: int) -> Failure:
-        reason = f"rank {rank} was lost: killed, or ended without a word"
+        reason = f"rank {rank} was lost: killed, or ended without a report"
         return Failure(rank, reason, killed=True, reporter=self.rank)
 
     def _find_lost_rank(self) -> Failure | None:
@@ -237,8 +237,8 @@ def _first_failure(store: Store, failure: Failure | None = None) -> Failure | No
 def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | None, bool]:
     """Run `job` in `ranks` processes and wait for all of them. `name` is what `ps` shows beside them.
 
-    A rank that dies takes the others down, and so does the end of this process. Signals are handed on to the ranks,
-    which finish their step and save. Returns what failed first, if anything did, and whether a signal came.
+    If a rank dies or this process ends, all ranks end. Signals are forwarded to the ranks, which finish their step and
+    save. Returns what failed first, if anything did, and whether a signal came.
     """
     tcp = TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False, timeout=_LONG)
     store = _namespace(tcp)
@@ -261,7 +261,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
 
 
 def _supervise(processes: list["subprocess.Popen[bytes]"], received: list[int], store: Store) -> None:
-    """Hand each signal on that changes anything, until all ranks have ended or have had their time to."""
+    """Forward signals to the ranks until all have ended, or the deadline after a failure has passed."""
     handed_on, deadline, running = 0, float("inf"), True
     while running and time.monotonic() < deadline:
         for number in received[handed_on:] if _OWN_GROUP is not None else ():

@@ -16,7 +16,7 @@ from alexnet_lit.errors import UserError
 # static_graph stays off: every parameter is used, and torch fails with it when gradients accumulate.
 DDP: dict[str, Any] = {"gradient_as_bucket_view": True}
 HOOKS: dict[str, Any] = {"auto": None, "ddp": None, "ddp_bf16": bf16_compress_hook}
-SPLITS = ("towers", "hybrid")  # of distributed/towers, where several devices hold one net together
+SPLITS = ("towers", "hybrid")  # model parallelism, see distributed/towers
 
 
 class Parallel(DDPStrategy):
@@ -71,7 +71,7 @@ def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict
 
 
 def check_strategy(strategy: str, **objects: Any) -> None:
-    """Check that a run of these objects is possible with the strategy: see Split.check. Raises: UserError if not."""
+    """Check that the strategy can run these objects: see Split.check. Raises: UserError if not."""
     if strategy in SPLITS:
         _split_strategy().check(strategy, **objects)
 

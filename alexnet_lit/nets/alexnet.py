@@ -168,7 +168,7 @@ class AlexNet(ConvNet):
     Parameters at 224 px: course 46,764,746 (1 channel, 10 classes); paper, in two groups, 60,965,224 and owt 61,100,840
     (3 channels, 1000 classes). Departure from the paper: the first linear layer follows the image size.
 
-    weights: trained weights, "imagenet" for the design owt or a file, see `load_weights`. switches: see ConvNet.
+    weights: pretrained weights, "imagenet" for the design owt or a file, see `load_weights`. switches: see ConvNet.
     Raises: ValueError, as ConvNet does, and if weights can't be read or don't fit.
     """
 

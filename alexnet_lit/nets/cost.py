@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.kernels.native import bf16_units
 
-LEAST_SPEEDUP = 1.5  # of bf16 on a CPU: below it, full precision is worth more than the time
+LEAST_SPEEDUP = 1.5  # of bf16 over float32 on a CPU, for precision=auto to choose it
 
 
 class Call(NamedTuple):

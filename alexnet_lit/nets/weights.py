@@ -1,4 +1,4 @@
-"""Weights trained elsewhere, in place of those that a net draws."""
+"""Pretrained weights, in place of random initial ones."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Muon: SGD with momentum whose steps are orthogonalised, so that no direction is learnt faster than another."""
+"""Muon: SGD with momentum and orthogonalised updates, so that no direction is learnt faster than another."""
 
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any
@@ -10,9 +10,9 @@ from torch.optim import AdamW
 
 from alexnet_lit.nets.kernels.native import bf16_units
 
-_TURNS = 5  # of the iteration
-_MOST_PADDED = 3  # times as many numbers as the matrices have
-_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5 takes 0..1 near 1 within so many turns
+_NS_STEPS = 5  # of the Newton-Schulz iteration
+_MOST_PADDED = 3  # size of a padded batch at most, as a multiple of its matrices' size
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5, _NS_STEPS times, brings 0..1 near 1
 
 
 class Muon(AdamW):
@@ -20,7 +20,7 @@ class Muon(AdamW):
 
     A kernel is taken as a matrix (out, height * width * in). Its step is the orthogonal matrix nearest to Nesterov's
     momentum, times scale * sqrt(the longer side): with 0.2 about the size of a step of AdamW (Liu et al. 2025).
-    momentum: of kernels; betas, eps: of the rest. linear: hidden linear layers count as kernels too, whose step takes
+    momentum: of kernels; betas, eps: of the rest. linear: treat hidden linear layers as kernels too; a step then takes
     many times as long. Parameters come in layer order: the last matrix, whose rows are the classes, is AdamW's.
     torch's Muon takes two-dimensional parameters only.
     Source: Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks".
@@ -124,7 +124,7 @@ def orthogonal(matrix: Tensor) -> Tensor:
 def _iterate(x: Tensor) -> Tensor:
     a, b, c = _COEFFICIENTS
     add_product: Callable[..., Tensor] = torch.addmm if x.ndim == 2 else torch.baddbmm
-    for _ in range(_TURNS):
+    for _ in range(_NS_STEPS):
         square = x @ x.mT
         x = add_product(x, add_product(square, square, square, beta=b, alpha=c), x, beta=a)
     return x
@@ -138,11 +138,11 @@ def _iterate_squares(x: Tensor) -> Tensor:
     a, b, c = _COEFFICIENTS
     add_product: Callable[..., Tensor] = torch.addmm if x.ndim == 2 else torch.baddbmm
     square, product = x @ x.mT, None
-    for turn in range(_TURNS):
+    for turn in range(_NS_STEPS):
         factor = add_product(square, square, square, beta=b, alpha=c)
         factor.diagonal(dim1=-2, dim2=-1).add_(a)
         product = factor if product is None else factor @ product
-        if turn < _TURNS - 1:
+        if turn < _NS_STEPS - 1:
             square = factor @ square @ factor
     assert product is not None
     return product @ x

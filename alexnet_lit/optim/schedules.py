@@ -18,7 +18,7 @@ Fraction = Annotated[float, Field(ge=0, le=1)]
 
 @dataclass(frozen=True)
 class Schedule:
-    """A schedule before its optimizer exists: its factory, how often it steps, and the score that it monitors.
+    """A schedule before its optimizer exists: its factory, how often it steps, and the metric that it monitors.
 
     lengths: those of its arguments that are the length of the run.
     """
@@ -51,7 +51,7 @@ def one_cycle(
 
 
 def clip(module: LightningModule, optimizer: Optimizer, most: float | None, algorithm: str | None) -> Tensor | None:
-    """Clip gradients by their norm or by value. Returns the norm before, which waits for no device.
+    """Clip gradients by their norm or by value. Returns the norm before clipping, without synchronising the device.
 
     Clips for fused optimizers too, which Lightning refuses under any mixed precision. With a gradient scaler its factor
     would still be in their gradients: that case is Lightning's, and returns None.

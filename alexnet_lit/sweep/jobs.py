@@ -1,4 +1,4 @@
-"""The jobs of a sweep, read from their folders: what came of them, and which to run when it goes on."""
+"""The jobs of a sweep, read from their folders: their results, and which to run when it is resumed."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def ended(self) -> bool:
-        """Whether it is not run again. A diverged run is not: repeating it until one converges would be selection."""
+        """Whether it is final. A diverged run is: repeating it until one converges would be selection."""
         return self.status in ("completed", "diverged")
 
     @property
@@ -71,20 +71,20 @@ def read_job(folder: Path) -> Job:
 
 
 def searches(sweep: Path) -> bool:
-    """Whether each of its trials is chosen by the outcomes before."""
+    """Whether the sweep is a search, whose trials depend on the results of earlier ones."""
     return "n_trials" in OmegaConf.load(sweep / PLAN).hydra.sweeper
 
 
 def left_over(sweep: Path) -> list[Job]:
-    """The jobs that have a folder and no outcome. In a search a failure is one, from which it has learned."""
+    """The jobs that have a folder and no result. In a search a failure is a result, from which it has learned."""
     search = searches(sweep)
     return [job for job in jobs_of(sweep) if not (job.ended or (search and job.status == "failed"))]
 
 
 def set_aside(sweep: Path) -> None:
-    """Move what failed, or was stopped before it saved anything, to <sweep>/earlier/<now>: it starts anew.
+    """Move jobs that failed, or were stopped before they saved anything, to <sweep>/earlier/<now>: they start anew.
 
-    Of a search all that was stopped: its trial isn't asked for again.
+    In a search also all that were stopped: their trials are not repeated.
     """
     search, earlier = searches(sweep), sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
     for job in left_over(sweep):
@@ -130,7 +130,7 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
 
 
 def record(*, _root_: DictConfig) -> str | None:
-    """Where Hydra keeps a run's config, below its folder. None: nowhere, as a job that goes on has one already.
+    """hydra.output_subdir of a run: ".hydra", or None for a resumed job, which has it already.
 
     Raises: UserError for a run, not a job of a sweep, in a folder that holds results.
     """

@@ -1,4 +1,4 @@
-"""A search by Optuna that goes on: its trials come behind those that there are, with other random values."""
+"""A search by Optuna that can be resumed: new trials are appended to the study, with other random values."""
 
 import logging
 from pathlib import Path
@@ -14,10 +14,10 @@ from alexnet_lit.sweep.jobs import jobs_of
 
 
 class Search(OptunaSweeper):
-    """The plugin's sweeper; where its folder holds trials already, it runs those that are left."""
+    """The plugin's sweeper; if its folder holds trials already, it runs the remaining ones."""
 
     def setup(self, *, config: DictConfig, **given: Any) -> None:
-        """Raises: UserError if there is nothing to make best, and for a study that can't be used."""
+        """Raises: UserError without an objective, and for a study that can't be used."""
         if config.objective is None:
             raise UserError("objective=null: a search needs one: use objective=val/acc, or a sweep that is no search")
         super().setup(config=config, **given)

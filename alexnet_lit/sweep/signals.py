@@ -1,9 +1,9 @@
 """Signals of a sweep, and the state of a process that runs several jobs.
 
-A terminal sends Ctrl-C to all of its processes, and SIGHUP when it closes. joblib's would be killed as soon as the
-first of them ends, and submitit's a second later; so the process that started the sweep only leaves a file in its
-folder and waits: jobs that run save and end, those that wait aren't started. Of `kill`, which reaches that process
-alone, they learn by this file.
+A terminal sends Ctrl-C, and SIGHUP when it closes, to all of its processes. joblib would then kill its workers as soon
+as one of them ends, and submitit a second later. So the process that started the sweep only writes a file, .stop, into
+its folder and waits: running jobs save and end, waiting ones aren't started. The file also tells the jobs of a `kill`
+of that process, whose signal does not reach them.
 """
 
 import gc
@@ -53,9 +53,9 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
 @contextmanager
 def worker(sweep: Path) -> Iterator[None]:
-    """In a launcher's worker process, listen to Ctrl-C, SIGHUP and the sweep's stop in a job; between jobs ignore them.
+    """In a launcher's worker process: in a job react to Ctrl-C, SIGHUP and the sweep's .stop; between jobs ignore them.
 
-    Beside others on one screen a job prints nothing: train.log has all of it.
+    The job prints nothing, as several share one terminal; train.log has all of it.
     """
     numbers, over = (signal.SIGINT, *hangup()), threading.Event()
 

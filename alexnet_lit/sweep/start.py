@@ -17,8 +17,8 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.sweep.jobs import MULTIRUN, left_over, set_aside
 from alexnet_lit.sweep.signals import STOP
 
-_OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own knows no direction of ours
-_PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here that does what theirs leave out
+_OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own does not know `direction`
+_PLUGINS = {  # classes of alexnet-lit[sweep]'s plugins, and the subclasses in this package that replace them
     "hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher": "joblib_launcher.ProcessLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.SlurmLauncher": "submitit_launcher.SlurmQueueLauncher",
     "hydra_plugins.hydra_submitit_launcher.submitit_launcher.LocalLauncher": "submitit_launcher.LocalProcessLauncher",
@@ -27,7 +27,7 @@ _PLUGINS = {  # which are there only with alexnet-lit[sweep], and the class here
 
 
 class Refused(BaseException):
-    """An error found as a sweep starts. No Exception, which Hydra turns into a warning in a callback."""
+    """An error found as a sweep starts. Not an Exception: Hydra turns those of a callback into warnings."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

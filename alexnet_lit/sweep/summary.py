@@ -52,7 +52,7 @@ def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
         log.info("sweep       %s%s", _count(jobs), ", stopped before its end" if stopped else "")
         log.info("summary     %s", sweep / "summary.md")
         if stopped or left_over(sweep):
-            log.info("go on with: %s -m %s", train_command(), shlex.quote(f"resume_sweep={sweep}"))
+            log.info("resume with: %s -m %s", train_command(), shlex.quote(f"resume_sweep={sweep}"))
     finally:
         close_log()
     return [job.status for job in jobs]

@@ -90,7 +90,7 @@ def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
                     drawn = gr.Sketchpad(
                         value=canvas,
                         brush=gr.Brush(default_size=24, default_color="#000000", colors=["#000000", "#808080"]),
-                        label="Your drawing; filled shapes are what works best",
+                        label="Your drawing (filled shapes work best)",
                         type="pil",
                         format="png",
                         canvas_size=(_CANVAS, _CANVAS),
@@ -100,13 +100,13 @@ def build_page(predictor: Predictor, file: Path) -> "gr.Blocks":
                         **size,
                     )
             with gr.Column():
-                outputs: list[Any] = [gr.Label(label="What it takes it for", num_top_classes=5)]
+                outputs: list[Any] = [gr.Label(label="Predicted classes", num_top_classes=5)]
                 with gr.Row():
                     outputs.append(gr.Image(show_label=False, format="png", height=180, buttons=[], elem_id="seen"))
                     outputs.append(gr.Textbox(label="As the net sees it", lines=5, interactive=False))
         first = _first_convolution(net)
-        things = f"looks for {first and first.out_channels} things in it: a map of each, the stronger the darker."
-        gr.Markdown(f"The **first layer** {things}", visible=first is not None)
+        maps = f"{first and first.out_channels} feature maps, darker where the activation is stronger."
+        gr.Markdown(f"The **first layer**: {maps}", visible=first is not None)
         outputs.append(gr.Image(show_label=False, format="png", buttons=[], elem_id="maps", visible=first is not None))
 
         def show(source: str | BytesIO | None) -> Sequence[Any]:

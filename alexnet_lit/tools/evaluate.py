@@ -109,7 +109,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     logits, labels = (torch.cat(parts) for parts in zip(*outputs, strict=True))
     if not logits.isfinite().all():
         hint = "it diverged; name another checkpoint"
-        raise UserError(f"{ckpt}: its net gives values that are no finite numbers: {hint}")
+        raise UserError(f"{ckpt}: the net's outputs are not finite: {hint}")
     acc, loss = (module.published[f"test/{name}"] for name in ("acc", "loss"))
     interval = binomtest(round(acc * len(labels)), len(labels)).proportion_ci(method="wilson")  # 95% (Wilson 1927)
     return {
@@ -151,8 +151,8 @@ def score(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any
     """Scores of logits (N, classes) for labels (N,), as `evaluate --json` names them.
 
     calibration_error: expected calibration error, the mean distance between confidence and accuracy (0..1).
-    classes: precision, recall, f1 and images of each; a class that was never answered has precision 0.
-    confusion: counts, true class by row, answer by column.
+    classes: precision, recall, f1 and images of each; a class that was never predicted has precision 0.
+    confusion: counts, true class by row, predicted class by column.
     """
     count = len(names)
     precision, recall, f1 = (
@@ -185,9 +185,9 @@ def _tables(found: Mapping[str, Any]) -> str:
         "checkpoint": found["checkpoint"],
         "images": f"{found['images']:,} {_SPLITS[split]} images{_VIEWS[found['tta']]}, from {found['origin']}",
         "device": f"{found['device']}, precision {found['precision']}",
-        "accuracy": f"{found[f'{split}/acc']:.4f}, with 95% confidence {low:.4f} to {high:.4f}",
+        "accuracy": f"{found[f'{split}/acc']:.4f} (95% confidence interval {low:.4f} to {high:.4f})",
         "loss": f"{found[f'{split}/loss']:.4f}",
-        "calibration error": f"{found['calibration_error']:.4f}, expected, of {_BINS} bins",
+        "calibration error": f"{found['calibration_error']:.4f} (expected calibration error, {_BINS} bins)",
         "confusion matrix": found["picture"],
     }
     return "\n".join([*(f"{name:19}{value}" for name, value in lines.items()), plain_text(table)])

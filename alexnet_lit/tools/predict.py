@@ -198,7 +198,7 @@ def _files(name: str) -> list[str]:
 def _print_table(predictions: Sequence[dict[str, Any]]) -> None:
     """As wide as it is, so that names stay in one piece."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for title in ("picture", *(f"{n}." for n, _ in enumerate(predictions[0]["classes"], 1)), "what was done to it"):
+    for title in ("picture", *(f"{n}." for n, _ in enumerate(predictions[0]["classes"], 1)), "preprocessing"):
         table.add_column(title, no_wrap=True)
     for each in predictions:
         cells = [f"{one['class']} {100 * one['probability']:.1f}%" for one in each["classes"]]
@@ -213,5 +213,5 @@ def _print_csv(predictions: Sequence[dict[str, Any]]) -> None:
         row = {"file": each["file"]}
         for rank, one in enumerate(each["classes"], start=1):
             row |= {f"class_{rank}": one["class"], f"probability_{rank}": f"{one['probability']:.{_DIGITS}f}"}
-        rows.append({**row, "picture": each["picture"]})
+        rows.append({**row, "picture": each["preprocessing"]})
     print(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"), end="")

@@ -1,7 +1,7 @@
 """Records of what was measured, a line of JSON each, and the tables made of them: `make results`.
 
 A record has command, commit, date, machine, versions, status, and the scores of a run as in result.json, or a `table`.
-`note` says what the command does not. Of runs known only as a whole `seeds` lists them, and test/acc_sd is the spread.
+`note`: remarks. A record of several runs has a list `seeds`, means as scores, and the standard deviation test/acc_sd.
 """
 
 import json
@@ -59,7 +59,7 @@ def titled(record: Record) -> str:
 
 
 def _row(command: str, group: Sequence[Record]) -> dict[str, str]:
-    """Of runs that differ in their seeds. Those that completed count; where none has, what the others came to."""
+    """A row for runs that differ in their seeds: means over those that completed, or over all if none has."""
     done, rest = ([each for each in group if (each["status"] == "completed") == right] for right in (True, False))
     shown, last = done or group, group[-1]
     n, of = (sum(len(record.get("seeds", [0])) for record in some) for some in (done, group))

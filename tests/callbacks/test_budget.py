@@ -54,7 +54,7 @@ def test_a_run_is_sized_and_repeated_exactly(train: Train, tmp_path: Path, monke
     monkeypatch.setattr(budget, "RESERVE", 0.001)
     typed = (*TINY, "callbacks=ema", "logger=none")
     first = train(*typed, "budget=10m", "trainer.max_steps=9", logs=tmp_path / "first").ok()
-    again = re.search(r"the very same again, without budget=: (.*)", first.out)
+    again = re.search(r"to repeat this run without budget=: (.*)", first.out)
     assert again is not None
 
     saved = OmegaConf.load(first.folder / ".hydra" / "config.yaml")

@@ -152,7 +152,7 @@ def test_broken_pictures_are_named_and_refused_or_left_out(tmp_path: Path, caplo
     config.data.found = data.found._asdict()
     _, rank = alexnet_lit.build(config)
     (tmp_path / "train" / "bag" / "000.png").write_bytes(b"")
-    with pytest.raises(UserError, match="train/ has other pictures than a moment ago: start again"):
+    with pytest.raises(UserError, match="train/ has changed since the run started: start it again"):
         rank.setup("fit")
 
 
@@ -229,7 +229,7 @@ def continued(root: Path, before: ImageFolder, *overrides: str) -> ImageFolder:
     return data
 
 
-NEWS = "other pictures than the run began with, in train/: known by their names, none that were trained on"
+NEWS = "other pictures than the run began with, in train/: the split goes by name, so none that was trained on"
 
 
 @pytest.mark.parametrize("split", [["data.val_size=13"], ["data.folds=4", "data.fold=2"]])
@@ -270,7 +270,7 @@ def test_a_folder_that_was_moved_or_changed_is_resumed_and_evaluated(train: Trai
     assert gone.refusal == f"data.dir={root}: it is not there: {way_out}"
 
     picture("bag", 40).save(moved / "train" / "bag" / "40.png")
-    news = f"data.dir={moved}: other pictures than the run began with, in train/: known"
+    news = f"data.dir={moved}: other pictures than the run began with, in train/: the split"
     changed = train(f"ckpt={first.folder}", "trainer.max_epochs=2", f"data.dir={moved}")
     assert (changed.status, changed.result["epochs"], (changed.out + changed.err).count(news)) == (0, 2, 1)
     assert "decoded 19 of 19 pictures in train/" in changed.out

@@ -124,7 +124,7 @@ def test_a_rank_that_is_gone_is_named_by_those_that_are_left(tmp_path: Path) -> 
     """What started it knows its status, as torchrun, and tells it."""
     run = Runs(tmp_path / "logs", ranks=2)
     assert run(*SHORT, trouble("_exit", rank=1)) == [1, 3]
-    reason = "rank 1 was lost: killed, or ended without a word"
+    reason = "rank 1 was lost: killed, or ended without a report"
     assert (run.result["status"], run.result["reason"], run.result["killed"]) == ("failed", reason, True)
     assert f"\nfailed: {reason}\n" in run.text
     assert "Traceback" not in run.text, "what the other rank lost is no news"

@@ -107,7 +107,7 @@ def test_a_folder_with_results_takes_no_others(train: Train, tmp_path: Path) -> 
     before, job = contents(mine), jobs_of(mine)[0]
     (tmp_path / "file").touch()
     for place, line in (
-        (mine, "holds a sweep already: name another folder, or go on with "),
+        (mine, "holds a sweep already: name another folder, or resume that one"),
         (job, "holds a run already: name another folder, or go on "),
         (tmp_path / "file" / "sweep", "can't be made (Not a directory): name another"),
     ):

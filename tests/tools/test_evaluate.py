@@ -84,7 +84,7 @@ def test_tables_and_a_picture_which_replaces_none(ckpt: Path, lenet: Path, verb:
     for line in (
         f"checkpoint         {ckpt}",
         "images             500 test images, from the sample in the package",
-        f"accuracy           {result['test/acc']:.4f}, with 95% confidence",
+        f"accuracy           {result['test/acc']:.4f} (95% confidence interval",
         f"loss               {result['test/loss']:.4f}",
         f"confusion matrix   {picture}",
         " class             precision   recall      f1   images",
@@ -136,7 +136,7 @@ def test_a_net_that_diverged_and_images_that_are_not_there(ckpt: Path, verb: Tra
     checkpoint = torch.load(ckpt, weights_only=True)
     next(iter(checkpoint["state_dict"].values())).fill_(torch.nan)
     torch.save(checkpoint, ckpt)
-    reason = "its net gives values that are no finite numbers: it diverged; name another checkpoint"
+    reason = "the net's outputs are not finite: it diverged; name another checkpoint"
     assert verb("evaluate", str(ckpt)).refusal == f"{ckpt}: {reason}"
 
 

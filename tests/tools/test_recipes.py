@@ -72,7 +72,7 @@ def test_one_that_fails_says_so_and_the_others_run(
     assert {"date", "commit", "versions", "test/acc", "val/acc_best", "seconds"} <= set(done)
     out = capfd.readouterr().out
     assert out.index(f"1 of 2  {failed['command']}\n") < out.index(f"2 of 2  {done['command']}\n")
-    assert out.endswith(f"left, for the same command again:\n  {failed['command']}\n")
+    assert out.endswith(f"not recorded yet (run the same command again):\n  {failed['command']}\n")
     assert bench(tmp_path, "fast") == 0
     assert len(read(tmp_path / "records.jsonl")) == 2, "what is recorded is not run again"
 

@@ -1,1 +1,1 @@
-"""One net on several devices: its layers split, or its parts on a device each."""
+"""Model parallelism: one net on several devices."""

@@ -1,4 +1,4 @@
-"""The part of a net that one device holds, where several devices hold a net together."""
+"""The part of a net that one device holds under model parallelism."""
 
 import copy
 from collections import OrderedDict
@@ -52,7 +52,7 @@ class Group:
         return DTensor.from_local(x, self.mesh, [Partial()]).redistribute(placements=[Replicate()]).to_local()
 
     def own(self, x: Tensor, dim: int) -> Tensor:
-        """This part of a tensor that each device has whole: a view."""
+        """This device's chunk of a tensor that is replicated on all devices, as a view."""
         return x.chunk(self.size, dim)[self.part]
 
 
@@ -69,7 +69,7 @@ class Exchange(nn.Module):
 
 
 class BorderNorm(nn.Module):
-    """Local response normalisation in one of two towers, with those of the other's channels that its windows reach."""
+    """Local response normalisation in one of two towers, whose windows reach into the channels of the other."""
 
     def __init__(self, norm: LocalResponseNorm, group: Group) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class BorderNorm(nn.Module):
 
 
 class SharedDropout(nn.Dropout):
-    """Dropout with this part of the mask that one device draws. The generators of all have to be in the same state."""
+    """Dropout with this device's slice of one common mask. All devices' generators have to be in the same state."""
 
     def __init__(self, p: float, group: Group) -> None:
         super().__init__(p)
@@ -102,7 +102,7 @@ class SharedDropout(nn.Dropout):
 
 
 class SummedLinear(nn.Linear):
-    """A linear layer of which each part multiplies the inputs that it has."""
+    """A row-parallel linear layer: each device multiplies its share of the inputs, and the products are summed."""
 
     def __init__(self, layer: nn.Linear, group: Group) -> None:
         super().__init__(layer.in_features // group.size, layer.out_features, device="meta")

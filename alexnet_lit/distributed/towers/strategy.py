@@ -1,4 +1,4 @@
-"""Lightning's strategy for a net that several devices hold together: the paper's two towers, and the hybrid of 2014."""
+"""Lightning strategy for model parallelism: the paper's two towers, and the hybrid of Krizhevsky 2014."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -44,7 +44,7 @@ class Split(DDPStrategy):
     def check(
         way: Any, *, ranks: int, net: nn.Module, precision: str | int, optimizer: Optimizer, callbacks: list[Callback]
     ) -> None:
-        """Raises: UserError if ranks can't hold the net together, or not with such an optimizer or callback."""
+        """Raises: UserError if the net can't be split over the ranks, or not with this optimizer or callback."""
         if ranks == 1 or (way == "towers" and ranks != 2):
             needed = "two devices" if way == "towers" else "two devices or more"
             instead = "use trainer.devices=2 (on a CPU, trainer.accelerator=cpu), or trainer.strategy=auto"
@@ -72,14 +72,14 @@ class Split(DDPStrategy):
         self._mesh = self._mesh or init_device_mesh(self.root_device.type, (self.world_size,))
 
     def setup(self, trainer: Trainer) -> None:
-        """Take this device's part; in a fit `configure_ddp` has to do so earlier."""
+        """Replace the net by this device's part; in a fit `configure_ddp` has done so already."""
         self._failed = False
         super().setup(trainer)
         if trainer.state.fn != TrainerFn.FITTING:
             self._take_part()
 
     def configure_ddp(self) -> None:
-        """Take this device's part before the optimizer is built; there are no copies whose gradients differ."""
+        """Replace the net before the optimizer is built. DDP is not needed: copies get the same gradients."""
         self._take_part()
 
     def total_norm(self, parameters: list[nn.Parameter]) -> Tensor:

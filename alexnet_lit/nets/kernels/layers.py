@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.kernels.native import autocasts_to_amx
 
-_FEW = 32  # rows, up to which a product in float32 takes no longer than writing its result does
+_FEW = 32  # rows: up to these, a float32 product takes no longer than writing its result
 
 _products: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined] # torch leaves it untyped
-_lock = threading.Lock()  # of its precision, which is that of the whole process
+_lock = threading.Lock()  # for setting its precision, which is global to the process
 
 
 class Linear(nn.Linear):
@@ -45,7 +45,7 @@ class _AmxLinear(torch.autograd.Function):
             precision = _products.fp32_precision
             of_x = gradient @ half if ctx.needs_input_grad[0] else None
             try:
-                _products.fp32_precision = "ieee" if len(x) <= _FEW else "bf16"  # of what is multiplied, not of sums
+                _products.fp32_precision = "ieee" if len(x) <= _FEW else "bf16"  # of the factors; sums are float32
                 of_weight = gradient.float().mT @ x.float()
             finally:
                 _products.fp32_precision = precision

@@ -22,7 +22,7 @@ BENCHES: dict[str, tuple[Callable[..., Table], str, int]] = {
     "lrn": (bench_lrn, "local response normalisation beside torch's layer", 20),
     "step": (bench_step, "a training step beside a plain torch loop", 60),
     "data": (bench_data, "the input pipeline beside the course's loader", 30),
-    "epoch": (bench_epoch, "an epoch in small beside the course's program", 120),
+    "epoch": (bench_epoch, "a shortened epoch beside the course's program", 120),
     "ddp": (bench_ddp, "a step on all devices beside one on one", 50),
 }
 

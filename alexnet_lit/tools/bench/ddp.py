@@ -25,7 +25,7 @@ def bench_ddp(*, batch: int, repeats: int, device: str) -> Table:
 
     On a CPU one process with a thread a core is compared with a process a core, of one thread each; on cuda one GPU
     with all of them. Efficiency is the share of the speed that would be ideal: that of one process on a CPU, that of
-    one GPU times their number on cuda. "each for itself" exchanges no gradients: what is left to win.
+    one GPU times their number on cuda. "each for itself" exchanges no gradients: the upper limit.
     """
     ranks = torch.cuda.device_count() if device == "cuda" else max(2, cores())
     multiprocessing.get_context("forkserver").set_forkserver_preload([__name__])

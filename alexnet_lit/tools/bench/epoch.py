@@ -1,4 +1,4 @@
-"""The input pipeline, and an epoch in small with evaluation, beside the course's program with pictures made by PIL."""
+"""The input pipeline, and a shortened epoch with evaluation, beside the course's program, which uses PIL."""
 
 import time
 import warnings
@@ -144,7 +144,7 @@ def bench_epoch(*, batch: int, repeats: int, device: str) -> Table:
     ]
     how = f"{train} batches of {batch} for training and {test} for evaluation, medians of {repeats} rounds"
     theirs = f"the course's program in float32 with {_WORKERS[device]} workers, {_OURS} with {usual[0]}"
-    return {"title": "An epoch, in small", "how": f"{how}; {theirs}", "rows": rows}
+    return {"title": "A shortened epoch", "how": f"{how}; {theirs}", "rows": rows}
 
 
 def _course_program(batch: int, device: str) -> Callable[[], float]:

@@ -1,4 +1,4 @@
-"""`bench recipes`: every recipe with several seeds, a process each, and a record of what each came to."""
+"""`bench recipes`: every recipe with several seeds, a process and a record of the result for each."""
 
 import math
 import signal
@@ -55,7 +55,7 @@ def bench_recipes(names: list[str], *, seeds: int, deadline: float, device: str,
     left = _left(steps, out, where)
     print(f"{len(steps) - len(left)} of {len(steps)} recorded in {out}; `make results` makes the tables")
     if left:
-        print("left, for the same command again:", *left, sep="\n  ")
+        print("not recorded yet (run the same command again):", *left, sep="\n  ")
     return status
 
 
@@ -81,7 +81,7 @@ def _left(steps: Iterable[str], out: Path, where: str) -> list[str]:
 
 
 def _run(command: str, folder: Path | None, seconds: float, out: Path) -> Record | None:
-    """What it came to; None for a table, which records itself."""
+    """Run the command and return its result; None for a table, which records itself."""
     arguments = command.split()[1:]
     if folder is not None:
         new = [*arguments[1:], f"hydra.sweep.dir={quoted(folder)}"]
@@ -102,7 +102,7 @@ def _run(command: str, folder: Path | None, seconds: float, out: Path) -> Record
 
 
 def _exit_status(arguments: Sequence[str], seconds: float) -> int | None:
-    """Of a Python; None if its time was over. Then, and on Ctrl-C, it is stopped as Ctrl-C would do it."""
+    """Exit status of a Python command; None on timeout. Then, and on Ctrl-C, it is terminated, with time to save."""
     process = subprocess.Popen([sys.executable, *arguments], start_new_session=True)  # Ctrl-C comes here alone
     try:
         return process.wait(None if math.isinf(seconds) else seconds)

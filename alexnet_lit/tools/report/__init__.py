@@ -19,8 +19,8 @@ _MARK = "alexnet_lit report"  # in the file: tells a report from what somebody w
 _NONE, _MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 _NAMES = {"test/acc": "test accuracy", "val/acc_best": "best validation accuracy"}
 _SPREAD = f"Mean ± standard deviation (divided by n {_MINUS} 1) of the n runs that completed, each seed and fold once."
-_WELCH = """Interval and p: Welch's t test of each alone, not paired by seed. Corrected: p over all comparisons of this
-table together, {} (Holm); * is below 0.05."""
+_WELCH = """Interval and p: Welch's t test of each alone, not paired by seed. Corrected: for the {} comparisons of this
+table (Holm); * is below 0.05."""
 _SEEDS = "The spread is that of seeds and folds: it says nothing of other images, and folds share training images."
 _IDEAS = """With minus without the idea, all other overrides alike: {}, Welch's t test, not corrected. The paper's
 points are of top-1 accuracy in 1000 classes of ImageNet, with another net and training: compare signs, not sizes."""
@@ -67,7 +67,7 @@ def _render(study: Study, title: str) -> str:
         return environment.from_string(template).render(
             mark=_MARK,
             title=title,
-            counts=f"Runs: {len(study.runs)} ({counts}). Experiments: {len(study.labels)}.",
+            counts=f"Runs: {len(study.runs)} ({counts}). Configurations: {len(study.labels)}.",
             overrides=" ".join(f"{key}={value}" for key, value in study.common_overrides.items()),
             sections=[
                 _experiments(study),
@@ -83,7 +83,7 @@ def _render(study: Study, title: str) -> str:
 def _experiments(study: Study) -> Section:
     """A row per experiment: its scores, and how far it is from the baseline."""
     runs, scored = study.runs.groupby("experiment").size(), study.spread[study.metric]["count"].fillna(0).astype(int)
-    table = pd.DataFrame({"experiment": study.labels})
+    table = pd.DataFrame({"configuration": study.labels})
     table["n"] = [str(n) if n == of else f"{n} of {of}" for n, of in zip(scored, runs, strict=True)]
     for column, digits in {"test/acc": 4, "val/acc_best": 4, "seconds": 1}.items():
         spread = study.spread[column][["mean", "std"]].itertuples(index=False)
@@ -101,7 +101,7 @@ def _experiments(study: Study) -> Section:
         metric, base = _NAMES[study.metric], study.labels[study.baseline]
         notes.append(f"Differences are of the {metric}, against {base}, in percentage points.")
         notes += [_WELCH.format(study.corrected.count()), _SEEDS] if study.corrected.notna().any() else []
-    return Section("Experiments", notes, table)
+    return Section("Configurations", notes, table)
 
 
 def _ideas(study: Study) -> Section:

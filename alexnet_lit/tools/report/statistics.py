@@ -100,8 +100,8 @@ class Study:
 def welch(values: Sequence[float], base: Sequence[float]) -> Difference:
     """mean(values) - mean(base) by Welch's t test (1947), which assumes neither equal variances nor equal n.
 
-    It is not paired by seed: nets of a seed share the order of images, and first weights where shapes agree, but their
-    scores go together little, and pairing would halve the degrees of freedom.
+    It is not paired by seed: nets of a seed share the order of images, and initial weights where shapes agree, but
+    their scores correlate little, and pairing would halve the degrees of freedom.
 
     NaN where one of them is empty; without interval and p where one has a single value, or neither has any spread.
     """
