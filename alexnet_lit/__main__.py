@@ -10,7 +10,7 @@ import typer
 
 from alexnet_lit.config import checkpoint_file, compose, quoted
 from alexnet_lit.errors import UserError, check_free
-from alexnet_lit.terminal import printing
+from alexnet_lit.terminal import tolerant_output
 
 app = typer.Typer(
     help="AlexNet (2012) as a laboratory.",
@@ -67,7 +67,7 @@ def summary(
     """
     more = [f"hydra.searchpath=[{quoted(f'file://{config_dir.resolve()}')}]"] if config_dir else []
     config = compose(*more, *overrides or ())
-    from alexnet_lit.callbacks.summary import layers
+    from alexnet_lit.callbacks.summary import layer_table
     from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
     from alexnet_lit.terminal import plain_text
 
@@ -75,7 +75,7 @@ def summary(
     config = infer_model_dims(without_weights(config))
     size = config.model.get("image_size", config.data.image_size)
     channels = config.model.get("in_channels") or instantiate(config, "data").channels
-    print(plain_text(layers(build_net(config), (channels, size, size), costs=True)))
+    print(plain_text(layer_table(build_net(config), (channels, size, size), costs=True)))
 
 
 Checkpoint = Annotated[
@@ -225,7 +225,7 @@ def bench(
         print(titled(record) + "\n", flush=True)
 
 
-@printing(ends=True)
+@tolerant_output(exits=True)
 def main() -> None:
     """Run a command. A UserError prints one line and exits with status 2."""
     if "" not in sys.path:  # modules of one's own are found where one stands, as by `python -m`

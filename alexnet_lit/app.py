@@ -28,11 +28,11 @@ from alexnet_lit import config as composition
 from alexnet_lit.config import explain, quoted
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
 from alexnet_lit.errors import UserError, reason_of, unwritten
-from alexnet_lit.sweep.jobs import named_sweep, read_job, resume_arguments, worst
-from alexnet_lit.sweep.signals import process_restored, stop_requested, worker
-from alexnet_lit.sweep.start import Refused, SweepCallback, starts_sweep, sweep_arguments
+from alexnet_lit.sweep.jobs import read_job, resume_arguments, typed_sweep, worst
+from alexnet_lit.sweep.signals import process_restored, stop_requested, worker_signals
+from alexnet_lit.sweep.start import SweepCallback, SweepRefused, starts_sweep, sweep_arguments
 from alexnet_lit.sweep.summary import print_summary, update_summary
-from alexnet_lit.terminal import printing
+from alexnet_lit.terminal import tolerant_output
 
 Result = dict[str, Any]
 EXIT = {"completed": 0, "failed": 1, "diverged": 1, "unfinished": 1, "interrupted": 130}
@@ -41,17 +41,17 @@ _UNWRITTEN = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EEXIS
 _INPUT_ERRORS = (UserError, HydraException, OmegaConfBaseException)
 
 
-@printing(ends=False)
+@tolerant_output(exits=False)
 def main() -> int:
     """Run what sys.argv asks for. Returns the exit status: 0, 1 failed, 2 wrong input, 130 interrupted.
 
     Under torchrun or srun rank 0 does so, and sends the config to the others.
     """
     environment = rank_environment()
-    return _command(environment) if environment.ranks == 1 else _rank(environment)
+    return _run_command(environment) if environment.ranks == 1 else _run_rank(environment)
 
 
-def _rank(environment: RankEnvironment) -> int:
+def _run_rank(environment: RankEnvironment) -> int:
     """Run one of several processes. All of them return the same status."""
     os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")  # torch would report another rank's end, which reports itself
     status = 1
@@ -63,7 +63,7 @@ def _rank(environment: RankEnvironment) -> int:
         assert rank_group is not None
         try:
             leads = environment.rank == 0 and not environment.is_child  # composes the config and broadcasts it
-            status = _command(environment) if leads else EXIT[run_as_rank()["status"]]
+            status = _run_command(environment) if leads else EXIT[run_as_rank()["status"]]
         except SystemExit as ended:
             status = ended.code if isinstance(ended.code, int) else status
             raise
@@ -78,14 +78,14 @@ def _rank(environment: RankEnvironment) -> int:
     return status
 
 
-def _command(environment: RankEnvironment) -> int:
+def _run_command(environment: RankEnvironment) -> int:
     """Run the command line in rank 0 or the only process: errors become one line and an exit status."""
     full_errors = os.environ.get("HYDRA_FULL_ERROR") == "1"
     program, *typed = sys.argv
     # Without HYDRA_FULL_ERROR Hydra prints errors itself, in several lines, and exits.
     with mock.patch.dict(os.environ, HYDRA_FULL_ERROR="1"), mock.patch.object(sys, "argv", [program]):
         try:
-            return _answer(typed, environment)
+            return _dispatch(typed, environment)
         except KeyboardInterrupt:
             print("interrupted", file=sys.stderr)
             return EXIT["interrupted"]
@@ -100,14 +100,14 @@ def _command(environment: RankEnvironment) -> int:
         return 2
 
 
-def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
+def _dispatch(typed: Sequence[str], environment: RankEnvironment) -> int:
     """Turn typed arguments into Hydra's, for a resumed run or sweep those of its saved config, and run Hydra."""
     options, others = get_args_parser().parse_known_args(typed)
     shows = any(getattr(options, name) for name in _SHOW)
-    overrides = [composition.choose(override) for override in (*options.overrides, *others)]
+    overrides = [composition.normalise_choice(override) for override in (*options.overrides, *others)]
     flags = [argument for argument in typed if argument not in (*options.overrides, *others)]
     arguments = [*flags, *overrides]  # Hydra reads its options before or after all overrides, not between them
-    sweep, ckpt = named_sweep(arguments), composition.typed_checkpoint(arguments)
+    sweep, ckpt = typed_sweep(arguments), composition.typed_checkpoint(arguments)
     if environment.ranks > 1 and (sweep or starts_sweep(arguments)):
         hint = f"start it without {environment.launcher}, with trainer.devices={environment.local_ranks}"
         raise UserError(f"-m: a sweep starts the processes of each run by itself: {hint}")
@@ -130,17 +130,17 @@ def _answer(typed: Sequence[str], environment: RankEnvironment) -> int:
             # The config that it last had takes the place of conf/, so that overrides of its start and of earlier
             # continuations hold. Each continuation keeps a config of its own.
             arguments = [
-                *("--config-path", str(composition.records_of(run)[-1]), "--config-name", "config"),
+                *("--config-path", str(composition.hydra_folders(run)[-1]), "--config-name", "config"),
                 *arguments,
                 f"hydra.run.dir={quoted(run)}",
-                f"hydra.output_subdir=.hydra/{'' if shows else composition.next_record(run).name}",
+                f"hydra.output_subdir=.hydra/{'' if shows else composition.next_hydra_folder(run).name}",
                 *("hydra/job_logging=none", "hydra/hydra_logging=none"),
             ]
     sys.argv += arguments
-    return _hydra(options, shows=shows)
+    return _run_hydra(options, shows=shows)
 
 
-def _hydra(options: Namespace, *, shows: bool) -> int:
+def _run_hydra(options: Namespace, *, shows: bool) -> int:
     """Let Hydra compose each job's config and start it, or show something; the worst exit status of all."""
     statuses: list[str] = []
     failures: list[Exception] = []  # raised at the end, with their own causes: Hydra would add lines
@@ -174,7 +174,7 @@ def _hydra(options: Namespace, *, shows: bool) -> int:
     try:
         with mock.patch.object(Hydra, "get_sanitized_cfg", resolved):
             application()
-    except Refused as refused:
+    except SweepRefused as refused:
         failures.append(refused.error)
     except ValueError as error:
         if not shows:
@@ -184,25 +184,25 @@ def _hydra(options: Namespace, *, shows: bool) -> int:
         stopped = True
         raise
     finally:
-        statuses += _close_sweep(stopped=stopped)
+        statuses += _finish_sweep(stopped=stopped)
     if failures:
         raise failures[0]
     return max((EXIT[status] for status in statuses), default=0)
 
 
-def _close_sweep(*, stopped: bool) -> list[str]:
+def _finish_sweep(*, stopped: bool) -> list[str]:
     """Print the summary of the sweep, if there was one; returns its jobs' statuses. Removes a folder without jobs."""
     folder = SweepCallback.folder
     SweepCallback.forget()
     if folder:
-        composition.discard(folder)
+        composition.remove_refused(folder)
     if not folder or not folder.exists():
         return []
     update_summary(folder)  # a job that was killed has not done so
     return print_summary(folder, stopped=stopped)
 
 
-@printing(ends=False)  # in a launcher's worker process too
+@tolerant_output(exits=False)  # in a launcher's worker process too
 def run_job(config: DictConfig, folder: Path) -> Result:
     """One job of a sweep, in this process or a launcher's. A failure is recorded, and the next job starts all the same.
 
@@ -218,13 +218,13 @@ def run_job(config: DictConfig, folder: Path) -> Result:
         return {"status": "unfinished"}
     in_worker = SweepCallback.folder is None  # another process started the sweep
     print(f"{'' if in_worker else chr(10)}job {job.number}  {folder.name}", flush=True)
-    if job.can_go_on:
-        config = OmegaConf.load(composition.records_of(folder)[-1] / "config.yaml")  # type: ignore[assignment] # a mapping at the top
+    if job.can_resume:
+        config = OmegaConf.load(composition.hydra_folders(folder)[-1] / "config.yaml")  # type: ignore[assignment] # a mapping at the top
         config.ckpt = str(folder)
     result: Result = {"status": "interrupted"}
     try:
-        with suppress(KeyboardInterrupt), worker(sweep) if in_worker else nullcontext(), process_restored():
-            result = _run_recorded(config, folder, fresh=not job.can_go_on)
+        with suppress(KeyboardInterrupt), worker_signals(sweep) if in_worker else nullcontext(), process_restored():
+            result = _run_recorded(config, folder, fresh=not job.can_resume)
     finally:
         update_summary(sweep)
     if in_worker:  # in which an interruption is a result, as other jobs go on
@@ -237,7 +237,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
 
 def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
     """Run it, and write result.json for a failure, unless it can still go on from its last checkpoint."""
-    from alexnet_lit.run import keep_result, run
+    from alexnet_lit.run import run, write_result
 
     try:
         return run(config, folder)
@@ -249,7 +249,7 @@ def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
         reason = reason_of(error)
     failed = {"status": "failed", "reason": reason, "overrides": composition.typed_overrides(folder)}
     if fresh and not (folder / composition.RESULT).exists():
-        keep_result(failed, folder)
+        write_result(failed, folder)
     return failed
 
 

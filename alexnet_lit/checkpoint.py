@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.config import as_override, run_of
 from alexnet_lit.data.datamodule import changed_classes
-from alexnet_lit.errors import UserError, reason_of, several
+from alexnet_lit.errors import UserError, first_few, reason_of
 from alexnet_lit.lit import Classifier
 
 
@@ -86,7 +86,7 @@ def check_resumes(checkpoint: dict[str, Any], module: Classifier, callbacks: Ite
         saved, here = (values["config"][group] for values in (checkpoint["hyper_parameters"], module.hparams))
         keys = sorted({*saved, *here} - free)
         if other := [f"{group}.{key}={as_override(saved.get(key))}" for key in keys if saved.get(key) != here.get(key)]:
-            raise UserError(f"{name}: is of another {kind}, with {several(other)}: set these, or start a new run")
+            raise UserError(f"{name}: is of another {kind}, with {first_few(other)}: set these, or start a new run")
     try:
         module.load_state_dict(checkpoint["state_dict"])
     except RuntimeError as error:

@@ -62,8 +62,8 @@ def compose(*overrides: str) -> DictConfig:
         raise TypeError(f'compose takes overrides one by one, as compose("seed=1", "data=sample"), not {overrides}')
     try:
         typed, folder = continued_run(overrides)
-        typed = [choose(override) for override in typed]
-        config = _compose(typed) if folder is None else _compose(typed, records_of(folder)[-1], "config")
+        typed = [normalise_choice(override) for override in typed]
+        config = _compose(typed) if folder is None else _compose(typed, hydra_folders(folder)[-1], "config")
         OmegaConf.get_cache(config)["overrides"] = overrides
         return config
     except (HydraException, OmegaConfBaseException) as error:
@@ -90,14 +90,14 @@ def overrides_of(config: DictConfig) -> list[str]:
 
 
 @functools.cache
-def known() -> DictConfig:
+def default_config() -> DictConfig:
     """The default config, read-only: which keys exist."""
     config = _compose()
     OmegaConf.set_readonly(config, True)
     return config
 
 
-def choose(argument: str) -> str:
+def normalise_choice(argument: str) -> str:
     """The override, with group=null as group=none where the group has such a choice.
 
     Raises: UserError for a group whose value is not the name of a choice.
@@ -115,7 +115,7 @@ def choose(argument: str) -> str:
     return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
 
 
-def plain(config: Any, *, raw: bool = False) -> Any:
+def to_plain(config: Any, *, raw: bool = False) -> Any:
     """A config node as plain dicts, lists, strings and numbers; interpolations resolved, or raw as they are written."""
     return OmegaConf.to_container(config, resolve=not raw)
 
@@ -178,7 +178,7 @@ def explain_argument(error: ValidationError, path: str) -> UserError:
         return UserError(f"{key}: there is no such key: {suggest(key)}")
     if first["type"] == "missing_keyword_only_argument":
         return UserError(f"{key}: this key is missing")
-    return UserError(f"{key}={as_override(first['input'])}: {wanted(error)}")
+    return UserError(f"{key}={as_override(first['input'])}: {expected_value(error)}")
 
 
 def _first(error: ValidationError) -> Any:
@@ -187,7 +187,7 @@ def _first(error: ValidationError) -> Any:
     return max((each for each in errors if each["loc"][:1] == errors[0]["loc"][:1]), key=lambda each: len(each["loc"]))
 
 
-def wanted(error: ValidationError) -> str:
+def expected_value(error: ValidationError) -> str:
     """What the first wrong value should be, in words."""
     text: str = _first(error)["msg"].replace("Input should", "should").replace("False, True", "false, true")
     return text.replace("a valid boolean", "true or false")
@@ -206,9 +206,9 @@ def suggest(key: str) -> str:
     # A file for the whole config (`@package _global_`) says data.broken where others say broken.
     if having := [choice for choice, node in choices.items() if {key, rest} & {*_leaves(node)}]:
         return f"it is one of {' and '.join(having)}"
-    if rest and last in known() and (CONF / last).is_dir():
+    if rest and last in default_config() and (CONF / last).is_dir():
         return f"did you mean the group, {last}=...?"
-    names = [*_leaves(known())]
+    names = [*_leaves(default_config())]
     near = [name for name in names if name.split(".")[-1] == last]
     if not near and (taking := [choice for choice, node in choices.items() if _takes(node, rest)]):
         return f"write +{key}=..., for {' and '.join(taking)}"
@@ -240,7 +240,7 @@ def run_folder(parent: str, stamp: str, name: str | None) -> str:
     if parent.rpartition("/")[0] in ("", "None"):
         raise UserError("paths.logs: is empty: name a folder, or leave it out")
     base = Path(parent).expanduser().resolve()
-    stem = stamp if name is None else f"{stamp}_{safe(str(name))[:100]}"
+    stem = stamp if name is None else f"{stamp}_{file_name_part(str(name))[:100]}"
     if _only_named:
         return str(base / stem)
     attempt, folder = 1, base / stem
@@ -270,10 +270,10 @@ def sweep_folder(parent: str, stamp: str, *, _root_: DictConfig) -> str:
 def job_folder(number: int, overrides: str) -> str:
     """<number>_<overrides>, of characters that every shell, file system and Hydra's grammar take, at most 100."""
     typed = re.sub(r"-(True|False)(?=_|$)", lambda found: found[0].lower(), overrides)  # as Python writes them
-    return safe(f"{number}_{typed}")[:100].rstrip("-_.+")
+    return file_name_part(f"{number}_{typed}")[:100].rstrip("-_.+")
 
 
-def safe(text: str) -> str:
+def file_name_part(text: str) -> str:
     """A file name part: letters, digits and `._+-`; anything else becomes a hyphen."""
     return re.sub(r"-*[^\w.+-]+-*", "-", text, flags=re.ASCII)
 
@@ -307,7 +307,7 @@ def claim_folder(folder: Path, key: str) -> None:
 
 
 @contextmanager
-def running(folder: Path, what: str = "run") -> Iterator[None]:
+def lock_run(folder: Path, what: str = "run") -> Iterator[None]:
     """Hold the lock of the folder: one process at a time runs the run, or sweep, in it. Raises: UserError."""
     lock = FileLock(folder / _LOCK, fallback_to_soft=False)
     try:
@@ -324,14 +324,14 @@ def running(folder: Path, what: str = "run") -> Iterator[None]:
         lock.release()
 
 
-def discard(folder: Path) -> None:
+def remove_refused(folder: Path) -> None:
     """Remove what a refused run or sweep has left: its folder, if this process made it and nothing was trained; of a
     run that was to be resumed, the last .hydra/resume_<n>, if nothing was written since.
     """
     fresh = {".hydra", "train.log", PLAN, _LOCK, "study.db"}
     if folder in _made and {path.name for path in folder.iterdir()} <= fresh:
         shutil.rmtree(folder)
-    elif (record := records_of(folder)[-1]).name != ".hydra":
+    elif (record := hydra_folders(folder)[-1]).name != ".hydra":
         began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
         files = (path for path in folder.rglob("*") if path.name != "train.log")  # which records the refusal
         if not any(path.stat().st_mtime_ns > began for path in files):
@@ -341,12 +341,12 @@ def discard(folder: Path) -> None:
 # ---- Earlier runs and their checkpoints
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
     """The overrides with which a run was started and, beside ckpt=, resumed; `last`: those of the last time only."""
-    files = [record / "overrides.yaml" for record in records_of(folder)][-last:]
-    typed = [(file, str(each)) for file in files if file.exists() for each in plain(OmegaConf.load(file), raw=True)]
+    files = [record / "overrides.yaml" for record in hydra_folders(folder)][-last:]
+    typed = [(file, str(each)) for file in files if file.exists() for each in to_plain(OmegaConf.load(file), raw=True)]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]
 
 
-def records_of(folder: Path) -> list[Path]:
+def hydra_folders(folder: Path) -> list[Path]:
     """Where Hydra saved how the run in `folder` was started (.hydra) and resumed (.hydra/resume_<n>)."""
     # A kill or a full disk may have cut the last one short, of which overrides.yaml is written last.
     files = (folder / ".hydra").glob("resume_*/overrides.yaml")
@@ -354,10 +354,10 @@ def records_of(folder: Path) -> list[Path]:
     return [folder / ".hydra", *sorted(records, key=lambda path: int(path.name.removeprefix("resume_")))]
 
 
-def next_record(folder: Path) -> Path:
+def next_hydra_folder(folder: Path) -> Path:
     """The .hydra/resume_<n> for resuming the run in `folder` now. Raises: UserError if it is still running."""
-    with running(folder):
-        return folder / ".hydra" / f"resume_{len(records_of(folder))}"
+    with lock_run(folder):
+        return folder / ".hydra" / f"resume_{len(hydra_folders(folder))}"
 
 
 def typed_checkpoint(arguments: Sequence[str]) -> str | None:

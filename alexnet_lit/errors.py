@@ -31,7 +31,7 @@ def check_choice(key: str, value: str, choices: Sequence[str]) -> None:
         raise UserError(f"{key}={value}: should be {', '.join(choices[:-1])} or {choices[-1]}")
 
 
-def several(names: Sequence[str]) -> str:
+def first_few(names: Sequence[str]) -> str:
     """Name a few of many: "a, b, c and 7 more"."""
     more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
     # A file may be called anything: what would break the line is written as Python writes it.

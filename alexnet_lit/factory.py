@@ -17,7 +17,7 @@ from pydantic import ConfigDict, PydanticSchemaGenerationError, PydanticUserErro
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from alexnet_lit.config import as_override, explain_argument, known, plain, suggest, wanted
+from alexnet_lit.config import as_override, default_config, expected_value, explain_argument, suggest, to_plain
 from alexnet_lit.data import ImageData
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier, Stage
@@ -46,9 +46,9 @@ def instantiate(
         target = hydra.utils.get_object(node["_target_"]) if "_target_" in node else target
         if missing := OmegaConf.missing_keys(node):
             raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
-        settings = {key: value for key, value in plain(node).items() if not key.startswith("_")}
+        settings = {key: value for key, value in to_plain(node).items() if not key.startswith("_")}
         if taken := sorted(settings.keys() & more):
-            hint = f"use the group, {taken[0]}=..." if taken[0] in known() else "leave it out"
+            hint = f"use the group, {taken[0]}=..." if taken[0] in default_config() else "leave it out"
             raise UserError(f"{path}.{taken[0]}={as_override(settings[taken[0]])}: the run sets it itself: {hint}")
         check_arguments(target, settings, path, types or {})
         if "_target_" not in node:
@@ -96,7 +96,7 @@ def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Map
             adapter = TypeAdapter({**hints, **types}.get(key, Any), config=ConfigDict(arbitrary_types_allowed=True))
             adapter.validate_python(value, strict=True)
         except ValidationError as error:
-            raise UserError(f"{path}.{key}={as_override(value)}: {wanted(error)}") from error
+            raise UserError(f"{path}.{key}={as_override(value)}: {expected_value(error)}") from error
         except (PydanticSchemaGenerationError, PydanticUserError):
             continue  # a type that says nothing about plain values
 
@@ -104,7 +104,7 @@ def check_arguments(target: Any, settings: dict[str, Any], path: str, types: Map
 def check_root(config: DictConfig) -> None:
     """Check the keys and values at the top of the config, which no constructor sees. Raises: UserError."""
     for key in map(str, config):
-        if key not in known() and key[0] != "_":
+        if key not in default_config() and key[0] != "_":
             raise UserError(f"{key}: there is no such key: {suggest(key)}")
     if not isinstance(config.seed, int) or isinstance(config.seed, bool) or not 0 <= config.seed < 2**32:
         raise UserError(f"seed={as_override(config.seed)}: should be a whole number from 0 to {2**32 - 1}")
@@ -186,7 +186,7 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         label_smoothing=config.get("label_smoothing", 0.0),  # older checkpoints have no such key
         validate=config.data.validate,
         seed=config.seed,
-        config=plain(config),
+        config=to_plain(config),
     )
     with _refusals("optimizer", _INVALID):
         optimizer = module.optimizer(net.parameters())
@@ -203,7 +203,7 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
 
 
 def _schedule(config: DictConfig, data: ImageData) -> Schedule:
-    settings = plain(config.scheduler)
+    settings = to_plain(config.scheduler)
     interval, monitor = settings.pop("interval", "epoch"), settings.pop("monitor", None)
     if interval not in ("step", "epoch"):
         raise UserError(f"scheduler.interval={as_override(interval)}: should be step or epoch")

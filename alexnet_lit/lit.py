@@ -15,7 +15,7 @@ from torchmetrics import Metric
 
 from alexnet_lit.data import Batch, Preprocess
 from alexnet_lit.data.augment import TestTimeAugmentation
-from alexnet_lit.data.loader import rank_and_world_size
+from alexnet_lit.data.loader import data_rank_and_size
 from alexnet_lit.optim import Schedule, clip
 
 Stage = Literal["train", "val", "test"]
@@ -136,7 +136,7 @@ class Classifier(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Seed dropout by (seed, step, batch, rank), so that a resumed run draws the same."""
         number = 0
-        for part in (self.seed, self.global_step, batch_idx, rank_and_world_size(self.trainer)[0]):
+        for part in (self.seed, self.global_step, batch_idx, data_rank_and_size(self.trainer)[0]):
             number = (number * 0x9E3779B97F4A7C15 + part + 1) % 2**63
         torch.default_generator.manual_seed(number)
         if self.device.type != "cpu":  # torch.manual_seed seeds all kinds of devices: 0.2 ms a step
@@ -145,7 +145,7 @@ class Classifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Mean loss of the global batch: DDP averages over ranks, so each divides its sum by the mean share."""
         loss_sum = self._score("train", batch, self(batch.images))
-        return loss_sum * (rank_and_world_size(self.trainer)[1] / batch.total)
+        return loss_sum * (data_rank_and_size(self.trainer)[1] / batch.total)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> Tensor:
         """Score a batch of validation images, or of test images with data.validate=test; returns its logits."""
@@ -265,4 +265,4 @@ class Classifier(LightningModule):
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
             if sums[2]:  # of all ranks together; all have to update, as all take part in the next synchronisation
-                score.update(*(sums if rank_and_world_size(self.trainer)[0] == 0 else (0.0, 0, 0)))
+                score.update(*(sums if data_rank_and_size(self.trainer)[0] == 0 else (0.0, 0, 0)))

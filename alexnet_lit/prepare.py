@@ -24,11 +24,11 @@ from alexnet_lit.callbacks.checkpointing import AtomicFile, Checkpoints
 from alexnet_lit.callbacks.loggers import History
 from alexnet_lit.callbacks.metrics import TerminateOnNaN, Throughput, TrainingCurve
 from alexnet_lit.checkpoint import Resume, check_resumes, keep_precision_and_split, read_checkpoint, read_resumed
-from alexnet_lit.config import as_override, checkpoint_file, known, plain
+from alexnet_lit.config import as_override, checkpoint_file, default_config, to_plain
 from alexnet_lit.data.datamodule import ImageData, changed_classes
-from alexnet_lit.distributed.devices import describe, devices_and_nodes, resolve_devices
+from alexnet_lit.distributed.devices import describe_devices, devices_and_nodes, resolve_devices
 from alexnet_lit.distributed.environment import RankEnvironment, rank_environment
-from alexnet_lit.distributed.strategy import SPLITS, RankClusterEnvironment, arguments, check_strategy
+from alexnet_lit.distributed.strategy import MODEL_PARALLEL, RankClusterEnvironment, arguments, check_strategy
 from alexnet_lit.errors import UserError, check_choice
 from alexnet_lit.factory import check_arguments, epoch_batches, instantiate
 from alexnet_lit.lit import Classifier, Stage
@@ -145,7 +145,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         if isinstance(timer, Timer) and (timer.time_remaining() or 0) <= 0:
             most = config.trainer.max_time
             raise UserError(f"trainer.max_time={most}: leaves no time to train: use 00:01:00:00 for an hour")
-    device = describe(kind, ranks, config.trainer.num_nodes)
+    device = describe_devices(kind, ranks, config.trainer.num_nodes)
     objects = (config, folder, module, data, trainer, checkpoints, throughput, history, resume, device, ranks)
     return RunObjects(*objects, why_precision, seconds=time.monotonic() - began)
 
@@ -234,10 +234,10 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
     """
     trainer = config.trainer
     with open_dict(trainer):
-        for key in known().trainer.keys() - {*trainer, "_target_"}:  # after ~trainer.max_time: Lightning's default
+        for key in default_config().trainer.keys() - {*trainer, "_target_"}:  # after ~trainer.max_time
             trainer[key] = inspect.signature(Trainer).parameters[key].default
     trainer.precision = _PRECISIONS.get(str(trainer.precision), trainer.precision)
-    check_arguments(Trainer, plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)
+    check_arguments(Trainer, to_plain(_without(trainer, "_target_", *_SET_BY_RUN)), "trainer", _TYPES)
     for unit in ("epochs", "steps"):
         least, most = trainer.get(f"min_{unit}"), trainer[f"max_{unit}"]
         if isinstance(least, int) and isinstance(most, int) and 0 <= most < least:
@@ -306,7 +306,7 @@ def check_batches(config: DictConfig, data: ImageData, ranks: int) -> None:
     Lightning would refuse them once data is read, or not at all.
     """
     trainer = config.trainer
-    pairs, shares = data.augment.mix.together, 1 if trainer.strategy in SPLITS else ranks
+    pairs, shares = data.augment.mix.together, 1 if trainer.strategy in MODEL_PARALLEL else ranks
     if data.batch_size % (pairs * shares):
         devices = f"trainer.devices={ranks}" if trainer.num_nodes == 1 else f"{ranks} processes"
         over = f" over {devices}" if ranks > 1 else ""

@@ -22,9 +22,9 @@ from alexnet_lit import config as composition
 from alexnet_lit import terminal
 from alexnet_lit.callbacks.ema import MovingAverage
 from alexnet_lit.callbacks.loggers import TensorBoard
-from alexnet_lit.callbacks.summary import closing, layers
+from alexnet_lit.callbacks.summary import layer_table, result_text
 from alexnet_lit.checkpoint import read_checkpoint
-from alexnet_lit.config import as_override, plain, read_result
+from alexnet_lit.config import as_override, read_result, to_plain
 from alexnet_lit.data import ImageData
 from alexnet_lit.distributed.environment import rank_environment
 from alexnet_lit.distributed.launch import Failure, join, launch
@@ -55,7 +55,7 @@ def run(config: DictConfig, folder: Path) -> Result:
     """
     began = time.time()
     rank_group = join()
-    with _log_and_report(folder), composition.running(folder):
+    with _log_and_report(folder), composition.lock_run(folder):
         objects = prepare(config, folder)
         found = objects.data.found
         objects.data.prepare_data()  # a missing or broken file is an error before anything starts
@@ -71,7 +71,7 @@ def run(config: DictConfig, folder: Path) -> Result:
         if rank_group is not None:
             rank_group.broadcast(message)
             rank_group.barrier()
-        with _expect_result(folder):
+        with _mark_result_outdated(folder):
             if rank_group is None and objects.ranks > 1:
                 return _launch_ranks(objects, message)
             return _fit_and_test(objects, began)
@@ -92,11 +92,11 @@ def fit(config: DictConfig) -> Result:
         if (found := composition.run_of(Path(config.ckpt).expanduser())) is None:
             raise UserError(f"ckpt={config.ckpt}: is of no run: name a run folder, or a .ckpt file of one")
         folder = found
-        before: Any = OmegaConf.load(composition.records_of(folder)[-1] / "config.yaml")
+        before: Any = OmegaConf.load(composition.hydra_folders(folder)[-1] / "config.yaml")
         same = all(before.get(key) == config.get(key) for key in ("trainer", "callbacks"))
         if same and read_result(folder).get("status") == "completed":
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
-        record = composition.next_record(folder)
+        record = composition.next_hydra_folder(folder)
     record.mkdir(exist_ok=True)
     OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
     OmegaConf.save(overrides, record / "overrides.yaml")
@@ -154,7 +154,7 @@ def _log_and_report(folder: Path) -> Iterator[None]:
         elif not environment.is_child:  # else the parent does so
             log.debug("error: %s", error)
             close_log()
-            composition.discard(folder)
+            composition.remove_refused(folder)
         raise
     finally:
         close_log()
@@ -189,7 +189,7 @@ def _fit_and_test(objects: RunObjects, began: float) -> Result:
         if trainer.is_global_zero and not refused:
             try:
                 with terminal.handling(signals, terminal.ignore):  # a second or two
-                    kept = keep_result(result, folder)
+                    kept = write_result(result, folder)
                     if kept is result:
                         from alexnet_lit.callbacks.figures import draw_curves  # matplotlib takes a second to import
 
@@ -294,7 +294,7 @@ def _write_aborted_result(folder: Path, ranks: int, failure: Failure | None, sta
     result = read_result(folder) or {"status": status, "world_size": ranks}
     if result["status"] == "failed":
         result |= _reason(failure) if failure else {"reason": "one of its processes failed: see train.log"} | result
-    keep_result(result, folder)
+    write_result(result, folder)
     return result
 
 
@@ -341,7 +341,7 @@ def origin() -> Result:
 
 
 @contextmanager
-def _expect_result(folder: Path) -> Iterator[None]:
+def _mark_result_outdated(folder: Path) -> Iterator[None]:
     """Mark an earlier result.json as outdated while its run is resumed. The mark stays if the run is killed."""
     part = folder / composition.PART
     if (folder / composition.RESULT).exists():
@@ -353,7 +353,7 @@ def _expect_result(folder: Path) -> Iterator[None]:
             part.unlink()
 
 
-def keep_result(result: Result, folder: Path) -> Result:
+def write_result(result: Result, folder: Path) -> Result:
     """Write result.json, whole or not at all, and return what is in it then: a failure never replaces the result of a
     run that completed, and a stop before anything is saved replaces none. Raises: UserError where the disk refuses.
     """
@@ -395,7 +395,7 @@ def _log_start(objects: RunObjects) -> None:
         for override in composition.typed_overrides(objects.folder, last=True):
             log.info("        with %s", override)
     size = config.data.image_size
-    log_table(layers(objects.module.net, (data.channels, size, size)))
+    log_table(layer_table(objects.module.net, (data.channels, size, size)))
 
 
 def _images(data: ImageData) -> str:
@@ -413,9 +413,9 @@ def _log_run(objects: RunObjects) -> None:
         "versions": ", ".join(f"{name} {number}" for name, number in made_from["versions"].items()),
     }
     for logger in objects.trainer.loggers:
-        logger.log_hyperparams(plain(config))
+        logger.log_hyperparams(to_plain(config))
         if isinstance(logger, TensorBoard) and objects.resume is None:
-            net = plain_text(layers(objects.module.net, (data.channels, size, size)))
+            net = plain_text(layer_table(objects.module.net, (data.channels, size, size)))
             logger.begin(about=about, config=OmegaConf.to_yaml(config, resolve=True), net=net)
 
 
@@ -431,7 +431,7 @@ def _log_results(objects: RunObjects, result: Result) -> None:
         "run_dir": folder,
         "tensorboard": board if any(isinstance(each, TensorBoard) for each in objects.trainer.loggers) else None,
     }
-    log_table(closing({**result, **places}))
+    log_table(result_text({**result, **places}))
     if result["status"] == "diverged" and last:
         log.info("last finite weights: %s", last)
     if result["status"] == "interrupted" and last:

@@ -1,6 +1,6 @@
 """The terminal and train.log: what a run and the commands print, to streams that may go away before the program ends.
 
-Only the programs' entry points put `printing` in the place of sys.stdout and sys.stderr: a notebook keeps its own.
+Only the entry points of the programs put `tolerant_output` around sys.stdout and sys.stderr: a notebook keeps its own.
 """
 
 import codecs
@@ -39,7 +39,7 @@ _library_warnings = logging.getLogger("py.warnings")  # where logging.captureWar
 _open_handlers: list[logging.Handler] = []
 
 
-class Lasting:
+class TolerantStream:
     """A stream that tolerates write errors: on the first OSError calls `failed`, and then drops all text."""
 
     def __init__(self, stream: Any, failed: Callable[[OSError], None]) -> None:
@@ -72,26 +72,26 @@ class Lasting:
 
 
 @contextmanager
-def printing(*, ends: bool) -> Iterator[None]:
+def tolerant_output(*, exits: bool) -> Iterator[None]:
     """Tolerate write errors of stdout and stderr; escape characters that their encoding lacks.
 
-    ends: exit once stdout is closed, quietly with status 141, as a command in a shell pipe does. Else continue, with
+    exits: exit once stdout is closed, quietly with status 141, as a command in a shell pipe does. Else continue, with
     train.log alone. A closed stderr is ignored in either case.
     """
-    out, err = _lasting("stdout", ends=ends), _lasting("stderr", ends=False)
+    out, err = _tolerant("stdout", exits=exits), _tolerant("stderr", exits=False)
     with redirect_stdout(out), redirect_stderr(err):
         try:
             yield
         finally:
             for stream in (out, err):
-                if isinstance(stream, Lasting):
+                if isinstance(stream, TolerantStream):
                     stream.flush()
 
 
-def _lasting(name: str, *, ends: bool) -> Any:
-    """The stream of that name, wrapped in a `Lasting`."""
+def _tolerant(name: str, *, exits: bool) -> Any:
+    """The stream of that name, wrapped in a `TolerantStream`."""
     stream = getattr(sys, name)
-    stream = stream.stream if isinstance(stream, Lasting) else stream
+    stream = stream.stream if isinstance(stream, TolerantStream) else stream
     if not isinstance(stream, io.TextIOWrapper):  # None where it is closed, a StringIO in a test
         return stream
     stream.reconfigure(errors="alexnet_lit")
@@ -101,7 +101,7 @@ def _lasting(name: str, *, ends: bool) -> Any:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
-        if not ends:  # DEBUG is for train.log alone
+        if not exits:  # DEBUG is for train.log alone
             log.debug("%s: can't be written to any more (%s): the rest is in this file alone", name, error.strerror)
         elif error.errno in (errno.EPIPE, errno.EIO):  # the reader of a pipe, or a terminal, is gone
             sys.exit(128 + 13)  # of SIGPIPE, as a shell has it
@@ -109,7 +109,7 @@ def _lasting(name: str, *, ends: bool) -> Any:
             print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
             sys.exit(1)
 
-    return Lasting(stream, failed)
+    return TolerantStream(stream, failed)
 
 
 def _escape(error: UnicodeError) -> tuple[str, int]:
@@ -123,8 +123,8 @@ codecs.register_error("alexnet_lit", _escape)
 
 
 # Sent before a cluster's time limit, by sbatch --signal=USR1@120 and by submitit. Windows has neither.
-WARNINGS = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *WARNINGS)  # those, and SIGHUP, make a run save and end
+USR_SIGNALS = tuple(signal.Signals[name] for name in ("SIGUSR1", "SIGUSR2") if hasattr(signal, name))
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *USR_SIGNALS)  # those, and SIGHUP, make a run save and end
 
 
 def hangup() -> tuple[signal.Signals, ...]:
@@ -145,7 +145,7 @@ def handling(numbers: Iterable[int], handler: Any) -> Iterator[None]:
             signal.signal(number, earlier)
 
 
-def say_from_handler(say: Callable[[str], object], text: str) -> None:
+def print_from_handler(say: Callable[[str], object], text: str) -> None:
     """Print or log in a signal handler, by a thread: the main thread may be in the middle of a write to that stream."""
     threading.Thread(target=say, args=(text,)).start()
 
@@ -190,7 +190,7 @@ def open_log(path: Path | None, *, speak: bool, screen: Console = console) -> No
             close_log()
             hint = "choose another folder with paths.logs=..."
             raise UserError(f"{path} can't be written ({error.strerror or error}): {hint}") from error
-        file.stream = Lasting(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
+        file.stream = TolerantStream(file.stream, partial(warn_unwritten, path))  # type: ignore[assignment] # as good as one
         file.setFormatter(_Timed())
         _open_handlers.append(file)
     for handler in _open_handlers:

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from alexnet_lit.callbacks.checkpointing import AtomicFile
-from alexnet_lit.config import running
+from alexnet_lit.config import lock_run
 from alexnet_lit.lit import Classifier
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents, saved, scalars, stop_at
@@ -227,7 +227,7 @@ def test_what_a_run_can_not_go_on_with(typed: str, line: str, two_epochs: Path, 
     before = contents(two_epochs, but="train.log")
     line = f"{typed.removeprefix('+')}: {line.format(key=f'ckpt={two_epochs}')}"
     assert train(f"ckpt={two_epochs}", "trainer.max_epochs=2", typed).refusal == line
-    with running(two_epochs):
+    with lock_run(two_epochs):
         assert "this run is still running: wait" in train(f"ckpt={two_epochs}", "trainer.max_epochs=3").refusal
     assert contents(two_epochs, but="train.log") == before
 
@@ -303,7 +303,7 @@ def test_an_epoch_that_max_steps_ends_has_its_loss_also_after_a_stop_in_the_test
 def test_a_lock_left_behind_where_nothing_can_be_locked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.flock", mock.Mock(side_effect=OSError(errno.ENOSYS, "")))
     (tmp_path / ".running.lock").write_text("4711\nanother_machine")
-    with running(tmp_path):
+    with lock_run(tmp_path):
         pass
 
 

@@ -10,7 +10,7 @@ import pytest
 from alexnet_lit.config import read_result
 from alexnet_lit.distributed.launch import Failure
 from alexnet_lit.lit import Classifier
-from alexnet_lit.run import keep_result
+from alexnet_lit.run import write_result
 from alexnet_lit.sweep.jobs import read_job
 from tests.conftest import Outcome, Train, small_run
 from tests.runs import contents
@@ -72,7 +72,7 @@ def test_a_continuation_fails_after_steps(completed: Outcome, train: Train, monk
         with pytest.raises(RuntimeError, match="a bug"):
             train(f"ckpt={folder}", "trainer.max_epochs=2", "checkpoint.every_steps=1")
     assert (folder / "result.json").read_bytes() == before
-    assert (read_job(folder).status, read_job(folder).can_go_on) == ("unfinished", True)
+    assert (read_job(folder).status, read_job(folder).can_resume) == ("unfinished", True)
     assert not read_result(folder), "so that it goes on without a longer length too"
 
     outcome = train(f"ckpt={folder}", "trainer.max_epochs=2", logs=completed.logs).ok()
@@ -95,7 +95,7 @@ def test_processes_that_fail(completed: Outcome, train: Train, monkeypatch: pyte
 
 def test_a_result_follows_one_that_was_cut_short(tmp_path: Path) -> None:
     (tmp_path / "result.json.part").write_text('{"status": "comp')
-    keep_result({"status": "interrupted"}, tmp_path)
+    write_result({"status": "interrupted"}, tmp_path)
     assert read_result(tmp_path) == {"status": "interrupted"}
 
 

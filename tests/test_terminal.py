@@ -19,7 +19,7 @@ from PIL import Image
 from rich.table import Table
 
 from alexnet_lit import terminal
-from alexnet_lit.callbacks.summary import closing
+from alexnet_lit.callbacks.summary import result_text
 from alexnet_lit.errors import UserError
 from alexnet_lit.lit import Classifier
 from alexnet_lit.terminal import close_log, hangup, log, log_table, open_log
@@ -73,7 +73,7 @@ def test_a_signal_in_the_middle_of_a_write_is_answered_after_it() -> None:
     handler = logging.StreamHandler(stream)
     logger = logging.Logger("signals")
     logger.addHandler(handler)
-    before = signal.signal(signal.SIGUSR1, lambda *_: terminal.say_from_handler(logger.info, "SIGUSR1"))
+    before = signal.signal(signal.SIGUSR1, lambda *_: terminal.print_from_handler(logger.info, "SIGUSR1"))
     try:
         logger.info("a line")
         for thread in threading.enumerate():
@@ -190,7 +190,7 @@ def test_who_listens_in_python_keeps_the_stream(monkeypatch: pytest.MonkeyPatch)
     """A notebook's stdout is its own, and a caller's StringIO gets all."""
     for before in (sys.stdout, io.StringIO(), None):
         monkeypatch.setattr(sys, "stdout", before)
-        with terminal.printing(ends=True), terminal.printing(ends=False):
+        with terminal.tolerant_output(exits=True), terminal.tolerant_output(exits=False):
             print("a line")
         assert sys.stdout is before
 
@@ -268,7 +268,7 @@ def test_colours_make_no_terminal(monkeypatch: pytest.MonkeyPatch, capsys: pytes
     assert "x" * 200 in capsys.readouterr().out, "no line is folded"
     monkeypatch.setattr(sys, "stdout", screen := Terminal())
     assert terminal.on_terminal()
-    log_table(closing({"run_dir": "y" * 200}))
+    log_table(result_text({"run_dir": "y" * 200}))
     assert "y" * 200 in screen.getvalue(), "a path can be copied from a narrow one"
     monkeypatch.setenv("TERM", "dumb")
     assert not terminal.on_terminal()

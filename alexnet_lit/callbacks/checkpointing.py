@@ -17,7 +17,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from pydantic import ConfigDict, Field, validate_call
 
 from alexnet_lit.errors import Interrupted, replacing
-from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, log, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, log, print_from_handler
 
 
 class AtomicFile(TorchCheckpointIO):
@@ -97,7 +97,7 @@ class Checkpoints(Checkpoint):
         if number in (signal.SIGINT, signal.SIGTERM):
             text += "; once more to stop at once"
             handler = signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL
-        say_from_handler(log.info, text)
+        print_from_handler(log.info, text)
         signal.signal(number, handler)
 
     def on_train_batch_end(self, trainer: Trainer, *_: Any) -> None:

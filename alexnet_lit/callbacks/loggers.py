@@ -19,7 +19,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData  # typ
 from torch.utils.tensorboard import SummaryWriter
 
 from alexnet_lit.errors import replacing, writing
-from alexnet_lit.terminal import Lasting, warn_unwritten
+from alexnet_lit.terminal import TolerantStream, warn_unwritten
 
 # Charts of the page Custom Scalars, a curve for each tag that matches, of each run that is ticked.
 _CHARTS = {
@@ -170,7 +170,7 @@ class TensorBoard(TensorBoardLogger):
             # A full disk would end the writer's thread with a traceback, and the run at its next point.
             events = writer._get_file_writer().event_writer
             records = events._async_writer._writer
-            records._writer = Lasting(records._writer, partial(warn_unwritten, Path(events._file_name)))
+            records._writer = TolerantStream(records._writer, partial(warn_unwritten, Path(events._file_name)))
         return writer
 
     @property

@@ -13,7 +13,7 @@ from alexnet_lit.callbacks.progress import clock, rate
 from alexnet_lit.nets.cost import Call, multiply_adds, trace
 
 
-def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False) -> Table:
+def layer_table(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False) -> Table:
     """List the net in the order of the forward pass: name, type, output shape and parameters of each layer, for one
     image of `input_shape` (channels, height, width).
 
@@ -47,7 +47,7 @@ def layers(net: nn.Module, input_shape: tuple[int, ...], *, costs: bool = False)
     return table
 
 
-def closing(result: dict[str, Any]) -> Text:
+def result_text(result: dict[str, Any]) -> Text:
     """The outcome of a run, a line a value, of which a terminal wraps the long ones: paths can be copied.
 
     result: the keys of result.json, and `checkpoint`, `disk` (what all checkpoints take), `run_dir` and `tensorboard`

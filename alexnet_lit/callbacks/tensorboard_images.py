@@ -13,7 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 from alexnet_lit.callbacks import figures
 from alexnet_lit.callbacks.loggers import TensorBoard
 from alexnet_lit.callbacks.metrics import Throughput
-from alexnet_lit.data.loader import rank_and_world_size
+from alexnet_lit.data.loader import data_rank_and_size
 
 
 class TensorBoardImages(Callback):
@@ -33,7 +33,7 @@ class TensorBoardImages(Callback):
         self._began = self._spent = 0.0  # monotonic time of the fit's beginning; seconds that pictures took
         self._batch_due = True
         self._predictions: Predictions | None = None  # of the validation or test that is going on
-        self._waiting: tuple[str, int, Tensor, Mistakes] | None = None  # stage, step and counts to be drawn
+        self._waiting: tuple[str, int, Tensor, Misclassified] | None = None  # stage, step and counts to be drawn
         self._image: Tensor | None = None  # (1, C, S, S), whose activations are shown
         self._inside_at = -1  # step whose kernels and activations were drawn last
 
@@ -75,7 +75,7 @@ class TensorBoardImages(Callback):
         began = time.monotonic()
         if (writer := _writer(trainer)) and self._spent <= self.share * (began - self._began):
             self._draw_predictions(writer, module)
-            if rank_and_world_size(trainer)[1] == trainer.world_size:  # else several ranks hold one net
+            if data_rank_and_size(trainer)[1] == trainer.world_size:  # else several ranks hold one net
                 self._draw_inside(writer, module, trainer.global_step)
             self._batch_due = True
             self._spent += time.monotonic() - began
@@ -94,7 +94,7 @@ class TensorBoardImages(Callback):
     def _end_counting(self, trainer: Trainer, stage: str) -> None:
         if self._predictions is not None:
             predictions, self._predictions = self._predictions, None
-            together = trainer.world_size // rank_and_world_size(trainer)[1]  # ranks that hold one net, and count alike
+            together = trainer.world_size // data_rank_and_size(trainer)[1]  # ranks that hold one net, and count alike
             counts = predictions.confusion.compute().cpu() // together
             assert predictions.mistakes is not None
             self._waiting = stage, trainer.global_step, counts, predictions.mistakes
@@ -126,7 +126,7 @@ class TensorBoardImages(Callback):
             writer.add_figure("net/activations", figures.activations(module.net, self._image[0]), step)
 
 
-class Mistakes(NamedTuple):
+class Misclassified(NamedTuple):
     """Images with wrong predictions, the most certain first: images (k, C, S, S), the others (k,)."""
 
     images: Tensor
@@ -144,17 +144,17 @@ class Predictions:
     def __init__(self, module: Any, *, mistakes: int) -> None:
         self.confusion = MulticlassConfusionMatrix(len(module.classes), validate_args=False).to(module.device)
         self._most = mistakes
-        self.mistakes: Mistakes | None = None
+        self.mistakes: Misclassified | None = None
 
     def update(self, logits: Tensor, labels: Tensor, images: Tensor) -> None:
         """Add a batch: logits (B, classes), labels (B,), images (B, C, S, S)."""
         certainty, predicted = logits.detach().float().softmax(1).max(1)
         self.confusion.update(predicted, labels)
-        batch = Mistakes(images, labels, predicted, certainty.where(predicted != labels, -1.0))
+        batch = Misclassified(images, labels, predicted, certainty.where(predicted != labels, -1.0))
         both = [batch] if self.mistakes is None else [self.mistakes, batch]
-        parts = Mistakes(*map(torch.cat, zip(*both, strict=True)))
+        parts = Misclassified(*map(torch.cat, zip(*both, strict=True)))
         worst = parts.certainty.topk(min(self._most, len(parts.certainty))).indices
-        self.mistakes = Mistakes(*(part[worst] for part in parts))
+        self.mistakes = Misclassified(*(part[worst] for part in parts))
 
 
 def _writer(trainer: Trainer) -> SummaryWriter | None:

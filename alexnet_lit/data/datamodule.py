@@ -13,9 +13,9 @@ from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor
 
 from alexnet_lit.data.augment import Augment, Averaging, TestTimeAugmentation
-from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, Images, balanced_order, rank_and_world_size
+from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, Images, balanced_order, data_rank_and_size
 from alexnet_lit.data.transforms import Preprocess, Std
-from alexnet_lit.errors import UserError, several
+from alexnet_lit.errors import UserError, first_few
 
 Pair = tuple[Images, Tensor]  # images and labels
 Split = Literal["train", "val", "test"]
@@ -169,7 +169,7 @@ class ImageData(LightningDataModule):
     def _loader(self, split: Split, together: int = 1, **order: Any) -> BatchLoader:
         images, labels = self._on_device(split)
         sampler = EpochSampler(len(labels), seed=self.seed, **order)
-        rank, world_size = rank_and_world_size(self.trainer)
+        rank, world_size = data_rank_and_size(self.trainer)
         return BatchLoader(images, labels, sampler, self.batch_size, together, rank, world_size)
 
     def _on_device(self, split: Split) -> Pair:
@@ -211,7 +211,7 @@ def _held_out(total: int, val_size: float, *, folds: int, fold: int) -> tuple[ra
 def changed_classes(before: Sequence[str], now: Sequence[str]) -> str:
     """What has become of the classes, in words: "without a and with b"; empty if they are the same."""
     gone, new = ([each for each in one if each not in other] for one, other in ((before, now), (now, before)))
-    words = " and ".join(f"{word} {several(names)}" for word, names in (("without", gone), ("with", new)) if names)
+    words = " and ".join(f"{word} {first_few(names)}" for word, names in (("without", gone), ("with", new)) if names)
     return words or ("in another order" if list(before) != list(now) else "")
 
 

@@ -25,19 +25,19 @@ from alexnet_lit.data.datamodule import ImageData, Pair, Split, locked
 from alexnet_lit.data.loader import MappedImages, interleave_classes
 from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, square
 from alexnet_lit.data.transforms import Std
-from alexnet_lit.errors import UserError, several
+from alexnet_lit.errors import UserError, first_few
 
 # What a grey picture has of red, green and blue (ITU-R BT.601, as PIL converts).
 LUMA = (0.299, 0.587, 0.114)
 PARTS: tuple[Split, ...] = ("train", "val", "test")
 VERSION = 5  # of the output of `square`: caches of other versions are not used
-_PART = 256  # pictures that are decoded at a time
+_CHUNK = 256  # pictures that are decoded at a time
 _LOG_EVERY_S = 10.0
 
 logger = logging.getLogger("alexnet_lit")
 
 
-class Found(NamedTuple):
+class FolderContents(NamedTuple):
     """What a folder holds, as the run's config and its checkpoints keep it.
 
     classes: in the order of their names. train, val, test: numbers of pictures; 0 where a part is absent.
@@ -66,11 +66,11 @@ class ImageFolder(ImageData):
     dir: the folder with train/, val/, test/. cache: folder for the cache; None for alexnet_lit_cache in `dir`.
     cache_size: px of the centre square that is kept. channels: 3 for RGB, 1 for grey, to which mean and std of three
     colours are converted. broken: "refuse" to go on with a picture that can't be decoded, or "skip" it.
-    found: what `look` found in dir; None looks. The rest: see ImageData.
+    found: what `inspect_folder` found in dir; None: call it. The rest: see ImageData.
     Raises: UserError for a folder that can't be trained on.
     """
 
-    found: Found
+    found: FolderContents
 
     @validate_call(config=ConfigDict(strict=True, arbitrary_types_allowed=True))
     def __init__(
@@ -85,7 +85,7 @@ class ImageFolder(ImageData):
         std: Std | list[Std],
         folds: Annotated[int, Field(ge=0)],
         validate: Literal["val", "test"],
-        found: Found | None,
+        found: FolderContents | None,
         **rest: Any,
     ) -> None:
         self.dir = Path(dir).expanduser().absolute()
@@ -97,7 +97,7 @@ class ImageFolder(ImageData):
         self.broken = broken
         self._pictures: dict[Split, Pair] = {}  # once they are decoded
         self._given = found
-        self._use(found if found and not found.earlier else look(self.dir, found, rest["split_seed"]))
+        self._use(found if found and not found.earlier else inspect_folder(self.dir, found, rest["split_seed"]))
         self.classes = tuple(self.found.classes)
         self.channels, self.source_size = channels, cache_size
         if self.val_total and folds:
@@ -148,7 +148,7 @@ class ImageFolder(ImageData):
         held = torch.tensor(is_held_out(self._names, self.found, self.split_seed))[order]
         return order[~held], order[held]
 
-    def _use(self, found: Found) -> None:
+    def _use(self, found: FolderContents) -> None:
         self.found = found
         self.train_total, self.val_total, self.test_total = found.train, found.val, found.test
         self.held = found.held if found.held_out is not None else None
@@ -177,9 +177,9 @@ class ImageFolder(ImageData):
         """Those that can be decoded, and their names. Raises: UserError if others are refused, or none is left."""
         _, names = scan(self.dir / part)
         size, channels = self.source_size, self.channels
-        images, broken = decoded(self.dir / part, names, self.cache_dir, size=size, channels=channels)
+        images, broken = decode_cached(self.dir / part, names, self.cache_dir, size=size, channels=channels)
         if broken:
-            faults = several([f"{name} ({why})" for name, why in broken.items()])
+            faults = first_few([f"{name} ({why})" for name, why in broken.items()])
             which = f"{len(broken):,} of {len(names):,} pictures in {part}/ can't be read: {faults}"
             if self.broken == "refuse" or len(broken) == len(names):
                 hint = "replace or remove them, or leave them out with data.broken=skip"
@@ -188,7 +188,7 @@ class ImageFolder(ImageData):
         return images, [name for name in names if name not in broken]
 
 
-def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
+def inspect_folder(dir: Path, earlier: FolderContents | None, split_seed: int) -> FolderContents:
     """Which classes there are and how many pictures each part has. Decodes nothing.
 
     earlier: what the run that is continued or evaluated found there, whose split is kept.
@@ -203,27 +203,27 @@ def look(dir: Path, earlier: Found | None, split_seed: int) -> Found:
         if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
             raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
     if len(classes) < 2:
-        there = several(classes) or "no folder"
+        there = first_few(classes) or "no folder"
         raise UserError(f"data.dir={dir}: train/ has {there} in it: a net needs two classes, each in a folder")
     for part, (here, names) in zip(PARTS, listings, strict=True):
         if unknown := [f"{part}/{name}/" for name in here if name not in classes]:
-            only = f"train/ has no such class, only {several(classes)}: use the same classes in both"
-            raise UserError(f"data.dir={dir}: {several(unknown)}: {only}")
+            only = f"train/ has no such class, only {first_few(classes)}: use the same classes in both"
+            raise UserError(f"data.dir={dir}: {first_few(unknown)}: {only}")
         filled = {class_of(name) for name in names}
         empty = [f"{part}/{name}/" for name in classes if name not in filled]
         if empty and (part == "train" or (os.path.isdir(dir / part) and not names)):
             put = f"put some in ({KINDS}), or remove the folder"
-            raise UserError(f"data.dir={dir}: no picture in {several(empty)}: {put}")
+            raise UserError(f"data.dir={dir}: no picture in {first_few(empty)}: {put}")
     train, val, test = (names for _, names in listings)
     hashed = [hashlib.blake2b(os.fsencode("\0".join(names)), digest_size=8) for _, names in listings]
     digests = [f"{len(names)}:{each.hexdigest()}" for each, (_, names) in zip(hashed, listings, strict=True)]
     held_out = earlier.held_out if earlier and earlier.classes == classes else None
     if earlier and earlier.val and not val:  # all that is in train/ was trained on
         held_out = [[0.0, 0.0]] * len(classes)
-    return _count_held(Found(classes, len(train), len(val), len(test), digests, held_out), train, split_seed)
+    return _count_held(FolderContents(classes, len(train), len(val), len(test), digests, held_out), train, split_seed)
 
 
-def _count_held(found: Found, names: Sequence[str], split_seed: int) -> Found:
+def _count_held(found: FolderContents, names: Sequence[str], split_seed: int) -> FolderContents:
     held = 0 if found.held_out is None else sum(is_held_out(names, found, split_seed))
     return found._replace(held=held)
 
@@ -234,7 +234,7 @@ def positions(names: Sequence[str], split_seed: int) -> Tensor:
     return torch.tensor([(int.from_bytes(digest) >> 11) / 2**53 for digest in digests], dtype=torch.float64)
 
 
-def is_held_out(names: Sequence[str], found: Found, split_seed: int) -> list[bool]:
+def is_held_out(names: Sequence[str], found: FolderContents, split_seed: int) -> list[bool]:
     """Whether each picture of train/ is for validation."""
     intervals = dict(zip(found.classes, found.held_out or (), strict=True))
     bounds = (intervals[class_of(name)] for name in names)
@@ -266,7 +266,7 @@ def _grey(values: float | list[float]) -> float | list[float]:
 
 
 # ---- The cache
-def decoded(
+def decode_cached(
     pictures: Path, names: Sequence[str], folder: Path, *, size: int, channels: int
 ) -> tuple[Tensor, dict[str, str]]:
     """The pictures that can be decoded as a memory-mapped uint8 (N, channels, size, size), and why others can't be.
@@ -329,8 +329,8 @@ def _write(pictures: Path, names: Sequence[str], pixels: Path, size: int, channe
         pixels.open("wb") as file,
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
     ):
-        for start in range(0, len(names), _PART):
-            part = names[start : start + _PART]
+        for start in range(0, len(names), _CHUNK):
+            part = names[start : start + _CHUNK]
             for name, result in zip(part, pool.map(load, part), strict=True):
                 if isinstance(result, bytes):
                     file.write(result)

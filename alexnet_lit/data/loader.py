@@ -113,7 +113,7 @@ class EpochSampler:
         return torch.cat([uniform, torch.from_numpy(shares).float()], 1)
 
 
-def rank_and_world_size(trainer: Trainer | None) -> tuple[int, int]:
+def data_rank_and_size(trainer: Trainer | None) -> tuple[int, int]:
     """Data-parallel rank and size: this rank's share of each batch, of how many; (0, 1) in model parallelism."""
     kwargs = trainer.distributed_sampler_kwargs if trainer is not None else None
     return (kwargs["rank"], kwargs["num_replicas"]) if kwargs is not None else (0, 1)

@@ -67,7 +67,7 @@ def resolve_devices(accelerator: str, devices: int | str) -> tuple[str, int]:
     return kind, int(devices)
 
 
-def pick(name: str) -> str:
+def device_type(name: str) -> str:
     """The device type that `--device` names. Raises: UserError for another name, or a missing device."""
     check_choice("--device", name, ("auto", "cpu", "cuda"))
     if name == "cuda" and not torch.cuda.is_available():
@@ -81,7 +81,7 @@ def _best() -> str:
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
-def describe(kind: str, count: int, nodes: int = 1) -> str:
+def describe_devices(kind: str, count: int, nodes: int = 1) -> str:
     """The devices as text: `2 x NVIDIA H100`, or `cpu, 2 cores`."""
     machines = f" on {nodes} machines" if nodes > 1 else ""
     if kind == "cuda":

@@ -16,10 +16,10 @@ from alexnet_lit.errors import UserError
 # static_graph stays off: every parameter is used, and torch fails with it when gradients accumulate.
 DDP: dict[str, Any] = {"gradient_as_bucket_view": True}
 HOOKS: dict[str, Any] = {"auto": None, "ddp": None, "ddp_bf16": bf16_compress_hook}
-SPLITS = ("towers", "hybrid")  # model parallelism, see distributed/towers
+MODEL_PARALLEL = ("towers", "hybrid")  # strategies of distributed/towers
 
 
-class Parallel(DDPStrategy):
+class HookedDDP(DDPStrategy):
     """DDP with its communication hook on CPUs too, where Lightning silently leaves it out."""
 
     def _register_ddp_hooks(self) -> None:
@@ -56,12 +56,12 @@ class RankClusterEnvironment(LightningEnvironment):
 
 def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict[str, Any]:
     """lightning.Trainer's arguments for this process and its one device. Raises: UserError for an unknown strategy."""
-    strategies: dict[str, Any] = {name: partial(Parallel, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
-    strategies["ddp_find_unused_parameters_true"] = partial(Parallel, find_unused_parameters=True, **DDP)
-    if strategy in SPLITS:
+    strategies: dict[str, Any] = {name: partial(HookedDDP, ddp_comm_hook=hook, **DDP) for name, hook in HOOKS.items()}
+    strategies["ddp_find_unused_parameters_true"] = partial(HookedDDP, find_unused_parameters=True, **DDP)
+    if strategy in MODEL_PARALLEL:
         strategies[strategy] = partial(_split_strategy(), way=strategy)
     if strategy not in strategies:
-        raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *SPLITS])}")
+        raise UserError(f"trainer.strategy={strategy}: should be one of {', '.join([*strategies, *MODEL_PARALLEL])}")
     own = environment.local_rank if torch.cuda.device_count() > 1 else 0
     return {
         "devices": [own] if kind == "cuda" else 1,
@@ -71,13 +71,13 @@ def arguments(environment: RankEnvironment, *, kind: str, strategy: str) -> dict
 
 
 def check_strategy(strategy: str, **objects: Any) -> None:
-    """Check that the strategy can run these objects: see Split.check. Raises: UserError if not."""
-    if strategy in SPLITS:
+    """Check that the strategy can run these objects: see ModelParallel.check. Raises: UserError if not."""
+    if strategy in MODEL_PARALLEL:
         _split_strategy().check(strategy, **objects)
 
 
 def _split_strategy() -> Any:
-    """The class Split, imported for runs that use it alone."""
-    from alexnet_lit.distributed.towers.strategy import Split
+    """The class ModelParallel, imported for runs that use it alone."""
+    from alexnet_lit.distributed.towers.strategy import ModelParallel
 
-    return Split
+    return ModelParallel

@@ -10,7 +10,7 @@ from typing import Any
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from alexnet_lit.config import PLAN, claim_folder, plain, quoted, read_result, typed_overrides, typed_path
+from alexnet_lit.config import PLAN, claim_folder, quoted, read_result, to_plain, typed_overrides, typed_path
 from alexnet_lit.errors import UserError
 
 MULTIRUN = {"-m", "--multirun"}  # Hydra's options for a sweep
@@ -46,7 +46,7 @@ class Job:
         return self.status in ("completed", "diverged")
 
     @property
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether it was stopped in training, or a process of it was killed, and there is a last.ckpt."""
         saved = (self.folder / "checkpoints" / "last.ckpt").is_file()
         return saved and (self.status in ("interrupted", "unfinished") or bool(self.result.get("killed")))
@@ -70,25 +70,25 @@ def read_job(folder: Path) -> Job:
     return Job(int(number) if number.isdigit() else 0, folder, overrides, read_result(folder))
 
 
-def searches(sweep: Path) -> bool:
+def is_search(sweep: Path) -> bool:
     """Whether the sweep is a search, whose trials depend on the results of earlier ones."""
     return "n_trials" in OmegaConf.load(sweep / PLAN).hydra.sweeper
 
 
-def left_over(sweep: Path) -> list[Job]:
+def unfinished_jobs(sweep: Path) -> list[Job]:
     """The jobs that have a folder and no result. In a search a failure is a result, from which it has learned."""
-    search = searches(sweep)
+    search = is_search(sweep)
     return [job for job in jobs_of(sweep) if not (job.ended or (search and job.status == "failed"))]
 
 
-def set_aside(sweep: Path) -> None:
+def move_failed_jobs(sweep: Path) -> None:
     """Move jobs that failed, or were stopped before they saved anything, to <sweep>/earlier/<now>: they start anew.
 
     In a search also all that were stopped: their trials are not repeated.
     """
-    search, earlier = searches(sweep), sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
-    for job in left_over(sweep):
-        if search or not job.can_go_on:
+    search, earlier = is_search(sweep), sweep / "earlier" / f"{datetime.now():%Y-%m-%d_%H-%M-%S}"
+    for job in unfinished_jobs(sweep):
+        if search or not job.can_resume:
             earlier.mkdir(parents=True, exist_ok=True)
             job.folder.rename(earlier / job.folder.name)
 
@@ -98,7 +98,7 @@ def worst(direction: str) -> float:
     return -math.inf if direction == "maximize" else math.inf
 
 
-def named_sweep(arguments: Sequence[str]) -> Path | None:
+def typed_sweep(arguments: Sequence[str]) -> Path | None:
     """The sweep's folder that `resume_sweep=` names; None where it is not typed. Raises: UserError if it is none."""
     typed = typed_path(arguments, _KEY)
     if typed is None:
@@ -121,7 +121,7 @@ def resume_arguments(sweep: Path, arguments: Sequence[str]) -> list[str]:
         if argument not in {*MULTIRUN, *hydra} and not argument.startswith((_KEY, "paths.")):
             raise UserError(f"{argument}: a sweep goes on as it was started: leave it out, or start a new sweep")
     plan = OmegaConf.load(sweep / PLAN).hydra
-    saved = plain(plan.overrides, raw=True)
+    saved = to_plain(plan.overrides, raw=True)
     places = [f"--config-dir={each.path}" for each in plan.runtime.config_sources if each.provider == "command-line"]
     changed = _LAUNCHER if any(each.startswith(_LAUNCHER[0]) for each in hydra) else ()
     kept = [each for each in saved["hydra"] if not each.startswith((*_SET_BY_RESUME, *changed))]

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import FrameType
 from unittest import mock
 
-from alexnet_lit.terminal import STOP_SIGNALS, WARNINGS, handling, hangup, ignore, say_from_handler
+from alexnet_lit.terminal import STOP_SIGNALS, USR_SIGNALS, handling, hangup, ignore, print_from_handler
 
 STOP = ".stop"  # in a sweep's folder
 
@@ -40,7 +40,7 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
         (sweep / STOP).touch()
         once_more = "; once more to stop at once" if number == signal.SIGINT else ""
         text = f"{signal.Signals(number).name}: the jobs that run save and end, no other starts{once_more}"
-        say_from_handler(partial(print, flush=True), text)
+        print_from_handler(partial(print, flush=True), text)
 
     try:
         with handling((signal.SIGINT, signal.SIGTERM, *hangup()), request_stop):
@@ -52,7 +52,7 @@ def stopping_jobs_first(sweep: Path) -> Iterator[None]:
 
 
 @contextmanager
-def worker(sweep: Path) -> Iterator[None]:
+def worker_signals(sweep: Path) -> Iterator[None]:
     """In a launcher's worker process: in a job react to Ctrl-C, SIGHUP and the sweep's .stop; between jobs ignore them.
 
     The job prints nothing, as several share one terminal; train.log has all of it.
@@ -61,14 +61,14 @@ def worker(sweep: Path) -> Iterator[None]:
 
     def watch() -> None:
         while not over.wait(1.0):
-            if WARNINGS and stop_requested(sweep) and signal.getsignal(WARNINGS[0]) is not ignore:
-                os.kill(os.getpid(), WARNINGS[0])  # beside Ctrl-C it changes nothing
+            if USR_SIGNALS and stop_requested(sweep) and signal.getsignal(USR_SIGNALS[0]) is not ignore:
+                os.kill(os.getpid(), USR_SIGNALS[0])  # beside Ctrl-C it changes nothing
                 return
 
     for number in numbers:
         signal.signal(number, signal.default_int_handler)
     watcher = threading.Thread(target=watch, daemon=True)
-    with handling(WARNINGS[:1], ignore), open(os.devnull, "w", encoding="utf-8") as nowhere:  # in training it listens
+    with handling(USR_SIGNALS[:1], ignore), open(os.devnull, "w", encoding="utf-8") as nowhere:  # a fit handles it
         watcher.start()
         try:
             with redirect_stdout(nowhere), redirect_stderr(nowhere):

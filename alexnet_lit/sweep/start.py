@@ -12,9 +12,9 @@ from hydra.utils import get_class
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from alexnet_lit.config import PLAN, claim_folder, plain, running
+from alexnet_lit.config import PLAN, claim_folder, lock_run, to_plain
 from alexnet_lit.errors import UserError
-from alexnet_lit.sweep.jobs import MULTIRUN, left_over, set_aside
+from alexnet_lit.sweep.jobs import MULTIRUN, move_failed_jobs, unfinished_jobs
 from alexnet_lit.sweep.signals import STOP
 
 _OURS = {"hydra/sweeper=optuna": "hydra/sweeper=search"}  # the plugin's own does not know `direction`
@@ -26,7 +26,7 @@ _PLUGINS = {  # classes of alexnet-lit[sweep]'s plugins, and the subclasses in t
 }
 
 
-class Refused(BaseException):
+class SweepRefused(BaseException):
     """An error found as a sweep starts. Not an Exception: Hydra turns those of a callback into warnings."""
 
     def __init__(self, error: Exception) -> None:
@@ -52,34 +52,34 @@ class SweepCallback(Callback):
         cls._lock.close()
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
-        """Check the sweep, lock it, and put our classes in the place of plugins'. Raises: Refused for wrong input."""
+        """Check the sweep, lock it, and put our classes in the place of plugins'. Raises: SweepRefused."""
         for plugin in (config.hydra.launcher["_target_"], config.hydra.sweeper["_target_"]):
             if plugin in _PLUGINS:  # Hydra finds plugins in packages of plugins alone
                 Plugins.instance().class_name_to_class[plugin] = get_class(f"alexnet_lit.sweep.{_PLUGINS[plugin]}")
         try:
             self._take_folder(config)
         except (UserError, OmegaConfBaseException) as error:
-            raise Refused(error) from error
+            raise SweepRefused(error) from error
 
     def _take_folder(self, config: DictConfig) -> None:
         folder = Path(config.hydra.sweep.dir)
         if not self._resumes:
             claim_folder(folder, "hydra.sweep.dir")
-        SweepCallback._lock.enter_context(running(folder, "sweep"))
+        SweepCallback._lock.enter_context(lock_run(folder, "sweep"))
         if self._resumes:
             if (folder / ".submitit").is_dir():
                 from alexnet_lit.sweep.submitit_launcher import check_queue
 
                 check_queue(folder)
-            for job in left_over(folder):  # a launcher's process outlives one that was killed
-                with running(job.folder):
+            for job in unfinished_jobs(folder):  # a launcher's process outlives one that was killed
+                with lock_run(job.folder):
                     pass
-            set_aside(folder)
+            move_failed_jobs(folder)
             (folder / STOP).unlink(missing_ok=True)  # of a process that was killed as it stopped
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself
-            if "alexnet_lit.job_folder:" not in (names := plain(config.hydra.sweep, raw=True)["subdir"]):
+            if "alexnet_lit.job_folder:" not in (names := to_plain(config.hydra.sweep, raw=True)["subdir"]):
                 raise UserError(f"hydra.sweep.subdir={names}: jobs lie in folders <number>_<overrides>: leave it out")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from rich import box
 from rich.table import Table
 
-from alexnet_lit.sweep.jobs import Job, jobs_of, left_over
+from alexnet_lit.sweep.jobs import Job, jobs_of, unfinished_jobs
 from alexnet_lit.terminal import close_log, log, log_table, open_log, train_command
 
 _FIGURES = {"test/acc": 4, "val/acc_best": 4, "seconds": 1}  # of a result, and their decimals in a table
@@ -51,7 +51,7 @@ def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
                 log.info("%-11s %s%s", job.status, job.folder, f": {job.reason}" if job.reason else "")
         log.info("sweep       %s%s", _count(jobs), ", stopped before its end" if stopped else "")
         log.info("summary     %s", sweep / "summary.md")
-        if stopped or left_over(sweep):
+        if stopped or unfinished_jobs(sweep):
             log.info("resume with: %s -m %s", train_command(), shlex.quote(f"resume_sweep={sweep}"))
     finally:
         close_log()

@@ -23,7 +23,7 @@ from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.config import compose
 from alexnet_lit.data import Batch
-from alexnet_lit.distributed.devices import describe, pick
+from alexnet_lit.distributed.devices import describe_devices, device_type
 from alexnet_lit.errors import UserError, check_choice, check_free, exits_raised, replacing
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import restore
@@ -69,7 +69,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
 
     tta: None is as the run tested; on "val", without. Raises: UserError before data is read.
     """
-    kind = pick(device)
+    kind = device_type(device)
     checkpoint = read_checkpoint(ckpt)
     config = checkpoint["hyper_parameters"]["config"]
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
@@ -117,12 +117,12 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
         "images": len(labels),
         "origin": data.origin,
         "tta": module.views.tta,
-        "device": describe(kind, 1),
+        "device": describe_devices(kind, 1),
         "precision": str(precision),
         f"{split}/acc": acc,
         "acc_interval": [float(interval.low), float(interval.high)],
         f"{split}/loss": loss,
-        **score(logits, labels, data.classes),
+        **class_scores(logits, labels, data.classes),
     }
 
 
@@ -147,7 +147,7 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     return changes
 
 
-def score(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
+def class_scores(logits: Tensor, labels: Tensor, names: Sequence[str]) -> dict[str, Any]:
     """Scores of logits (N, classes) for labels (N,), as `evaluate --json` names them.
 
     calibration_error: expected calibration error, the mean distance between confidence and accuracy (0..1).

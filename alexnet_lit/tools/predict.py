@@ -24,7 +24,7 @@ from alexnet_lit.callbacks.progress import TASK, counter
 from alexnet_lit.checkpoint import read_checkpoint
 from alexnet_lit.data import FashionMNIST, Sample
 from alexnet_lit.data.picture import KINDS, SUFFIXES, Broken, Decoded, centre, decode
-from alexnet_lit.distributed.devices import cores, pick
+from alexnet_lit.distributed.devices import cores, device_type
 from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
 from alexnet_lit.terminal import plain_text
@@ -48,7 +48,7 @@ class Predictor:
     """
 
     def __init__(self, ckpt: Path, *, device: str) -> None:
-        kind = pick(device)
+        kind = device_type(device)
         warnings.filterwarnings("ignore", module="PIL")  # of oddities in files that can be read all the same
         self.module, self.data = restore(read_checkpoint(ckpt), {})
         self.module.to(kind)
@@ -57,7 +57,7 @@ class Predictor:
         """Decode and prepare a picture. Raises: Broken."""
         size = self.data.source_size
         if isinstance(self.data, FashionMNIST | Sample):
-            return clothes(source, size=size)
+            return like_fashion_mnist(source, size=size)
         return square(source, size=size, channels=self.data.channels)
 
     def probabilities(self, pictures: Sequence[Picture]) -> Tensor:
@@ -93,7 +93,7 @@ class Predictor:
             return str(reason)
 
 
-def clothes(source: str | BytesIO, *, size: int) -> Picture:
+def like_fashion_mnist(source: str | BytesIO, *, size: int) -> Picture:
     """A grey picture made like those of Fashion-MNIST: light on black, the longest edge `size` px, centred.
 
     Trims edges close to the background, which the corners tell, shrinks the longest edge to `size`, negates what has a

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from alexnet_lit.callbacks.summary import layers
+from alexnet_lit.callbacks.summary import layer_table
 from alexnet_lit.terminal import plain_text
 from tests.conftest import Train
 
@@ -30,7 +30,7 @@ def test_what_each_layer_costs() -> None:
         nn.Conv2d(4, 8, 3, groups=2),  # each number of the output from 2 x 3 x 3 of the input
         *(nn.ReLU(inplace=True), nn.MaxPool2d(2), nn.Tanh(), nn.Flatten(), nn.Dropout(0.5), nn.Linear(20_000, 50)),
     )
-    assert plain_text(layers(net, (4, 102, 102), costs=True)).splitlines()[1:] == [
+    assert plain_text(layer_table(net, (4, 102, 102), costs=True)).splitlines()[1:] == [
         " layer   type        output              parameters       %   multiply-adds      %   activations, MB      %",
         " ──────────────────────────────────────────────────────────────────────────────────────────────────────────",
         " input               1 x 4 x 102 x 102",
@@ -60,7 +60,7 @@ def test_layers_stand_in_the_order_of_a_forward_pass_which_nobody_notices() -> N
     modes = [module.training for module in net.modules()]
     weights = {name: value.clone() for name, value in net.state_dict().items()}
     before = torch.get_rng_state()
-    names = [row[0] for row in rows(plain_text(layers(net, (1, 8, 8))))]
+    names = [row[0] for row in rows(plain_text(layer_table(net, (1, 8, 8))))]
     assert names == ["layer", "input", *(f"features.{number}" for number in range(4)), "drop", "out", "total"]
     assert compiled == []
     assert torch.equal(torch.get_rng_state(), before)

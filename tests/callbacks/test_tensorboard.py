@@ -22,7 +22,7 @@ from tensorboard.plugins.hparams.list_session_groups import Handler as ListSessi
 
 import alexnet_lit
 from alexnet_lit.callbacks.loggers import TensorBoard
-from alexnet_lit.config import plain
+from alexnet_lit.config import to_plain
 from tests.browser import CHROMIUM, browser, served
 from tests.conftest import small_run
 from tests.sweep.tiny import TINY, jobs_of, result_of
@@ -81,7 +81,7 @@ def test_a_sweep_is_one_table_with_its_true_scores(sweep: Path) -> None:
 def write_row(folder: Path, *typed: str, status: str = "completed") -> None:
     """The row of a run of these overrides."""
     logger = TensorBoard(run_dir=str(folder))
-    config = plain(alexnet_lit.compose("model=lenet", "data=sample", *typed, f"paths.run={folder}"))
+    config = to_plain(alexnet_lit.compose("model=lenet", "data=sample", *typed, f"paths.run={folder}"))
     logger.log_hyperparams(config)
     logger.end({"status": status, "seconds": 1.5, "steps": 2, "overrides": list(typed)})
     logger.experiment.close()

@@ -14,10 +14,10 @@ from torchvision.transforms import v2
 
 import alexnet_lit
 from alexnet_lit.checkpoint import keep_precision_and_split
-from alexnet_lit.config import plain
+from alexnet_lit.config import to_plain
 from alexnet_lit.data import ImageFolder
 from alexnet_lit.data.datamodule import Split
-from alexnet_lit.data.image_folder import Found, look, scan
+from alexnet_lit.data.image_folder import FolderContents, inspect_folder, scan
 from alexnet_lit.data.picture import square
 from alexnet_lit.errors import UserError
 from tests.conftest import Train
@@ -47,8 +47,8 @@ def test_a_class_is_a_folder_and_all_that_is_below_it(tmp_path: Path) -> None:
     (tmp_path / "train" / "cat").rename(tmp_path / "elsewhere")
     (tmp_path / "train" / "cat").symlink_to(tmp_path / "elsewhere")
 
-    found, (_, names) = look(tmp_path, None, 0), scan(tmp_path / "train")
-    assert found[:4] == Found(["cat", "dog", "Ünï cödé"], train=4, val=1, test=2)[:4]
+    found, (_, names) = inspect_folder(tmp_path, None, 0), scan(tmp_path / "train")
+    assert found[:4] == FolderContents(["cat", "dog", "Ünï cödé"], train=4, val=1, test=2)[:4]
     assert names == ["cat/c.png", "dog/a.JPG", "dog/old/er/b.jpeg", "Ünï cödé/d.webp"]
 
 
@@ -71,7 +71,7 @@ FOLDERS: dict[str, tuple[tuple[str, ...], str]] = {
 )
 def test_a_folder_that_cannot_be_trained_on(names: tuple[str, ...], line: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=rf"^{re.escape(f'data.dir={tmp_path}: {line}')}[^\n]*$"):
-        look(touch(tmp_path, *names), None, 0)
+        inspect_folder(touch(tmp_path, *names), None, 0)
 
 
 def test_each_part_has_the_pictures_of_its_folder(tmp_path: Path) -> None:
@@ -288,7 +288,7 @@ def test_a_folder_that_was_moved_or_changed_is_resumed_and_evaluated(train: Trai
 def test_val_that_is_gone_is_not_made_up_from_what_was_trained_on(tmp_path: Path) -> None:
     before = ready(root := fill(tmp_path, val=1))
     config = alexnet_lit.compose(*TINY, f"data.dir={root}")
-    content = plain(config)
+    content = to_plain(config)
     content["data"]["found"] = before.found._asdict()
     shutil.rmtree(root / "val")
     with pytest.raises(UserError, match="val/ is gone, and what is in train/ was trained on: put it back, or start a"):

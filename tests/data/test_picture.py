@@ -158,7 +158,7 @@ CACHED = 24
 def images(root: Path, *, size: int = CACHED, channels: int = 3) -> tuple[list[str], Tensor, dict[str, str]]:
     """The names of the pictures, those that could be decoded, and why the others could not."""
     _, names = scan(root / "train")
-    return names, *image_folder.decoded(root / "train", names, root / "cache", size=size, channels=channels)
+    return names, *image_folder.decode_cached(root / "train", names, root / "cache", size=size, channels=channels)
 
 
 def check(root: Path) -> Tensor:
@@ -185,7 +185,7 @@ def decodings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_each_picture_is_decoded_once(
     tmp_path: Path, decodings: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(image_folder, "_PART", 6)
+    monkeypatch.setattr(image_folder, "_CHUNK", 6)
     monkeypatch.setattr(image_folder, "_LOG_EVERY_S", 0.0)
     with caplog.at_level(logging.INFO, "alexnet_lit"):
         check(fill(tmp_path))
@@ -226,7 +226,7 @@ def test_what_is_stopped_in_the_middle_counts_for_nothing(tmp_path: Path, monkey
 
     fill(tmp_path)
     with monkeypatch.context() as patch:
-        patch.setattr(image_folder, "_PART", 3)
+        patch.setattr(image_folder, "_CHUNK", 3)
         patch.setattr(image_folder, "square", stopped)
         with pytest.raises(KeyboardInterrupt):
             images(tmp_path)
@@ -255,7 +255,7 @@ def test_a_cache_may_be_larger_than_the_memory(tmp_path: Path, monkeypatch: pyte
         return {}
 
     monkeypatch.setattr(image_folder, "_write", write)
-    mapped, _ = image_folder.decoded(tmp_path, ["bag/000.png"], tmp_path / "cache", size=side, channels=1)
+    mapped, _ = image_folder.decode_cached(tmp_path, ["bag/000.png"], tmp_path / "cache", size=side, channels=1)
     assert mapped.shape == (1, 1, side, side)
     assert mapped[0, 0, -1, -1] == 0
 

@@ -11,13 +11,13 @@ import torchvision
 from torch import Tensor, nn
 
 import alexnet_lit
-from alexnet_lit.config import plain
+from alexnet_lit.config import to_plain
 from alexnet_lit.data import Preprocess
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.nets import AlexNet, LeNet
 from alexnet_lit.tools.bench.step import course_net
 
-COURSE: dict[str, Any] = plain(alexnet_lit.compose("data=sample"))["model"]
+COURSE: dict[str, Any] = to_plain(alexnet_lit.compose("data=sample"))["model"]
 COURSE |= {"in_channels": 1, "num_classes": 10, "image_size": 224}
 del COURSE["_target_"]
 IMAGENET = {"in_channels": 3, "num_classes": 1000}

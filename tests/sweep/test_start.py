@@ -6,7 +6,7 @@ import pytest
 from omegaconf import OmegaConf
 from pandas import json_normalize
 
-from alexnet_lit.config import compose, job_folder, plain, quoted, running
+from alexnet_lit.config import compose, job_folder, lock_run, quoted, to_plain
 from tests.conftest import REPOSITORY, Outcome, Train
 from tests.runs import contents, equal, weights
 from tests.sweep.tiny import QUIET, REASON, REFUSED, jobs_of, result_of, rows_of, sweep_of
@@ -59,7 +59,7 @@ def test_ideas_are_switched_over_one_at_a_time() -> None:
     assert {*IDEAS, WHOLE_NET} == {file.stem for file in (REPOSITORY / "conf" / "idea").iterdir()}
     ready = OmegaConf.load(REPOSITORY / "conf" / "sweep" / "ideas.yaml").hydra.sweeper.params.idea
     assert [name.strip() for name in ready.split(",")] == [*IDEAS, WHOLE_NET]
-    whole = {name: plain(compose("experiment=d2l", "sweep=ideas", f"idea={name}")) for name in IDEAS}
+    whole = {name: to_plain(compose("experiment=d2l", "sweep=ideas", f"idea={name}")) for name in IDEAS}
     configs = {name: json_normalize(config).to_dict("records")[0] for name, config in whole.items()}  # by dotted keys
     base = configs["base"]
     assert compose("experiment=paper_2012", "sweep=ideas").model == compose().model, "the same base for every recipe"
@@ -190,7 +190,7 @@ def test_what_a_sweep_can_not_go_on_with(train: Train, tmp_path: Path) -> None:
     sweep = sweep_of(failed)
     job, before = jobs_of(sweep)[0], contents(sweep)
     for place, what in ((sweep, "sweep"), (job, "run")):
-        with running(place):
+        with lock_run(place):
             assert resumed(train, failed).refusal.startswith(f"{place}: this {what} is still running: wait for its end")
 
     for typed, line in (

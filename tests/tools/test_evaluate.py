@@ -14,7 +14,7 @@ from PIL import Image
 import alexnet_lit
 from alexnet_lit.data.fashion_mnist import load_sample
 from alexnet_lit.prepare import restore
-from alexnet_lit.tools.evaluate import _changes, score
+from alexnet_lit.tools.evaluate import _changes, class_scores
 from tests.conftest import REPOSITORY, Train
 from tests.pictures import TINY, fill
 
@@ -30,7 +30,7 @@ def test_each_class_is_scored_by_hits_among_answers_and_among_images() -> None:
     labels = torch.tensor([0, 0, 0, 0, 1, 1, 2, 2])
     answers = torch.tensor([0, 0, 0, 1, 1, 0, 1, 1])
 
-    scores = score(torch.nn.functional.one_hot(answers, 4).float(), labels, ["a", "b", "c", "d"])
+    scores = class_scores(torch.nn.functional.one_hot(answers, 4).float(), labels, ["a", "b", "c", "d"])
 
     rows = {name: tuple(row.values()) for name, row in scores["classes"].items()}
     assert rows["a"] == pytest.approx((3 / 4, 3 / 4, 3 / 4, 4))
@@ -42,7 +42,7 @@ def test_each_class_is_scored_by_hits_among_answers_and_among_images() -> None:
 def test_calibration_is_the_distance_of_confidence_and_accuracy_bin_by_bin() -> None:
     # Two bins of 15: three answers at 0.9, two of them right, and one at 0.55, right.
     probabilities = torch.tensor([[0.9, 0.1], [0.9, 0.1], [0.1, 0.9], [0.55, 0.45]])
-    scores = score(probabilities.log(), torch.tensor([0, 1, 1, 0]), ["a", "b"])
+    scores = class_scores(probabilities.log(), torch.tensor([0, 1, 1, 0]), ["a", "b"])
     expected = 3 / 4 * abs(0.9 - 2 / 3) + 1 / 4 * abs(0.55 - 1)
     assert scores["calibration_error"] == pytest.approx(expected, abs=1e-6)
 

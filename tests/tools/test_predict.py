@@ -19,7 +19,7 @@ from torchvision.transforms.functional import pil_to_tensor
 import alexnet_lit
 from alexnet_lit.data import CLASSES
 from alexnet_lit.data.fashion_mnist import load_sample
-from alexnet_lit.tools.predict import Picture, clothes, square
+from alexnet_lit.tools.predict import Picture, like_fashion_mnist, square
 from tests.conftest import Train
 from tests.pictures import CLASSES as NAMES
 from tests.pictures import encoded, fill, picture, ready
@@ -31,7 +31,7 @@ BOOT = Image.fromarray(IMAGES[0].numpy())
 
 
 def seen(image: Image.Image, kind: str = "PNG") -> Picture:
-    return clothes(encoded(image, kind), size=28)
+    return like_fashion_mnist(encoded(image, kind), size=28)
 
 
 def same(picture: Picture, image: Image.Image, within: int = 0) -> bool:

@@ -51,7 +51,7 @@ def stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Stops:
 
     fake = SimpleNamespace(Popen=Process, TimeoutExpired=subprocess.TimeoutExpired)
     monkeypatch.setattr(recipes, "subprocess", fake)
-    monkeypatch.setattr(recipes, "pick", lambda _: "cpu")
+    monkeypatch.setattr(recipes, "device_type", lambda _: "cpu")
     return stops
 
 
@@ -106,5 +106,5 @@ def test_a_short_time_goes_first_to_what_matters_most(
 
     names = [f"experiment={name} " * (name != "default") for name in RECIPES]
     assert left() == [f"python train.py {name}seed={n} trainer.accelerator=cpu" for name in names for n in range(3)]
-    monkeypatch.setattr(recipes, "pick", lambda _: "cuda")
+    monkeypatch.setattr(recipes, "device_type", lambda _: "cuda")
     assert left()[:2] == ["python -m pytest -m gpu", "python train.py experiment=best seed=0"]

@@ -20,7 +20,7 @@ _LOCAL = (nn.ReLU, nn.Tanh, nn.Sigmoid, nn.MaxPool2d, nn.AvgPool2d, nn.AdaptiveA
 
 
 @dataclass(frozen=True)
-class Group:
+class DeviceGroup:
     """The `size` devices that hold one net together; this one holds part number `part`.
 
     Collectives are changes of a DTensor's placement: torch's public way to those with a gradient.
@@ -59,7 +59,7 @@ class Group:
 class Exchange(nn.Module):
     """Gather the channels or units of all parts."""
 
-    def __init__(self, group: Group) -> None:
+    def __init__(self, group: DeviceGroup) -> None:
         super().__init__()
         self.group = group
 
@@ -71,7 +71,7 @@ class Exchange(nn.Module):
 class BorderNorm(nn.Module):
     """Local response normalisation in one of two towers, whose windows reach into the channels of the other."""
 
-    def __init__(self, norm: LocalResponseNorm, group: Group) -> None:
+    def __init__(self, norm: LocalResponseNorm, group: DeviceGroup) -> None:
         super().__init__()
         self.norm, self.group = norm, group
 
@@ -89,7 +89,7 @@ class BorderNorm(nn.Module):
 class SharedDropout(nn.Dropout):
     """Dropout with this device's slice of one common mask. All devices' generators have to be in the same state."""
 
-    def __init__(self, p: float, group: Group) -> None:
+    def __init__(self, p: float, group: DeviceGroup) -> None:
         super().__init__(p)
         self.group = group
 
@@ -104,7 +104,7 @@ class SharedDropout(nn.Dropout):
 class SummedLinear(nn.Linear):
     """A row-parallel linear layer: each device multiplies its share of the inputs, and the products are summed."""
 
-    def __init__(self, layer: nn.Linear, group: Group) -> None:
+    def __init__(self, layer: nn.Linear, group: DeviceGroup) -> None:
         super().__init__(layer.in_features // group.size, layer.out_features, device="meta")
         self.group = group
         self.weight = _copy(layer.weight, group.own(layer.weight, 1))
@@ -129,7 +129,7 @@ class Part(nn.Module):
     Layers keep their names; weights are copies. Raises: UserError if the net can't be split this way.
     """
 
-    def __init__(self, net: nn.Module, group: Group, way: Way) -> None:
+    def __init__(self, net: nn.Module, group: DeviceGroup, way: Way) -> None:
         super().__init__()
         self.group, self.way = group, way
         features, classifier = getattr(net, "features", None), getattr(net, "classifier", None)
@@ -160,7 +160,7 @@ def refusal(way: Way, reason: str, instead: str = "") -> UserError:
     return UserError(f"trainer.strategy={way}: {reason}: use {either}trainer.strategy=auto")
 
 
-def _split(layers: nn.Sequential, group: Group, way: Way, *, divided: bool) -> nn.Sequential:
+def _split(layers: nn.Sequential, group: DeviceGroup, way: Way, *, divided: bool) -> nn.Sequential:
     """This part's layers. divided: each part has its own channels or units of the input, rather than all of them."""
     row: OrderedDict[str, nn.Module] = OrderedDict()
     outputs = 0  # of the last layer with weights
@@ -188,7 +188,7 @@ def _split(layers: nn.Sequential, group: Group, way: Way, *, divided: bool) -> n
     return nn.Sequential(row)
 
 
-def _own_outputs(layer: nn.Conv2d | nn.Linear, group: Group) -> nn.Module:
+def _own_outputs(layer: nn.Conv2d | nn.Linear, group: DeviceGroup) -> nn.Module:
     """The layer with this part's share of its outputs; a grouped convolution, with its share of the groups."""
     part = copy.deepcopy(layer, {id(parameter): parameter for parameter in layer.parameters()})
     if isinstance(part, nn.Linear):

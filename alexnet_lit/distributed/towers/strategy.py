@@ -16,14 +16,14 @@ from torch.optim import Adafactor, Optimizer
 from torch.optim import Muon as TorchMuon
 from torchmetrics import Metric
 
-from alexnet_lit.distributed.towers.parts import Group, Part, Way, refusal
+from alexnet_lit.distributed.towers.parts import DeviceGroup, Part, Way, refusal
 from alexnet_lit.errors import UserError
 from alexnet_lit.optim import Muon
 
 _WHOLE_MATRICES = (Muon, TorchMuon, Adafactor)  # optimizers that do not treat each weight by itself
 
 
-class Split(DDPStrategy):
+class ModelParallel(DDPStrategy):
     """Replace `module.net` by a `Part` of it on each device while the trainer is at work.
 
     The run equals that of one device, and a checkpoint has the weights and optimizer state of one device. Outside of
@@ -60,7 +60,7 @@ class Split(DDPStrategy):
                 raise refusal(way, f"{type(callback).__name__} has to see the whole net", "callbacks=default")
         if net._compiled_call_impl is not None:
             raise refusal(way, "does not compile parts, as model.compile asks for", "model.compile=false")
-        Part(net, Group(size=ranks, part=0), way)
+        Part(net, DeviceGroup(size=ranks, part=0), way)
 
     @property
     def distributed_sampler_kwargs(self) -> dict[str, Any]:
@@ -76,11 +76,11 @@ class Split(DDPStrategy):
         self._failed = False
         super().setup(trainer)
         if trainer.state.fn != TrainerFn.FITTING:
-            self._take_part()
+            self._install_part()
 
     def configure_ddp(self) -> None:
         """Replace the net before the optimizer is built. DDP is not needed: copies get the same gradients."""
-        self._take_part()
+        self._install_part()
 
     def total_norm(self, parameters: list[nn.Parameter]) -> Tensor:
         """The norm of the gradients of all parts, where `parameters` are this part's."""
@@ -120,8 +120,8 @@ class Split(DDPStrategy):
     def _module(self) -> Any:
         return self.lightning_module
 
-    def _take_part(self) -> None:
-        part = Part(self._module.net, Group(self.world_size, self.global_rank, self._mesh), self.way)
+    def _install_part(self) -> None:
+        part = Part(self._module.net, DeviceGroup(self.world_size, self.global_rank, self._mesh), self.way)
         self._net = net = self._module.net.to("meta")
         self._module.net = part
         wholes = dict(net.named_parameters())

@@ -7,7 +7,7 @@ from datetime import date
 
 import torch
 
-from alexnet_lit.distributed.devices import pick
+from alexnet_lit.distributed.devices import device_type
 from alexnet_lit.errors import check_choice
 from alexnet_lit.nets.kernels.native import keep_memory
 from alexnet_lit.run import origin
@@ -37,7 +37,7 @@ def measure(names: Sequence[str] | None, *, batch: int | None, repeats: int, dev
     """
     for name in names or ():
         check_choice("bench, name", name, list(BENCHES))
-    device = "cuda" if pick(device) == "cuda" else "cpu"
+    device = "cuda" if device_type(device) == "cuda" else "cpu"
     one_gpu = device == "cuda" and torch.cuda.device_count() == 1
     alone = one_gpu or "forkserver" not in multiprocessing.get_all_start_methods()  # as on Windows
     chosen = names or [name for name in BENCHES if not (alone and name == "ddp")]

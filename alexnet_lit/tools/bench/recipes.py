@@ -11,7 +11,7 @@ from datetime import date
 from pathlib import Path
 
 from alexnet_lit.config import PLAN, home, quoted
-from alexnet_lit.distributed.devices import pick
+from alexnet_lit.distributed.devices import device_type
 from alexnet_lit.errors import check_choice
 from alexnet_lit.run import origin
 from alexnet_lit.sweep.jobs import jobs_of
@@ -35,7 +35,7 @@ def bench_recipes(names: list[str], *, seeds: int, deadline: float, device: str,
     A run is a sweep of one job below `logs`: what was stopped goes on, what failed starts anew, and none ends others.
     deadline: as time.monotonic() has it. Raises: UserError for wrong input.
     """
-    status, where = 0, machine(device := pick(device))
+    status, where = 0, machine(device := device_type(device))
     steps = _steps(names, range(seeds), device, logs)
     left = _left(steps, out, where)
     with process_restored():

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import alexnet_lit
-from alexnet_lit.distributed.towers.parts import Exchange, Group, Part
+from alexnet_lit.distributed.towers.parts import DeviceGroup, Exchange, Part
 from alexnet_lit.errors import UserError
 from tests.conftest import Train, shrink
 from tests.processes import Runs
@@ -81,7 +81,7 @@ def test_two_gpus_train_the_net_of_one(way: str, train: Train, tmp_path: Path) -
 
 def test_a_tower_is_the_papers_and_a_hybrid_has_all_kernels() -> None:
     net = alexnet_lit.build_net(alexnet_lit.compose("model=alexnet_2012"))
-    tower, hybrid = Part(net, Group(2, 0), "towers"), Part(net, Group(4, 0), "hybrid")
+    tower, hybrid = Part(net, DeviceGroup(2, 0), "towers"), Part(net, DeviceGroup(4, 0), "hybrid")
 
     shapes = [tuple(each.shape) for name, each in tower.named_parameters() if name.endswith("weight")]
     assert shapes == [
@@ -108,4 +108,4 @@ def test_what_can_t_be_split_says_so(layers: list[nn.Module], reason: str) -> No
     if layers:
         net.features, net.classifier = nn.Sequential(*layers), nn.Sequential(nn.Linear(4, 2))
     with pytest.raises(UserError, match=f"trainer.strategy=towers: {reason}: use trainer.strategy=auto"):
-        Part(net, Group(2, 0), "towers")
+        Part(net, DeviceGroup(2, 0), "towers")
