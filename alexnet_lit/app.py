@@ -152,7 +152,7 @@ def _run_hydra(options: Namespace, *, shows: bool) -> int:
         folder = Path(settings.runtime.output_dir)
         if settings.mode == RunMode.MULTIRUN:
             return score(config, run_job(config, folder))
-        from alexnet_lit.run import run  # which imports torch: not before there is something to train
+        from alexnet_lit.run import run  # imports torch: only if there is something to train
 
         try:
             statuses.append(run(config, folder)["status"])
@@ -227,7 +227,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
             result = _run_recorded(config, folder, fresh=not job.can_resume)
     finally:
         update_summary(sweep)
-    if in_worker:  # in which an interruption is a result, as other jobs go on
+    if in_worker:  # an interruption is a result there, as other jobs continue
         job = read_job(folder)
         print(f"job {job.number}  {folder.name}  {job.status}{job.reason and ': '}{job.reason}", flush=True)
     elif result["status"] == "interrupted":
@@ -236,7 +236,7 @@ def run_job(config: DictConfig, folder: Path) -> Result:
 
 
 def _run_recorded(config: DictConfig, folder: Path, *, fresh: bool) -> Result:
-    """Run it, and write result.json for a failure, unless it can still go on from its last checkpoint."""
+    """Run it, and write result.json for a failure, unless it can still be resumed from its last checkpoint."""
     from alexnet_lit.run import run, write_result
 
     try:

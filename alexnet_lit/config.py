@@ -43,7 +43,7 @@ _FIXED = {
     *("model", "data", "optimizer", "scheduler", "seed", "experiment", "sweep", "idea", "name"),
     *("objective", "direction", "label_smoothing", "classifier"),
 }
-_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which
+_PLACES = {"data.dir", "data.cache", "data.search", "data.mirrors"}  # where the images are, not which ones
 _made: set[Path] = set()  # folders that this process has made for the run or sweep that it starts
 _only_named = False
 _LOCK = ".running.lock"
@@ -112,7 +112,7 @@ def normalise_choice(argument: str) -> str:
         return f"{group}={re.sub('null', 'none', typed)}"
     if not all(isinstance(each, str | QuotedString | Sweep) for each in values):
         raise UserError(f"{argument}: a group takes a choice's name: leave it out, or use one of {', '.join(names)}")
-    return argument.lstrip("+")  # by which Hydra adds a group: all of them are there
+    return argument.lstrip("+")  # Hydra's sign for adding a group: all groups exist
 
 
 def to_plain(config: Any, *, raw: bool = False) -> Any:
@@ -147,7 +147,7 @@ def explain(error: Exception) -> UserError:
     """The UserError behind an error of Hydra's composition; a UserError as it is."""
     raised: BaseException | None = error
     while raised is not None:
-        if isinstance(raised, UserError):  # of a resolver below
+        if isinstance(raised, UserError):  # raised by a resolver below
             return raised
         raised = raised.__cause__ or raised.__context__
     if isinstance(error, OverrideParseException):
@@ -333,14 +333,14 @@ def remove_refused(folder: Path) -> None:
         shutil.rmtree(folder)
     elif (record := hydra_folders(folder)[-1]).name != ".hydra":
         began = (record / "overrides.yaml").stat().st_mtime_ns  # the last that Hydra writes
-        files = (path for path in folder.rglob("*") if path.name != "train.log")  # which records the refusal
+        files = (path for path in folder.rglob("*") if path.name != "train.log")  # train.log records the refusal
         if not any(path.stat().st_mtime_ns > began for path in files):
             shutil.rmtree(record)
 
 
 # ---- Earlier runs and their checkpoints
 def typed_overrides(folder: Path, *, last: bool = False) -> list[str]:
-    """The overrides with which a run was started and, beside ckpt=, resumed; `last`: those of the last time only."""
+    """The overrides with which a run was started and, with ckpt=, resumed; `last`: those of the last time only."""
     files = [record / "overrides.yaml" for record in hydra_folders(folder)][-last:]
     typed = [(file, str(each)) for file in files if file.exists() for each in to_plain(OmegaConf.load(file), raw=True)]
     return [each for file, each in typed if not each.startswith("ckpt=") or (file == files[0] and not last)]

@@ -175,7 +175,7 @@ def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classif
         config,
         "classifier",
         Classifier,
-        target=Classifier,  # of older checkpoints
+        target=Classifier,  # default for older checkpoints
         net=net,
         pixels=data.pixels,
         views=data.views,

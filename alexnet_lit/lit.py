@@ -1,4 +1,4 @@
-"""Classifier, the LightningModule: steps, scores, optimizer and schedule, predictions, whatever the net."""
+"""Classifier, the LightningModule for any net: steps, metrics, optimizer and schedule, predictions."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -92,8 +92,8 @@ class Classifier(LightningModule):
         self.validate: Stage = validate
         self.save_hyperparameters({"config": config, "classes": list(classes)}, logger=False)
         self.scores: dict[Stage, Score] = {"train": Score(), "val": Score(), "test": Score()}  # of whole epochs
-        self._scores = nn.ModuleList(self.scores.values())  # which move to the device with the module
-        self.window = Score()  # of the steps since the last point of the training curve
+        self._scores = nn.ModuleList(self.scores.values())  # registered, to move to the device with the module
+        self.window = Score()  # over the steps since the last point of the training curve
         self._learning_rate = 0.0  # of the last step
         self._gradient_norm: Tensor | None = None  # of the last step, on the device
         self.best = -math.inf
@@ -119,7 +119,7 @@ class Classifier(LightningModule):
 
         Rows sum to 1. Runs in eval mode, whatever mode the module is in. Raises: ValueError for another dtype or shape.
         """
-        images = torch.as_tensor(images)  # of NumPy too
+        images = torch.as_tensor(images)  # NumPy arrays too
         grey = self.channels == 1 and images.ndim == 3
         if images.dtype != torch.uint8 or not (grey or (images.ndim == 4 and images.shape[1] == self.channels)):
             shapes = "(B, H, W) or (B, 1, H, W)" if self.channels == 1 else f"(B, {self.channels}, H, W)"
@@ -264,5 +264,5 @@ class Classifier(LightningModule):
             self.published |= {"train/loss": loss_sum / count, "train/acc": correct / count}
         for name, score in (("train", self.scores["train"]), ("window", self.window)):
             sums = checkpoint["sums"][name]
-            if sums[2]:  # of all ranks together; all have to update, as all take part in the next synchronisation
+            if sums[2]:  # over all ranks; every rank has to update, as all take part in the next synchronisation
                 score.update(*(sums if data_rank_and_size(self.trainer)[0] == 0 else (0.0, 0, 0)))

@@ -117,7 +117,7 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
     if (monitor := config.scheduler.get("monitor")) is not None:
         factory.check_monitor(monitor, "scheduler.monitor", config, data)
     module = factory.build_module(config, net, data)
-    optimizer = module.optimizer(net.parameters())  # of its kind
+    optimizer = module.optimizer(net.parameters())  # the configured optimizer, on the small net
     check_clipping(config, optimizer)
     callbacks, precision = _callbacks(config, data, module), config.trainer.precision
     check_strategy(
@@ -184,7 +184,7 @@ def restore(checkpoint: Mapping[str, Any], changes: Mapping[str, Any]) -> tuple[
 
 
 def _group(config: DictConfig, group: str, kind: type) -> dict[str, Any]:
-    """The callbacks or loggers of the group by name, null switches one off; or the one that a file of one's own is."""
+    """The callbacks or loggers of the group by name, null switches one off; or the one that your own file is."""
     nodes = config.get(group) or {}
     paths = [f"{group}.{name}" for name, node in nodes.items() if node is not None]
     return {path: instantiate(config, path, kind) for path in ([group] if "_target_" in nodes else paths)}

@@ -98,7 +98,7 @@ def fit(config: DictConfig) -> Result:
             raise UserError(f"ckpt={config.ckpt}: is complete: trainer.max_epochs=... beside ckpt= makes it longer")
         record = composition.next_hydra_folder(folder)
     record.mkdir(exist_ok=True)
-    OmegaConf.save(config, record / "config.yaml")  # which a continuation begins with
+    OmegaConf.save(config, record / "config.yaml")  # resuming starts from this
     OmegaConf.save(overrides, record / "overrides.yaml")
     return {**run(config, folder), "folder": str(folder)}
 
@@ -241,7 +241,7 @@ def _size_to_budget(objects: RunObjects, began: float) -> RunObjects:
     trainer = build_trainer(measuring, rank_environment(), callbacks=[timer, *means], logger=[], folder=objects.folder)
     took = timer.measure(trainer, objects.module, data)
     now = time.time()
-    again = now - started - took.measured + objects.seconds  # what the run itself begins with once more
+    again = now - started - took.measured + objects.seconds  # start-up that the run itself repeats
     took, left = trainer.strategy.broadcast((took, (1 - RESERVE) * budget - (now - began) - again))
     validation = limited_images(data, data.validate, config.trainer.limit_val_batches)
     test = limited_images(data, "test", config.trainer.limit_test_batches)
@@ -304,7 +304,7 @@ def _reason(failure: Failure) -> Result:
 
 
 def _collect(status: str, objects: RunObjects) -> Result:
-    """All keys of result.json; null where a run did not come to measure something."""
+    """All keys of result.json; null for what a run did not measure."""
     module, trainer, throughput = objects.module, objects.trainer, objects.throughput
     names = ("test/acc", "test/loss", "val/acc", "val/loss", "val/acc_best", "train/loss")
     scores = {name: module.published.get(name, objects.history.latest(name)) for name in names}
@@ -328,7 +328,7 @@ def _collect(status: str, objects: RunObjects) -> Result:
     }
 
 
-@cache  # what runs is the code that was there at first, whatever is committed meanwhile
+@cache  # the code that runs is that of the start, even if there are commits meanwhile
 def origin() -> Result:
     """The versions of libraries, and the checkout's commit, `-dirty` where files differ from it; None without git."""
     packages = {"torch": "torch", "lightning": "lightning", "hydra": "hydra-core"}

@@ -104,7 +104,7 @@ def _tolerant(name: str, *, exits: bool) -> Any:
         if not exits:  # DEBUG is for train.log alone
             log.debug("%s: can't be written to any more (%s): the rest is in this file alone", name, error.strerror)
         elif error.errno in (errno.EPIPE, errno.EIO):  # the reader of a pipe, or a terminal, is gone
-            sys.exit(128 + 13)  # of SIGPIPE, as a shell has it
+            sys.exit(128 + 13)  # as a shell does for SIGPIPE
         else:
             print(f"error: {name}: can't be written to ({error.strerror})", file=sys.stderr)
             sys.exit(1)
@@ -227,7 +227,7 @@ def plain_text(renderable: RenderableType) -> str:
 
 
 def warn_unwritten(path: Path, error: OSError) -> None:
-    """Warn that the disk does not take a file beside the run, which is no reason to stop."""
+    """Warn that a file of the run can't be written, which is no reason to stop it."""
     log.warning("%s can't be written (%s): the run goes on without", path, error.strerror)
 
 
@@ -255,7 +255,7 @@ class _Screen(logging.Handler):
         try:
             table = getattr(record, "renderable", None) if on_terminal(self.screen) else None
             self.screen.print(table or Text(_text(record), style=style), soft_wrap=True)
-        except Exception:  # as every handler of logging: what can't be printed must not stop the run
+        except Exception:  # like logging's handlers: a message that can't be printed must not stop the run
             self.handleError(record)
 
 

@@ -11,9 +11,9 @@ from omegaconf import DictConfig
 from alexnet_lit.callbacks.metrics import wait_for_device
 from alexnet_lit.errors import UserError
 
-RESERVE = 0.03  # of the budget, for what is not measured
-_VALIDATION = 0.1  # of the time at most, unless a single validation takes longer
-_EVALUATION = 0.4  # of the time that training on an image takes: a third was measured (docs/results), and some more
+RESERVE = 0.03  # fraction of the budget for what is not measured
+_VALIDATION = 0.1  # maximum fraction of the time, unless a single validation takes longer
+_EVALUATION = 0.4  # time of evaluating an image / training on it: a third was measured (docs/results), plus a margin
 _WARM_UP = 3  # batches before the clock starts: memory, kernels and a compiler come first
 _FEWEST = 4  # batches that are measured, however long they take
 _UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
@@ -44,7 +44,7 @@ def check_budget(config: DictConfig) -> None:
 
 
 def parse_seconds(budget: Any) -> float:
-    """What 90s, 5m or 1h30m come to. Raises: UserError for anything else."""
+    """The duration of a text such as 90s, 5m or 1h30m. Raises: UserError for anything else."""
     parts = re.findall(r"(\d+(?:\.\d+)?)([dhms])", budget) if isinstance(budget, str) else []
     total = sum(float(number) * _UNITS[unit] for number, unit in parts)
     if not total or "".join(number + unit for number, unit in parts) != budget:

@@ -21,7 +21,7 @@ from alexnet_lit.terminal import STOP_SIGNALS, hangup, ignore, log, print_from_h
 
 
 class AtomicFile(TorchCheckpointIO):
-    """Writes a checkpoint beside its place and moves it there once it is whole."""
+    """Writes checkpoints atomically: to a temporary file, which then replaces the old one."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Write to <path>.part, then replace <path>. Raises: UserError where the disk refuses."""
@@ -121,7 +121,7 @@ class Checkpoints(Checkpoint):
             self._save_last_or_stop(trainer, True)
 
     def _save_last_or_stop(self, trainer: Trainer, due: bool) -> None:
-        """Save if it is due on any rank, and stop if a signal came to any. GPUs, which wait then, are asked seldom."""
+        """Save if it is due on any rank, and stop if a signal came to any. On GPUs, which it synchronises, seldom."""
         device = trainer.strategy.root_device
         if trainer.world_size > 1 and device.type != "cpu" and not due and trainer.global_step % 10:
             return

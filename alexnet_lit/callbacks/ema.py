@@ -28,7 +28,7 @@ class MovingAverage(Callback):
         self.decay, self.warmup = decay, warmup
         self._average: list[Tensor] = []  # empty before the first time
         self._trained: list[Tensor] = []  # the weights that training goes on with, while the net has the average
-        self._times = 0  # that the average was updated
+        self._times = 0  # number of updates of the average
         self._step = 0  # global step before this batch
 
     def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
@@ -78,7 +78,7 @@ class MovingAverage(Callback):
                 weight.copy_(average)
 
     def on_save_checkpoint(self, trainer: Trainer, module: Any, checkpoint: dict[str, Any]) -> None:
-        """Save the unrounded average as the net's weights, and those that training goes on with."""
+        """Save the unrounded average as the net's weights, and beside it the weights that training continues from."""
         if self._average:
             trained = self._trained or [weight.detach() for weight in module.net.parameters()]
             checkpoint["state_dict"].update(zip(_names(module), self._average, strict=True))

@@ -30,8 +30,8 @@ STAGES = {"train": ("training", BLUE), "val": ("validation", VERMILION), "test":
 
 _CROWDED = 60  # points from which a curve is drawn with its running mean
 _NAMED = 30  # classes up to which a confusion matrix has room for names and counts, and a bar for each is shown
-_COLUMNS = 8  # of a gallery
-_LETTERS = 16  # of a class's name
+_COLUMNS = 8  # in a gallery
+_LETTERS = 16  # maximum length of a class name in figures
 _MAPS, _SIDE = 16, 40  # number of a layer's maps shown, and their side in px
 
 _OWN = "DejaVu Sans"  # comes with matplotlib; it has the minus sign
@@ -57,7 +57,7 @@ def style() -> Iterator[None]:
     """Draw each character in the first font that has it, a dollar sign as one, and all in the project's colours."""
     fonts = {"font.family": families(), "text.parse_math": False}
     with warnings.catch_warnings(), matplotlib.style.context([Path(__file__).with_suffix(".mplstyle"), fonts]):
-        warnings.filterwarnings("ignore", "Glyph .* missing from")  # of a character that no font has: it is a box
+        warnings.filterwarnings("ignore", "Glyph .* missing from")  # a character that no font has is drawn as a box
         yield
 
 

@@ -197,7 +197,7 @@ class TensorBoard(TensorBoardLogger):
 
     @rank_zero_only
     def end(self, result: Mapping[str, Any]) -> None:
-        """Write the run's row of HParams, unless it may go on: TensorBoard keeps the first row that it reads."""
+        """Write the run's row of HParams, unless it may be resumed: TensorBoard keeps the first row that it reads."""
         if result["status"] == "interrupted":
             return
         self.log_metrics({"seconds": result["seconds"]}, step=result["steps"])

@@ -32,7 +32,7 @@ class TensorBoardImages(Callback):
         self.share, self.images = share, images
         self._began = self._spent = 0.0  # monotonic time of the fit's beginning; seconds that pictures took
         self._batch_due = True
-        self._predictions: Predictions | None = None  # of the validation or test that is going on
+        self._predictions: Predictions | None = None  # of the current validation or test
         self._waiting: tuple[str, int, Tensor, Misclassified] | None = None  # stage, step and counts to be drawn
         self._image: Tensor | None = None  # (1, C, S, S), whose activations are shown
         self._inside_at = -1  # step whose kernels and activations were drawn last

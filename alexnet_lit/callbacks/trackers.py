@@ -1,4 +1,4 @@
-"""Weights & Biases and MLflow, both extras: a run of theirs for each of ours, in which a continued one goes on."""
+"""Weights & Biases and MLflow, both extras: a run of theirs for each of ours, continued when ours is resumed."""
 
 import hashlib
 import os
@@ -21,7 +21,7 @@ _STATUSES = {"completed": "FINISHED", "interrupted": "KILLED", "diverged": "FAIL
 
 
 class WandB(WandbLogger):
-    """Lightning's logger for Weights & Biases, with an id that follows from the run's folder, by which it goes on.
+    """Lightning's logger for Weights & Biases, with an id made from the run's folder, by which it is resumed.
 
     run_dir: the run's folder, which gives the name; of a job, its sweep's folder is the group. settings: of wandb.init.
     Raises: UserError without the package wandb, and without an account unless WANDB_MODE=offline.
@@ -55,7 +55,7 @@ class WandB(WandbLogger):
 
 
 class MLflow(MLFlowLogger):
-    """Lightning's logger for MLflow; a run goes on in the one that has its folder's key as a tag.
+    """Lightning's logger for MLflow; a resumed run continues the one that has its folder's key as a tag.
 
     run_dir: the run's folder, which gives the name. settings: of Lightning's MLFlowLogger.
     Raises: UserError without the package mlflow.
@@ -78,7 +78,7 @@ class MLflow(MLFlowLogger):
         """The MlflowClient; its run is begun, or found, when it is first asked for."""
         if self._initialized:
             return super().experiment
-        with self._making, mock.patch.dict(os.environ):  # where MLflow leaves its address, for the next run as well
+        with self._making, mock.patch.dict(os.environ):  # MLflow leaves its address there, for later runs too
             found = self._mlflow_client.get_experiment_by_name(self._experiment_name)
             if found is not None and self._run_id is None:
                 text = f"tags.`{self._TAG}` = '{(self.tags or {})[self._TAG]}'"

@@ -32,7 +32,7 @@ class WhitenedKernels(Callback):
 
     @torch.no_grad()
     def setup(self, trainer: Trainer, module: Any, stage: str) -> None:
-        """Before a fit: data is there, the net is whole, and no checkpoint is loaded yet."""
+        """Before a fit: the data is set up, the net is not split yet, and no checkpoint is loaded."""
         if stage != "fit":
             return
         first = next((layer for layer in module.net.modules() if isinstance(layer, nn.Conv2d)), None)

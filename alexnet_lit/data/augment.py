@@ -65,7 +65,7 @@ class Augment:
         if not random_values.shape[1]:
             return pixels(images)
         values = iter(random_values.float().unbind(1))  # each switch takes its columns (B,)
-        if self.mirror:  # of the small image, which is exact and costs less than a matrix for each image
+        if self.mirror:  # flip the small image: exact, and cheaper than a resize matrix per image
             flipped = (next(values) < 0.5).reshape(-1, *[1] * (images.ndim - 1))
             images = torch.where(flipped, images.flip(-1), images)
         out = pixels(
@@ -122,7 +122,7 @@ class Mix:
 
     def __init__(self, *, mixup: float, cutmix: float) -> None:
         self.mixup, self.cutmix = mixup, cutmix
-        self.betas = tuple(alpha for alpha in (mixup, cutmix) if alpha > 0)  # of the numbers behind the uniform ones
+        self.betas = tuple(alpha for alpha in (mixup, cutmix) if alpha > 0)  # of the columns behind the uniform ones
         self.num_random_values = 2 * (cutmix > 0) + (len(self.betas) > 1)  # uniform ones
         self.together = 2 if self.betas else 1
 

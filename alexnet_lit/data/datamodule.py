@@ -78,7 +78,7 @@ class ImageData(LightningDataModule):
         seed: int,
     ) -> None:
         super().__init__()
-        enlarged = round(image_size / augment.crop)  # of which a crop has image_size
+        enlarged = round(image_size / augment.crop)  # px, from which image_size are cropped
         if tta == "ten_crop" and enlarged == image_size:
             reason = f"data.augment.crop={augment.crop:g} leaves no margin around a crop"
             raise UserError(f"data.tta=ten_crop: {reason}: use data.augment.crop=0.875, or data.tta=mirror")

@@ -164,7 +164,7 @@ class ImageFolder(ImageData):
         labels, where = self._labels(names), positions(names, self.split_seed)
         held = interleave_classes(labels, where.argsort())[self.held_out.start : self.held_out.stop]
         bounds = []
-        for label in range(len(self.classes)):  # of each class those that are held are neighbours
+        for label in range(len(self.classes)):  # the held-out images of a class are neighbours
             at = where[held[labels[held] == label]].tolist()
             bounds.append([min(at), math.nextafter(max(at), 1)] if at else [0.0, 0.0])
         self._use(self.found._replace(held_out=bounds, held=len(held)))
@@ -200,7 +200,7 @@ def inspect_folder(dir: Path, earlier: FolderContents | None, split_seed: int) -
     listings = [scan(dir / part) for part in PARTS]
     classes = listings[0][0]
     for name in classes:
-        if not name.isprintable() or "${" in name or name == "???":  # which a config can't hold
+        if not name.isprintable() or "${" in name or name == "???":  # a config can't hold these
             raise UserError(f"data.dir={dir}: a class can't be named {name!r}: rename the folder in train/")
     if len(classes) < 2:
         there = first_few(classes) or "no folder"
@@ -285,7 +285,7 @@ def decode_cached(
     if not index.exists():
         with locked(folder, key="data.cache"):
             if not index.exists():  # else another process has done it meanwhile
-                for earlier in sorted(folder.glob(f"{kind}_*")):  # of each the index first
+                for earlier in sorted(folder.glob(f"{kind}_*")):  # the index of each first
                     earlier.unlink()
                 part = index.with_suffix(".part")
                 part.write_text(json.dumps(_write(pictures, names, pixels, size, channels)), encoding="utf-8")
@@ -325,7 +325,7 @@ def _write(pictures: Path, names: Sequence[str], pixels: Path, size: int, channe
 
     broken, logged = dict[str, str](), time.monotonic()
     with (
-        warnings.catch_warnings(action="ignore"),  # of what PIL finds odd in a picture that it can read
+        warnings.catch_warnings(action="ignore"),  # PIL's remarks on pictures that it can read
         pixels.open("wb") as file,
         ThreadPoolExecutor(torch.get_num_threads()) as pool,
     ):

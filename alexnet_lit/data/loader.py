@@ -45,7 +45,7 @@ class MappedImages:
 
     def index_select(self, dim: Literal[0], index: Tensor) -> Tensor:
         """Read the images at index (B,), as a tensor's method does: (B, C, H, W)."""
-        pinned = torch.cuda.is_initialized()  # so that the copy to a GPU is asynchronous
+        pinned = torch.cuda.is_initialized()  # makes the copy to a GPU asynchronous
         batch = torch.empty((len(index), *self.images.shape[1:]), dtype=self.images.dtype, pin_memory=pinned)
         return torch.index_select(self.images, dim, self.rows[index], out=batch)
 
@@ -59,7 +59,7 @@ Images = Tensor | MappedImages
 
 
 def generator(seed: int, stream: int) -> torch.Generator:
-    """A CPU generator for one purpose: the same on every machine and rank, whatever else draws numbers."""
+    """A CPU generator for one purpose: the same on every machine and rank, independent of other generators."""
     return torch.Generator().manual_seed((seed * 0x9E3779B97F4A7C15 + stream * 0xBF58476D1CE4E5B9 + 1) % 2**63)
 
 
@@ -135,7 +135,7 @@ class BatchLoader:
     together: int = 1
     rank: int = 0
     world_size: int = 1
-    batch_sampler: None = None  # which Lightning asks for wherever there is a sampler
+    batch_sampler: None = None  # Lightning reads it from loaders that have a sampler
     _yielded: int = 0
     _resume: dict[str, int] = field(default_factory=lambda: {"epoch": -1, "batches": 0})
 

@@ -30,8 +30,8 @@ from alexnet_lit.terminal import STOP_SIGNALS, handling, hangup
 
 # A process group for each rank. Windows has none: its console sends Ctrl-C to the ranks itself.
 _OWN_GROUP = 0 if os.name == "posix" else None
-_START = timedelta(minutes=5)  # until all ranks should have started
-_START_CHILD = timedelta(seconds=30)  # until a rank that `launch` started should have connected: its store is there
+_START = timedelta(minutes=5)  # for all ranks to start
+_START_CHILD = timedelta(seconds=30)  # for a rank that `launch` started to connect: the store is up already
 _LONG = timedelta(days=7)  # other ranks may have to download the data, or to finish a validation
 _REPORT = timedelta(seconds=3)  # for a rank that lost its connection to learn why
 # Seconds.
@@ -128,7 +128,7 @@ class RankGroup:
             dist.destroy_process_group()
         try:
             if self.rank == 0:
-                self._store.compare_set("job", "", json.dumps({"status": status}))  # where none was sent
+                self._store.compare_set("job", "", json.dumps({"status": status}))  # unless a message was sent
                 self._store.set("over", "")
             elif not failed:
                 self._store.wait(["over"], timedelta(hours=1))

@@ -71,7 +71,7 @@ def bf16_speedup(net: nn.Module, input_shape: tuple[int, ...]) -> float:
     return _layer_speedup(most.layer, most.inputs[0].shape[1:]) if most and multiply_adds(most) else 1.0
 
 
-_speedups: dict[str, float] = {}  # so that all runs of a sweep in one process compute alike
+_speedups: dict[str, float] = {}  # cached: all runs of a sweep in one process then use one precision
 
 
 def _layer_speedup(layer: nn.Module, shape: torch.Size) -> float:

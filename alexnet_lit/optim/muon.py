@@ -10,7 +10,7 @@ from torch.optim import AdamW
 
 from alexnet_lit.nets.kernels.native import bf16_units
 
-_NS_STEPS = 5  # of the Newton-Schulz iteration
+_NS_STEPS = 5  # Newton-Schulz iterations
 _MOST_PADDED = 3  # size of a padded batch at most, as a multiple of its matrices' size
 _COEFFICIENTS = (3.4445, -4.7750, 2.0315)  # a x + b x^3 + c x^5, _NS_STEPS times, brings 0..1 near 1
 
@@ -39,7 +39,7 @@ class Muon(AdamW):
         weight_decay: float,
         linear: bool,
         fused: bool,
-        scale: Annotated[float, Field(gt=0)] = 0.2,  # which checkpoints of 0.1.0 do not name
+        scale: Annotated[float, Field(gt=0)] = 0.2,  # not saved in checkpoints of 0.1.0
     ) -> None:
         super().__init__(params, lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, fused=fused)
         matrices = [each for group in self.param_groups for each in group["params"] if each.ndim > 1][:-1]

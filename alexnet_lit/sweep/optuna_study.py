@@ -30,7 +30,7 @@ class Search(OptunaSweeper):
         given = {"storage": search.storage, "study_name": search.study_name, "direction": config.direction}
         try:
             study = optuna.create_study(**given, load_if_exists=True)
-        except Exception as error:  # of Optuna, SQLAlchemy or a database's driver
+        except Exception as error:  # from Optuna, SQLAlchemy or a database driver
             reason = str(error).splitlines()[0]
             hint = "use the URL of a database, as in sqlite:////folder/study.db, or another hydra.sweeper.study_name"
             raise UserError(f"hydra.sweeper.storage={search.storage}: can't be used ({reason}): {hint}") from error

@@ -88,7 +88,7 @@ def process_restored() -> Iterator[None]:
     handlers = {number: signal.getsignal(number) for number in (*STOP_SIGNALS, *hangup())}
     benchmark = torch.backends.cudnn.benchmark
     try:
-        with mock.patch.dict(os.environ):  # which it puts back
+        with mock.patch.dict(os.environ):  # restores it at the end
             yield
     finally:
         for number, handler in handlers.items():  # a run leaves Lightning's, which hold its trainer

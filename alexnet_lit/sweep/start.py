@@ -75,7 +75,7 @@ class SweepCallback(Callback):
                 with lock_run(job.folder):
                     pass
             move_failed_jobs(folder)
-            (folder / STOP).unlink(missing_ok=True)  # of a process that was killed as it stopped
+            (folder / STOP).unlink(missing_ok=True)  # left by a process that was killed as it stopped
         SweepCallback.folder = folder
         if not self._resumes:
             OmegaConf.save(config, folder / PLAN)  # only Hydra's own sweeper does so by itself

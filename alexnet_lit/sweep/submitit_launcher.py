@@ -66,7 +66,7 @@ class _Submitit(BaseSubmititLauncher):
         """In the job: run it. A run that has saved because its time will soon be up hands over to submitit, which
         queues it again, or leaves it if it has had its number of times (`max_num_timeout`).
         """
-        warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # by which Slurm warns jobs that submitit starts
+        warned = signal.Signals[f"SIG{JobEnvironment.USR_SIG}"]  # Slurm's warning to submitit's jobs
         result: JobReturn = super().__call__(*arguments)
         assert result.hydra_cfg is not None
         job = read_job(Path(result.hydra_cfg.hydra.runtime.output_dir))

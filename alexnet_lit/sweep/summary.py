@@ -15,11 +15,11 @@ from rich.table import Table
 from alexnet_lit.sweep.jobs import Job, jobs_of, unfinished_jobs
 from alexnet_lit.terminal import close_log, log, log_table, open_log, train_command
 
-_FIGURES = {"test/acc": 4, "val/acc_best": 4, "seconds": 1}  # of a result, and their decimals in a table
+_FIGURES = {"test/acc": 4, "val/acc_best": 4, "seconds": 1}  # columns from result.json, and their decimals
 
 
 def update_summary(sweep: Path) -> None:
-    """Write summary.csv and summary.md anew. Where they can't be written, the sweep goes on without them.
+    """Write summary.csv and summary.md anew. If they can't be written, the sweep continues without.
 
     Of two jobs that end at once one may be missing until the next update; the sweep's end has one.
     """
@@ -35,7 +35,7 @@ def update_summary(sweep: Path) -> None:
 
 
 def print_summary(sweep: Path, *, stopped: bool) -> list[str]:
-    """Print a table of all jobs, what failed, and how to go on; returns the statuses of all jobs."""
+    """Print a table of all jobs, what failed, and how to resume; returns the statuses of all jobs."""
     jobs = jobs_of(sweep)
     keys = _varying(jobs)
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

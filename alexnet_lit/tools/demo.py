@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _HOST = "127.0.0.1"
 _CANVAS = 336  # px of a side, a multiple of 28
 _HEIGHT = 440  # px of where a picture is dropped or drawn
-_COLUMNS, _WIDTH = 16, 960  # of the first layer's maps in a row at most; px of all
+_COLUMNS, _WIDTH = 16, 960  # maximum feature maps in a row; width of all in px
 _WEAK, _HALF, _STRONG = "#eef2f5", "#56b4e9", "#00344f"
-_MIDPOINT = 100  # of 0..255: the value that is drawn in _HALF; most are weak
+_MIDPOINT = 100  # value of 0..255 that is drawn in _HALF; most are weak
 _CSS = """
     .gradio-container { width: 100%; max-width: 1080px !important; margin: 0 auto !important; }
     footer { display: none !important; }
@@ -129,7 +129,7 @@ class Explanation(NamedTuple):
 
     probabilities: dict[str, float]  # of all classes by name, the likeliest first
     seen: Image.Image  # what goes into the net, "L" or "RGB"
-    steps: str  # what was done to the picture for that
+    steps: str  # the preprocessing, in words
     maps: Image.Image | None  # see `grid`; None where the net has no convolution
 
 

@@ -29,7 +29,7 @@ from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import restore
 from alexnet_lit.terminal import close_log, open_log, plain_text, quiet_libraries
 
-_BINS = 15  # of confidence, as is usual for the calibration error (Guo et al. 2017, section 2)
+_BINS = 15  # confidence bins, the usual number for the calibration error (Guo et al. 2017, section 2)
 _SPLITS = {"test": "test", "val": "validation"}
 _VIEWS = {"none": "", "mirror": ", mean of 2 views each", "ten_crop": ", mean of 10 views each"}
 
@@ -138,7 +138,7 @@ def _changes(config: Mapping[str, Any], *, tta: str | None, dir: str | None) -> 
     if data.get("found") is not None:
         # The folder may be another one, or have changed. Nothing is trained on, and the classes are compared.
         changes |= {"data.found.earlier": True, "data.train_size": None, "model.num_classes": None}
-        if data["found"].get("held_out") is not None:  # which pictures validate, whatever folds were
+        if data["found"].get("held_out") is not None:  # it decides, whatever `folds` was
             changes |= {"data.folds": 0, "data.fold": 0}
     if tta is not None:
         changes["data.tta"] = tta

@@ -18,7 +18,7 @@ from alexnet_lit.prepare import restore
 
 _NEEDED = ("onnx", "onnxscript", "onnxruntime")  # the extra `export`
 _CHECKED = 8  # images that a file is tried with
-_TOLERANCE = 1e-4  # of a probability
+_TOLERANCE = 1e-4  # maximum difference of a probability from torch's
 _EXAMPLE = """\
     import json, numpy, onnxruntime
 

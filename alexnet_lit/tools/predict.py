@@ -29,7 +29,7 @@ from alexnet_lit.errors import UserError
 from alexnet_lit.prepare import restore
 from alexnet_lit.terminal import plain_text
 
-_DIGITS = 6  # of a probability, for programs
+_DIGITS = 6  # decimals of a probability in JSON and CSV
 _TOLERANCE = 0.05 * 255  # "within 5% of the maximum possible intensity" (Xiao et al. 2017, section 2)
 _CORNER = 28  # a corner is this part of a side
 
@@ -49,7 +49,7 @@ class Predictor:
 
     def __init__(self, ckpt: Path, *, device: str) -> None:
         kind = device_type(device)
-        warnings.filterwarnings("ignore", module="PIL")  # of oddities in files that can be read all the same
+        warnings.filterwarnings("ignore", module="PIL")  # remarks on files that it can read
         self.module, self.data = restore(read_checkpoint(ckpt), {})
         self.module.to(kind)
 
@@ -213,5 +213,5 @@ def _print_csv(predictions: Sequence[dict[str, Any]]) -> None:
         row = {"file": each["file"]}
         for rank, one in enumerate(each["classes"], start=1):
             row |= {f"class_{rank}": one["class"], f"probability_{rank}": f"{one['probability']:.{_DIGITS}f}"}
-        rows.append({**row, "picture": each["preprocessing"]})
+        rows.append({**row, "picture": each["picture"]})
     print(pd.DataFrame(rows).to_csv(index=False, lineterminator="\n"), end="")

@@ -37,7 +37,7 @@ def render(page: str, folder: Path) -> str:
 def tables(records: Iterable[Record]) -> list[str]:
     """In Markdown, newest first: all runs, a row for those that differ in their seeds alone; then the other tables."""
     groups: dict[tuple[Any, ...], dict[int | None, Record]] = {}
-    for record in sorted(records, key=lambda each: str(each["date"])):  # of a seed the newest counts
+    for record in sorted(records, key=lambda each: str(each["date"])):  # the newest of a seed counts
         command = re.sub(r" seed=\S+", "", record["command"] or "")
         key = (command, record.get("note"), record["machine"], str(record.get("seeds")))
         groups.setdefault(key, {})[record.get("seed")] = record

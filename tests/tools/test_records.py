@@ -19,7 +19,7 @@ def test_a_row_has_mean_and_deviation_over_seeds_and_the_newest_comes_first() ->
         run("experiment=best seed=0", 0.80, date="2026-11-26"),
         run("experiment=quick seed=0 trainer.accelerator=cpu", 0.5, date="2026-11-25"),
         run("experiment=best seed=1", 0.81, seed=1, commit="fedcba9876"),
-        run("experiment=best seed=2", 0.82, seed=2),  # of a seed the newest counts
+        run("experiment=best seed=2", 0.82, seed=2),  # the newest of a seed counts
         run("experiment=best seed=2", 0.99, seed=2, date="2026-11-26"),
         run("experiment=best seed=3", seed=3, status="failed", reason="no memory", images=None),
         run("experiment=d2l", 0.88, date="2026-11-24", seeds=[0, 1, 2], **{"test/acc_sd": 0.004}),

@@ -163,7 +163,7 @@ def refusal(way: Way, reason: str, instead: str = "") -> UserError:
 def _split(layers: nn.Sequential, group: DeviceGroup, way: Way, *, divided: bool) -> nn.Sequential:
     """This part's layers. divided: each part has its own channels or units of the input, rather than all of them."""
     row: OrderedDict[str, nn.Module] = OrderedDict()
-    outputs = 0  # of the last layer with weights
+    outputs = 0  # of the last layer that has weights
     for name, layer in layers.named_children():
         if isinstance(layer, nn.Linear) and layer is layers[-1]:
             row[name] = SummedLinear(layer, group) if divided else copy.deepcopy(layer)

@@ -15,7 +15,7 @@ from torch import Tensor
 from triton.language import constexpr
 
 _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-_LANES = 128  # of a program of the grid: one for each thread of Triton's four warps
+_LANES = 128  # per program of the grid: one for each thread of Triton's four warps
 _RUN = 16  # bytes of neighbouring channels: what a thread loads and stores at once
 _NARROW = 2**30  # numbers whose offsets, and those of windows beyond the ends, are int32, which divides fast
 
@@ -124,7 +124,7 @@ def _place(lanes, step, channels, run: constexpr, width: constexpr, wide: conste
 @triton.jit
 def _load(x, place, step, channels, below: constexpr, above: constexpr, relu: constexpr,
     run: constexpr, width: constexpr):  # fmt: skip
-    """The run and so many channels below and above it, each (N, 1) in float32; NaN stays NaN under relu."""
+    """The run and that many channels below and above it, each (N, 1) in float32; NaN stays NaN under relu."""
     at, channel, inside = place
     values = ()
     for n in tl.static_range(-below // width * width, run + above, width):

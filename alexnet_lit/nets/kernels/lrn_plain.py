@@ -33,7 +33,7 @@ def _scale(x: Tensor, size: int, alpha: float, k: float) -> Tensor:
 
 
 def _window_sum(x: Tensor, *, below: int, above: int) -> Tensor:
-    """Each channel plus so many below and above it; channels beyond the ends are zero."""
+    """Each channel plus that many below and above it; channels beyond the ends are zero."""
     channels = x.shape[1]
     padded = F.pad(x, [0, 0] * (x.ndim - 2) + [below, above])
     total = padded.narrow(1, 0, channels).clone()

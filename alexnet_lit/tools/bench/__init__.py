@@ -1,4 +1,4 @@
-"""`python -m alexnet_lit bench`: one thing beside another in one process, in turn, reported as medians."""
+"""`python -m alexnet_lit bench`: alternatives timed in turn in one process, reported as medians."""
 
 import multiprocessing
 import sys
@@ -26,7 +26,7 @@ BENCHES: dict[str, tuple[Callable[..., Table], str, int]] = {
     "ddp": (bench_ddp, "a step on all devices beside one on one", 50),
 }
 
-COMMAND = "python -m alexnet_lit bench {} --batch {} --repeats {}"  # as a record has it
+COMMAND = "python -m alexnet_lit bench {} --batch {} --repeats {}"  # as recorded
 
 
 def measure(names: Sequence[str] | None, *, batch: int | None, repeats: int, device: str) -> Iterator[Record]:

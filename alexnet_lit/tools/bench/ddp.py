@@ -1,4 +1,4 @@
-"""Training steps on several devices beside one."""
+"""Training steps on several devices compared with one."""
 
 import json
 import multiprocessing

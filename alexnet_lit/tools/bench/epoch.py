@@ -28,8 +28,8 @@ from alexnet_lit.tools.bench.step import course_net
 from alexnet_lit.tools.bench.timing import Table, has_bf16, ratios, rounds, spread, wait
 
 _IMAGES = 60_000  # as many as Fashion-MNIST has, repeated from the sample
-_BATCHES = 20  # that are timed of an epoch
-_FIRST = 5  # that come before: memory which the system hands out for the first time costs more than all the rest
+_BATCHES = 20  # number of timed batches of an epoch
+_FIRST = 5  # batches before them: memory that the system hands out for the first time costs more than the rest
 _SWITCHES = {
     "this pipeline": ("data.augment.mirror=false",),
     "this pipeline, crop and mirror": ("data.augment.mirror=true", "data.augment.crop=0.875"),
@@ -37,8 +37,8 @@ _SWITCHES = {
 _QUIET = ("logger=none", "trainer.enable_checkpointing=false", "trainer.enable_progress_bar=false")
 _COURSE, _OURS = "the course's program", "this project"
 _TRAIN, _TEST = {"cpu": 6, "cuda": 60}, {"cpu": 1, "cuda": 10}  # batches of an epoch, as 60,000 images to 10,000
-_WORKERS = {"cpu": 2, "cuda": 4}  # of the course's loader
-_EPOCHS = {"cpu": 1, "cuda": 2}  # of which the last counts: on a GPU the first one finds kernels and compiles
+_WORKERS = {"cpu": 2, "cuda": 4}  # in the course's loader
+_EPOCHS = {"cpu": 1, "cuda": 2}  # the last one counts: on a GPU the first selects kernels and compiles
 
 
 class Pictures(Dataset[tuple[Tensor, int]]):
@@ -91,9 +91,9 @@ def repeated(pair: tuple[Tensor, Tensor], count: int) -> tuple[Tensor, Tensor]:
 
 
 def _course_loader(images: Tensor, labels: Tensor, batch: int, workers: int) -> float:
-    skip = 2 * workers + _FIRST  # until what the workers prepared ahead is used up
+    skip = 2 * workers + _FIRST  # batches that the workers prepared ahead are not timed
     few = Pictures(images[: (skip + _BATCHES) * batch], labels)
-    with warnings.catch_warnings(action="ignore"):  # of more workers than cores, of forks of a process with threads
+    with warnings.catch_warnings(action="ignore"):  # more workers than cores, a fork of a process with threads
         return _seconds_a_batch(DataLoader(few, batch, shuffle=True, num_workers=workers), skip, "cpu")
 
 

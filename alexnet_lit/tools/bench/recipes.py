@@ -109,7 +109,7 @@ def _exit_status(arguments: Sequence[str], seconds: float) -> int | None:
     except subprocess.TimeoutExpired:
         return None
     finally:
-        process.terminate()  # which is harmless once it has ended
+        process.terminate()  # harmless once it has ended
         with suppress(subprocess.TimeoutExpired):
             process.wait(_SAVING)
         process.kill()

@@ -1,4 +1,4 @@
-"""Training steps beside a plain torch loop and torchvision's net, and what LRN adds to them."""
+"""Training steps compared with a plain torch loop and torchvision's net, and the cost of LRN."""
 
 from collections.abc import Callable, Sequence
 from functools import partial

@@ -15,10 +15,10 @@ from alexnet_lit.distributed.devices import cores
 from alexnet_lit.nets.kernels.native import bf16_units
 
 _CALLS = {"cpu": 1, "cuda": 20}  # between two looks at the clock: a GPU's next kernels are launched while it works
-_SIDES = {"cpu": 4096, "cuda": 8192}  # of the matrices that are multiplied
+_SIDES = {"cpu": 4096, "cuda": 8192}  # of the matrices multiplied
 
 Case = Callable[[], object]
-Seconds = dict[str, list[float]]  # of each case, round by round
+Seconds = dict[str, list[float]]  # by case, a value per round
 Table = dict[str, Any]  # its title, how it was measured, and rows
 
 

@@ -56,7 +56,7 @@ def report(folders: list[str], *, baseline: str | None, out: Path | None) -> Non
 
 
 def _render(study: Study, title: str) -> str:
-    """The page; names are shown as they are, whatever is in them."""
+    """The page; names are escaped."""
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.filters["html"] = lambda table: table.to_html(index=False, border=0, justify="unset")
     svg, notes = draw(study)
@@ -105,7 +105,7 @@ def _experiments(study: Study) -> Section:
 
 
 def _ideas(study: Study) -> Section:
-    """A row for each two experiments that an idea tells apart, beside the paper's claim."""
+    """A row for each two configurations that differ in one idea, with the paper's claim."""
     counts = study.spread[study.metric]["count"]
     rows = [
         {
@@ -122,7 +122,7 @@ def _ideas(study: Study) -> Section:
 
 
 def _runs(study: Study) -> Section:
-    """A row per run, whatever came of it."""
+    """A row per run, failed ones too."""
     runs = study.runs.reset_index(drop=True)
     root = os.path.commonpath([folder.parent for folder in runs["folder"]])
     names = [Path(os.path.relpath(folder, root)).as_posix() for folder in runs["folder"]]

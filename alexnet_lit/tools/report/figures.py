@@ -21,9 +21,9 @@ _COLOURS = (
 )
 _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "train/loss": "Training loss"}
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
-_MOST_EFFECTS = 24  # that are drawn
+_MOST_EFFECTS = 24  # maximum number drawn
 
-Curves = tuple[pd.DataFrame, list[pd.Series]]  # of an experiment: its mean and band, and the runs that did not complete
+Curves = tuple[pd.DataFrame, list[pd.Series]]  # a configuration's mean and band, and its unfinished runs
 Effect = tuple[str, Difference, float]  # a name, what was found, the paper's points
 
 

@@ -70,7 +70,7 @@ class Study:
         self.baseline = find_baseline(self.labels, baseline)
         self.runs = runs = runs.assign(experiment=experiments).sort_values("experiment", kind="stable")
         sizes = runs.groupby("experiment")["images_per_step"].transform("median")
-        runs["images_per_step"] = runs["images_per_step"].fillna(sizes)  # of a run that was killed
+        runs["images_per_step"] = runs["images_per_step"].fillna(sizes)  # missing for a run that was killed
 
         completed = runs[runs["status"] == "completed"].drop_duplicates(["experiment", "seed", "fold"], keep="last")
         runs["counts"] = runs.index.isin(completed.index)
