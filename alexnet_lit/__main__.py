@@ -10,7 +10,7 @@ import typer
 
 from alexnet_lit.config import checkpoint_file, compose, quoted
 from alexnet_lit.errors import UserError, check_free
-from alexnet_lit.terminal import tolerant_output
+from alexnet_lit.terminal import plain_text, tolerant_output
 
 app = typer.Typer(
     help="AlexNet (2012) as a laboratory.",
@@ -34,9 +34,7 @@ def train(arguments: Annotated[list[str] | None, typer.Argument()] = None) -> No
 
 
 @app.command()
-def data(
-    check: Annotated[bool, typer.Option("--check", help="Only look: exit status 1 if it is not there.")] = False,
-) -> None:
+def data(check: Annotated[bool, typer.Option("--check", help="Only look; exit status 1 without it.")] = False) -> None:
     """Find Fashion-MNIST on this machine, or download it."""
     from alexnet_lit.data.fashion_mnist import fetch
 
@@ -69,7 +67,6 @@ def summary(
     config = compose(*more, *overrides or ())
     from alexnet_lit.callbacks.summary import layer_table
     from alexnet_lit.factory import build_net, check_root, infer_model_dims, instantiate, without_weights
-    from alexnet_lit.terminal import plain_text
 
     check_root(config)
     config = infer_model_dims(without_weights(config))
@@ -80,9 +77,7 @@ def summary(
 
 Checkpoint = Annotated[
     Path,
-    typer.Argument(
-        metavar="CKPT", callback=checkpoint_file, help="A .ckpt file, or a run folder (its best, else last)."
-    ),
+    typer.Argument(metavar="CKPT", callback=checkpoint_file, help="A .ckpt file, or a run folder (best, else last)."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Replace the file if it is there already.")]
 Device = Annotated[str, typer.Option(metavar="auto|cpu|cuda", help="auto: a GPU if there is one.")]
@@ -124,9 +119,7 @@ def demo(ckpt: Checkpoint, device: Device = "auto") -> None:
 @app.command()
 def evaluate(
     ckpt: Checkpoint,
-    split: Annotated[
-        str, typer.Option(metavar="test|val", help="Images to evaluate: choose nets by val; test is for the end.")
-    ] = "test",
+    split: Annotated[str, typer.Option(metavar="test|val", help="Choose nets by val: test is for the end.")] = "test",
     tta: Annotated[
         str | None,
         typer.Option(metavar="none|mirror|ten_crop", help="Test-time augmentation. Default: the run's; none on val."),
@@ -143,7 +136,7 @@ def evaluate(
     """
     from alexnet_lit.tools.evaluate import evaluate as run
 
-    run(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, as_json=as_json)
+    run(ckpt, tta=tta, split=split, dir=dir, out=out, force=force, device=device, table=not as_json)
 
 
 @app.command()

@@ -127,14 +127,8 @@ def prepare(config: DictConfig, folder: Path) -> RunObjects:
         check_resumes(saved, module, callbacks, f"ckpt={config.ckpt}")
     check_batches(config, data, ranks)
     throughput, history = Throughput(), History()
-    checkpoints = instantiate(
-        config,
-        "checkpoint",
-        target=Checkpoints,
-        folder=str(folder / "checkpoints"),
-        objective=_objective(config, data),
-        direction=config.direction,
-    )
+    kept = {"folder": str(folder / "checkpoints"), "objective": _objective(config, data), "direction": config.direction}
+    checkpoints = instantiate(config, "checkpoint", target=Checkpoints, **kept)
     own: list[Callback] = [Resume(), TerminateOnNaN(), throughput, history]
     own.append(TrainingCurve(config.trainer.log_every_n_steps))
     if config.trainer.enable_checkpointing and not config.trainer.fast_dev_run:
@@ -219,10 +213,8 @@ def _objective(config: DictConfig, data: ImageData) -> str | None:
         line = f"{key} leaves no validation images to choose by: use {hint}, or objective=null to keep the last net"
         raise UserError(f"objective={objective}: {line}")
     if config.trainer.limit_val_batches == 0:
-        line = (
-            f"leaves objective={objective} no validation images to choose by: use objective=null to keep the last net"
-        )
-        raise UserError(f"trainer.limit_val_batches=0: {line}")
+        line = f"leaves objective={objective} no validation images to choose by"
+        raise UserError(f"trainer.limit_val_batches=0: {line}: use objective=null to keep the last net")
     return objective
 
 

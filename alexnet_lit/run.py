@@ -32,16 +32,7 @@ from alexnet_lit.errors import Diverged, Interrupted, UserError, exits_raised, r
 from alexnet_lit.factory import epoch_batches, infer_model_dims, limited_images
 from alexnet_lit.nets.kernels.native import bf16_units
 from alexnet_lit.prepare import RunObjects, build_trainer, prepare
-from alexnet_lit.terminal import (
-    close_log,
-    log,
-    log_table,
-    open_log,
-    plain_text,
-    program,
-    quiet_libraries,
-    train_command,
-)
+from alexnet_lit.terminal import close_log, log, log_table, open_log, plain_text, quiet_libraries, train_command
 
 Result = dict[str, Any]
 
@@ -424,7 +415,7 @@ def _log_results(objects: RunObjects, result: Result) -> None:
     checkpoints, folder = objects.checkpoints, objects.folder
     last = checkpoints.last if checkpoints.last.exists() else None
     sizes = [path.stat().st_size for path in checkpoints.folder.glob("*.ckpt")]
-    board = f"{program('tensorboard')} --logdir {shlex.quote(str(folder.parent))}"
+    board = f"{terminal.program('tensorboard')} --logdir {shlex.quote(str(folder.parent))}"
     places = {
         "checkpoint": checkpoints.best if checkpoints.chosen else last,
         "disk": f"{sum(sizes) / 1e6:,.1f} MB in {len(sizes)} file{'s' * (len(sizes) > 1)}" if sizes else None,

@@ -39,13 +39,11 @@ def served(*command: str, scratch: Path) -> Iterator[tuple["subprocess.Popen[byt
     """A command, and the address that it prints into served.log. It and its helpers end with us."""
     output = scratch / "served.log"
     with output.open("w") as file:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
-        environment["TMPDIR"] = str(scratch)
-        if "ALEXNET_LIT" not in environment:  # else an installed wheel is tried
-            environment["PYTHONPATH"] = str(REPOSITORY)
-        process = subprocess.Popen(
-            command, stdout=file, stderr=file, env=environment, cwd=scratch, start_new_session=True
-        )
+        env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}
+        env["TMPDIR"] = str(scratch)
+        if "ALEXNET_LIT" not in env:  # else an installed wheel is tried
+            env["PYTHONPATH"] = str(REPOSITORY)
+        process = subprocess.Popen(command, stdout=file, stderr=file, env=env, cwd=scratch, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
         while not (found := re.search(r"http://(127\.0\.0\.1|localhost):\d+/?", output.read_text())):

@@ -66,12 +66,9 @@ class Runs(Logs):
         """A process a rank."""
         port = free_port()
         typed = [*arguments, f"paths.logs={self.logs}"]
-        processes = [
-            self.context.Process(
-                target=enter, args=(typed, str(self.output), self.environment(rank, self.ranks, port), before)
-            )
-            for rank in range(self.ranks)
-        ]
+        environments = [self.environment(rank, self.ranks, port) for rank in range(self.ranks)]
+        given = [(typed, str(self.output), environment, before) for environment in environments]
+        processes = [self.context.Process(target=enter, args=each) for each in given]
         for process in processes:
             process.start()
         return processes

@@ -77,17 +77,6 @@ def assert_same_result(folder: Path, whole: Outcome) -> None:
         assert result[key] == whole.result[key], key
 
 
-def stopped_and_resumed(train: Train, logs: Path, typed: Sequence[str], *steps: int) -> Path:
-    """The folder of a run that was interrupted in each of these steps, and each time resumed."""
-    arguments = list(typed)
-    for step in steps:
-        with stop_at(step):
-            stopped = train(*arguments, logs=logs)
-        assert stopped.status == 130, stopped.err
-        arguments = [f"ckpt={stopped.folder}"]
-    return train(*arguments, logs=logs).ok().folder
-
-
 MATRIX = [  # steps of an epoch, and what is typed. All but the first two are for the whole suite
     (3, [*PLATEAU, "callbacks=[ema,early_stopping]", "trainer.limit_train_batches=3"]),
     (4, [*PLATEAU, "scheduler.monitor=train/loss", "trainer.max_epochs=-1", "trainer.max_steps=24", "optimizer=sgd"]),
@@ -103,13 +92,18 @@ MATRIX = [  # steps of an epoch, and what is typed. All but the first two are fo
 )
 def test_a_resumed_run_is_one_that_never_stopped(epoch: int, typed: list[str], train: Train, tmp_path: Path) -> None:
     """Stopped in mid-epoch, and at an epoch's end."""
-    arguments = (*LENET, *typed)
+    arguments = [*LENET, *typed]
     whole = train(*arguments, logs=tmp_path / "whole").ok()
     if "trainer.check_val_every_n_epoch=2" in typed:  # there is no score before, and none is looked at twice
         rates = [rate for _, rate in last(whole.folder)["callbacks"]["CurvesPlot"]["points"]["lr"]]
         assert rates[::4] == pytest.approx([1e-3, 1e-3, 1e-3, 1e-3, 1e-4, 1e-4])
 
-    folder = stopped_and_resumed(train, tmp_path / "stopped", arguments, 2 * epoch - 1, 3 * epoch)
+    for step in (2 * epoch - 1, 3 * epoch):
+        with stop_at(step):
+            stopped = train(*arguments, logs=tmp_path / "stopped")
+        assert stopped.status == 130, stopped.err
+        arguments = [f"ckpt={stopped.folder}"]
+    folder = train(*arguments, logs=tmp_path / "stopped").ok().folder
     assert_same(last(folder), last(whole.folder))
     assert_same_result(folder, whole)
 

@@ -22,7 +22,7 @@ def module() -> Classifier:
     return classifier
 
 
-def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifier) -> None:
+def test_a_prediction_is_the_softmax_without_dropout(module: Classifier, monkeypatch: pytest.MonkeyPatch) -> None:
     images = load_sample()["test"][0][:5]
     module.train()
     sizes: list[int] = []
@@ -33,11 +33,8 @@ def test_a_prediction_is_the_softmax_of_the_net_without_dropout(module: Classifi
     module.eval()
     torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
     torch.testing.assert_close(module.predict(images[:, None]), probabilities)
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        module.net.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0]))),
-    ):
-        patch.setattr("alexnet_lit.lit._AT_ONCE", 2)
+    monkeypatch.setattr("alexnet_lit.lit._AT_ONCE", 2)
+    with module.net.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0]))):
         torch.testing.assert_close(module.predict(images), probabilities)
     assert sizes == [2, 2, 1], "a whole test set takes no more memory than some of it"
     assert {name for name, _ in module.named_buffers()} <= {*module._ddp_params_and_buffers_to_ignore}, "never sent"

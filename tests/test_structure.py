@@ -133,11 +133,8 @@ def test_text_is_utf_8_whatever_the_locale(file: Path) -> None:
         owner = getattr(node.func.value, "id", "") if isinstance(node.func, ast.Attribute) else ""
         given = {keyword.arg for keyword in node.keywords}
         texts = [each.value for argument in node.args for each in ast.walk(argument) if isinstance(each, ast.Constant)]
-        is_text = name in ("read_text", "write_text", "FileHandler") or (
-            name in ("open", "fdopen")
-            and owner not in ("Image", "webbrowser")
-            and not any("b" in str(t) for t in texts)
-        )
+        opens = name in ("open", "fdopen") and owner != "Image" and not any("b" in str(t) for t in texts)
+        is_text = opens or name in ("read_text", "write_text", "FileHandler")
         where = f"{file}:{node.lineno}"
         assert "encoding" in given or not is_text or (owner, name) == ("os", "open"), where
         assert not given & {"text", "universal_newlines"}, where

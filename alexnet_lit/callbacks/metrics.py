@@ -20,9 +20,7 @@ def log_to_all(trainer: Trainer, values: dict[str, float]) -> None:
 
 def wait_for_device(trainer: Trainer) -> None:
     """Synchronise a GPU before the clock is read. Called at log steps, where Lightning waits for the loss too."""
-    device = trainer.strategy.root_device
-    if device.type in {"cuda", "mps", "xpu"}:
-        torch.accelerator.synchronize(device)
+    torch.get_device_module(trainer.strategy.root_device).synchronize()
 
 
 class TrainingCurve(Callback):

@@ -101,9 +101,7 @@ class Augment:
         area = ERASED_AREA[0] + (ERASED_AREA[1] - ERASED_AREA[0]) * next(values)
         least, most = area.clamp(min=ERASED_ASPECT[0]), (1 / area).clamp(max=ERASED_ASPECT[1])
         aspect = least + (most - least) * next(values)
-        heights, widths = (
-            (side * size).round().clamp(max=size) for side in ((area * aspect).sqrt(), (area / aspect).sqrt())
-        )
+        heights, widths = ((px.sqrt() * size).round().clamp(max=size) for px in (area * aspect, area / aspect))
         top, left = (_integers(next(values), size - length) for length in (heights, widths))
         mask = _rectangles((top, top + heights), (left, left + widths), size)
         return images.masked_fill_((mask & erased[:, None, None])[:, None], 0)

@@ -26,18 +26,9 @@ logger = logging.getLogger("alexnet_lit")
 class ImageData(LightningDataModule):
     """Classes of small images, grey or with channels, as uint8 in memory or in a mapped file.
 
-    A data set is a subclass with six attributes and a method, and a YAML file in conf/data that names it:
-
-        class Digits(ImageData):
-            train_total, test_total = 60_000, 10_000  # images
-            source_size, channels, classes = 28, 1, tuple("0123456789")
-            origin = "the folder digits/"
-
-            def read(self):
-                return {"train": (images, labels), "test": (test_images, test_labels)}
-
-    `prepare_data` downloads what is missing; a subclass with arguments of its own takes them in `__init__` and passes
-    the rest on. Nothing is read before `prepare_data` or `setup`.
+    A data set is a subclass with six attributes and the method `read`, and a YAML file in conf/data that names it:
+    docs/your-own.md shows one. `prepare_data` downloads what is missing; a subclass with arguments of its own takes
+    them in `__init__` and passes the rest on. Nothing is read before `prepare_data` or `setup`.
 
     The training images are split once into training and validation images by `split_seed` alone, with the classes in
     proportion. The test images are for `test` alone, unless validate="test" looks at them after each epoch.
@@ -167,21 +158,17 @@ class ImageData(LightningDataModule):
         return self._loader("test")
 
     def _loader(self, split: Split, together: int = 1, **order: Any) -> BatchLoader:
-        images, labels = self._on_device(split)
-        sampler = EpochSampler(len(labels), seed=self.seed, **order)
-        rank, world_size = data_rank_and_size(self.trainer)
-        return BatchLoader(images, labels, sampler, self.batch_size, together, rank, world_size)
-
-    def _on_device(self, split: Split) -> Pair:
-        """Images and labels of a split, on the GPU that trains if they take no more than a tenth of what is free."""
         if not self.images:  # no Trainer has done so
             self.prepare_data()
             self.setup("fit")
-        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
         images, labels = self.images[split]
-        if device.type != "cuda" or 10 * images.nbytes > torch.cuda.mem_get_info(device)[0]:
-            return images, labels
-        return images.to(device), labels.to(device)
+        device = self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+        # On the GPU that trains, if they take no more than a tenth of what is free.
+        if device.type == "cuda" and 10 * images.nbytes <= torch.cuda.mem_get_info(device)[0]:
+            images, labels = images.to(device), labels.to(device)
+        sampler = EpochSampler(len(labels), seed=self.seed, **order)
+        rank, world_size = data_rank_and_size(self.trainer)
+        return BatchLoader(images, labels, sampler, self.batch_size, together, rank, world_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         """On the device: augment, normalise, resize, mix. uint8 (B, ..., H, W) -> float (B, C, S, S)."""

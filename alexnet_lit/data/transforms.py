@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-from alexnet_lit.nets.kernels.native import is_traced, library, pointers, sizes
+from alexnet_lit.nets.kernels.native import arguments, is_traced, library
 
 Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -129,8 +129,9 @@ def _resize_by_kernel(images: Tensor, scale: Tensor, shift: Tensor, *taps: Tenso
     threads = torch.get_num_threads()
     scratch = scale.new_empty(threads * ((height + 1) * size + width + 1))
     inputs = [tensor.contiguous() for tensor in (images, scale, shift, *taps)]
-    numbers = sizes(batch * channels, batch * channels // windows, height, width, size)
+    planes = batch * channels
+    given = arguments(inputs[0], out, *inputs[1:], scratch, planes, planes // windows, height, width, size)
     kernel = _kernel(scale.dtype)
     assert kernel is not None
-    kernel.resize(*pointers(inputs[0], out, *inputs[1:], scratch), *numbers, ctypes.c_int(threads))
+    kernel.resize(*given, ctypes.c_int(threads))
     return out

@@ -248,9 +248,7 @@ def launch(job: dict[str, Any], *, ranks: int, name: str) -> tuple[Failure | Non
     with handling((*STOP_SIGNALS, *hangup()), lambda number, _: received.append(number)):
         quiet = subprocess.DEVNULL if getattr(sys.stdout, "name", "") == os.devnull else None  # one of several jobs
         more: Any = {"process_group": _OWN_GROUP, "stdout": quiet}
-        processes = [
-            subprocess.Popen(command, env=_environment(rank, ranks, tcp.port), **more) for rank in range(ranks)
-        ]
+        processes = [subprocess.Popen(command, env=_environment(n, ranks, tcp.port), **more) for n in range(ranks)]
         try:
             _supervise(processes, received, store)
         finally:

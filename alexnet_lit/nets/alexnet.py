@@ -15,9 +15,8 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.init import Activation, Init, initialise
 from alexnet_lit.nets.kernels.layers import Linear, StridedConv2d
-from alexnet_lit.nets.lrn import LocalResponseNorm
+from alexnet_lit.nets.lrn import Count, LocalResponseNorm
 
-Count = Annotated[int, Field(ge=1)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 # Whether torch.compile runs the forward pass, or in which of its modes. Trap: "reduce-overhead" and "max-autotune"

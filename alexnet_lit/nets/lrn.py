@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from alexnet_lit.nets.kernels import lrn_cpu, lrn_plain
 from alexnet_lit.nets.kernels.native import is_traced
 
+Count = Annotated[int, Field(ge=1)]
+
 
 class LocalResponseNorm(nn.Module):
     """Divide each activation by a power of the squares of its neighbours in the channel dimension.
@@ -32,13 +34,7 @@ class LocalResponseNorm(nn.Module):
 
     @validate_call(config=ConfigDict(strict=True))
     def __init__(
-        self,
-        size: Annotated[int, Field(ge=1)],
-        alpha: float,
-        beta: float,
-        k: float,
-        reduction: Literal["sum", "mean"],
-        relu: bool = False,
+        self, size: Count, alpha: float, beta: float, k: float, reduction: Literal["sum", "mean"], relu: bool = False
     ) -> None:
         super().__init__()
         self.size, self.alpha, self.beta, self.k = size, alpha, beta, k

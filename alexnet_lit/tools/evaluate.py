@@ -35,15 +35,7 @@ _VIEWS = {"none": "", "mirror": ", mean of 2 views each", "ten_crop": ", mean of
 
 
 def evaluate(
-    ckpt: Path,
-    *,
-    tta: str | None,
-    split: str,
-    dir: str | None,
-    out: Path | None,
-    force: bool,
-    device: str,
-    as_json: bool,
+    ckpt: Path, *, tta: str | None, split: str, dir: str | None, out: Path | None, force: bool, device: str, table: bool
 ) -> None:
     """Print the scores of `ckpt` as tables or in JSON, and draw the confusion matrix to `out`.
 
@@ -61,7 +53,7 @@ def evaluate(
         images = f"{found['images']:,} {_SPLITS[split]} images"
         title = f"{ckpt.parent.parent.name}\n{images}, accuracy {found[f'{split}/acc']:.4f}"
         confusion(found["confusion"], [*found["classes"]], title, dpi=120).savefig(part, format="png")
-    print(json.dumps(found, indent=2) if as_json else _tables(found))
+    print(_tables(found) if table else json.dumps(found, indent=2))
 
 
 def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from alexnet_lit.callbacks.trackers import MLflow, WandB
 from alexnet_lit.errors import UserError
 from alexnet_lit.terminal import close_log, open_log
 from tests.conftest import Train
+from tests.distributed.test_environment import variables
 from tests.processes import Runs, rank_group
 from tests.runs import scalars
 from tests.sweep.tiny import TINY, jobs_of, result_of, sweep_of
@@ -71,14 +72,7 @@ def test_a_full_disk_costs_the_rest_of_the_curves_alone(tmp_path: Path, capsys: 
 
 
 LENET = (*TINY, "callbacks=none")
-
-
-OFFLINE = {
-    "WANDB_MODE": "offline",
-    "WANDB_SILENT": "true",
-    "MLFLOW_ALLOW_FILE_STORE": "true",
-    "GIT_PYTHON_REFRESH": "quiet",
-}
+OFFLINE = variables("WANDB_MODE=offline WANDB_SILENT=true MLFLOW_ALLOW_FILE_STORE=true GIT_PYTHON_REFRESH=quiet")
 
 
 @pytest.fixture(autouse=True)

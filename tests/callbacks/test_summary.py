@@ -78,8 +78,7 @@ def test_layers_stand_in_the_order_of_a_forward_pass_which_nobody_notices() -> N
     ],
 )
 def test_the_command_prints_a_net_as_configured(typed: str, total: list[str], verb: Train) -> None:
-    outcome = verb("summary", *typed.split())
-    assert outcome.status == 0
+    outcome = verb("summary", *typed.split()).ok()
     table = rows(outcome.out)
     assert table[0] == ["layer", "type", "output", "parameters", "%", "multiply-adds", "%", "activations,", "MB", "%"]
     assert table[-1] == ["total", *total]

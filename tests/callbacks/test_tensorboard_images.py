@@ -152,11 +152,8 @@ def drawn(figure: Figure) -> Any:
 
 
 def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
-    class Net(nn.Sequential):
-        pass
-
     for groups, channels in ((1, 1), (2, 3), (2, 5)):
-        made = Net(nn.Conv2d(channels, 64, 11), nn.Conv2d(64, 8, 3, groups=groups))
+        made = nn.Sequential(nn.Conv2d(channels, 64, 11), nn.Conv2d(64, 8, 3, groups=groups))
         sheet = kernels(made)
         assert sheet is not None
         grey = bool((sheet == sheet[:1]).all())
@@ -167,7 +164,7 @@ def test_kernels_are_grey_or_coloured_and_towers_lie_below_each_other() -> None:
         longest = max(len(run) for run in "".join("w" if each else " " for each in white).split())
         assert (longest > 6) is (groups == 2)
         assert sheet.shape[2] == 16 * 35 + 2
-    assert kernels(Net(nn.Linear(2, 2))) is None
+    assert kernels(nn.Linear(2, 2)) is None
 
 
 @pytest.mark.parametrize(("model", "shape"), [("lenet", (1, 28, 28)), ("alexnet_owt", (3, 96, 96))])

@@ -110,14 +110,9 @@ def test_sixteen_bits_become_eight(tmp_path: Path) -> None:
             pixels_of(tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    ("form", "mode"),
-    [
-        *(("GIF", "P"), ("PNG", "1"), ("PNG", "L"), ("JPEG", "CMYK")),
-        *(("TIFF", "RGB"), ("BMP", "RGB"), ("WEBP", "RGB"), ("PPM", "RGB")),
-    ],
-)
-def test_any_kind_of_pixel_and_file(form: str, mode: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["GIF P", "PNG 1", "PNG L", "JPEG CMYK", "TIFF RGB", "BMP RGB", "WEBP RGB", "PPM RGB"])
+def test_any_kind_of_pixel_and_file(kind: str, tmp_path: Path) -> None:
+    form, mode = kind.split()
     frames = {"save_all": True, "append_images": [Image.new("RGB", (SIZE, SIZE))]} if form == "GIF" else {}
     photo(SIZE, SIZE).convert(mode).save(tmp_path / "a.jpeg", form, **frames)  # whose name says something else
     expected = reference(opened(tmp_path / "a.jpeg").convert("RGB"))

@@ -118,9 +118,8 @@ TEN_CROP = ("data.tta=ten_crop", CROP)
 
 def made(*overrides: str) -> tuple[Trainer, Classifier, ImageData]:
     small = ("data=sample", f"data.image_size={SIZE}", "model=lenet", "data.batch_size=16")
-    off: Any = dict.fromkeys(
-        ("logger", "enable_checkpointing", "enable_progress_bar", "use_distributed_sampler"), False
-    )
+    unused = ("logger", "enable_checkpointing", "enable_progress_bar", "use_distributed_sampler")
+    off: Any = dict.fromkeys(unused, False)
     trainer = Trainer(accelerator="cpu", limit_test_batches=2, limit_val_batches=1, **off)
     return trainer, *alexnet_lit.build(alexnet_lit.compose(*small, *overrides))
 

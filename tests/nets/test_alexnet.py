@@ -31,9 +31,7 @@ def real_images(count: int, *, size: int = 224, mean: float = 0.2860, std: float
 
 def test_equals_the_course_net() -> None:
     ours, theirs = AlexNet(**COURSE).eval().double(), course_net().eval().double()
-    with torch.no_grad():
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            other.copy_(mine)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
     images, labels = real_images(2)
 
     logits, expected = ours(images.double()), theirs(images.double())
@@ -94,9 +92,7 @@ def test_parameters(switches: dict[str, Any], parameters: int) -> None:
 def test_owt_equals_torchvisions_alexnet() -> None:
     theirs = torchvision.models.alexnet(weights=None).eval()
     ours = AlexNet(**COURSE | {"design": "owt"} | IMAGENET).eval()
-    with torch.no_grad():
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            mine.copy_(other)
+    ours.load_state_dict(dict(zip(ours.state_dict(), theirs.state_dict().values(), strict=True)))
     images = torch.randn(2, 3, 224, 224)
     torch.testing.assert_close(ours(images), theirs(images), rtol=1e-5, atol=1e-5)
     kinds = [[type(layer).__name__ for layer in net.classifier] for net in (ours, theirs)]
@@ -173,9 +169,7 @@ LENET_NORM = "lrn=true lrn_size=3 lrn_alpha=0.01 lrn_beta=0.5 lrn_k=1.0 lrn_redu
 def test_lenet_equals_the_course_net(switches: str, theirs: nn.Sequential) -> None:
     keys = [f"model.{switch}" for switch in switches.split()]
     ours = alexnet_lit.build_net(alexnet_lit.compose("model=lenet", "data.image_size=28", *keys))
-    with torch.no_grad():
-        for mine, other in zip(ours.parameters(), theirs.parameters(), strict=True):
-            other.copy_(mine)
+    theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values(), strict=True)))
     images = torch.randn(3, 1, 28, 28)
     assert isinstance(ours, LeNet)
     names = ["features.conv1", "features.conv2", "classifier.linear3", "classifier.linear4", "classifier.linear5"]

@@ -41,15 +41,10 @@ def fresh_compiler() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("name", "switches"),
-    [
-        pytest.param("alexnet_owt", ["lrn=true", "lrn_reduction=mean"], marks=pytest.mark.slow),
-        ("lenet", ["lrn=true", "lrn_reduction=sum"]),
-    ],
-    ids=lambda value: value if isinstance(value, str) else ",".join(value),
+    "typed", [pytest.param("alexnet_owt lrn=true", marks=pytest.mark.slow), "lenet lrn=true lrn_reduction=sum"]
 )
-def test_onnx_gives_torchs_logits(name: str, switches: list[str], images: Tensor, small_nets: None) -> None:
-    net = build(name, *switches)
+def test_onnx_gives_torchs_logits(typed: str, images: Tensor, small_nets: None) -> None:
+    net = build(*typed.split())
 
     program = torch.onnx.export(net, (images[:2],), dynamo=True, dynamic_shapes=DYNAMIC, verbose=False)
     assert program is not None

@@ -110,8 +110,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path, small_nets: None) -
     run, text = tmp_path / "last.ckpt", tmp_path / "notes.txt"
     torch.save({"state_dict": {}, "epoch": 1}, run)
     text.write_text("alexnet")
-    for file, reason in ((run, "0 tensors for the net's 16 parameters"), (text, "can't be read")):
-        with pytest.raises(
-            ValueError, match=rf"weights={file}: {reason}.*: use a .ckpt file of a run, or a state dict"
-        ):
+    for file, why in ((run, "0 tensors for the net's 16 parameters"), (text, "can't be read")):
+        with pytest.raises(ValueError, match=rf"weights={file}: {why}.*: use a .ckpt file of a run, or a state dict"):
             AlexNet(**COLOUR | {"weights": str(file)})

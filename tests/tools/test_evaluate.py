@@ -78,8 +78,7 @@ def test_views_are_averaged(ckpt: Path, verb: Train) -> None:
 
 def test_tables_and_a_picture_which_replaces_none(ckpt: Path, lenet: Path, verb: Train) -> None:
     result = json.loads((lenet / "result.json").read_text())
-    outcome = verb("evaluate", str(ckpt))
-    assert outcome.status == 0
+    outcome = verb("evaluate", str(ckpt)).ok()
     picture = ckpt.with_name("net_test_confusion.png")
     for line in (
         f"checkpoint         {ckpt}",

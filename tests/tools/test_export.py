@@ -49,8 +49,7 @@ def test_a_file_gives_the_probabilities_of_predict(lenet: Path, verb: Train, tmp
 @pytest.mark.slow
 def test_a_net_of_colour_pictures(rgb: tuple[Path, Path], verb: Train, tmp_path: Path) -> None:
     folder, pictures = rgb
-    outcome = verb("export", str(folder), "--out=net.onnx")
-    assert outcome.status == 0, outcome.err
+    outcome = verb("export", str(folder), "--out=net.onnx").ok()
     assert "takes  images: uint8 (B, 3, 32, 32), RGB, light and dark as in the training images\n" in outcome.out
     images = ready(pictures).read()["test"][0].index_select(0, torch.arange(15))
     session = onnxruntime.InferenceSession(tmp_path / "net.onnx", providers=["CPUExecutionProvider"])

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alexnet_lit.nets.kernels.native import REALS, library, pointers, sizes
+from alexnet_lit.nets.kernels.native import REALS, arguments, library
 
 # Numbers in a tile, of which there are three buffers. Channels last, they fit into a first-level cache; channels first,
 # into a second-level one, as rows have to be long and a multiple of a vector.
@@ -24,30 +24,23 @@ def available(x: Tensor) -> bool:
 
 def forward(x: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """Return b = a (k + alpha W a^2)^-beta: (B, C, ...) -> the same, in the dtype and memory format of `x`."""
-    x = x if _channels_last(x) else x.contiguous()
-    out = torch.empty_like(x)
-    _call("forward", (x, out), size, alpha, beta, k, relu)
-    return out
+    return _call("forward", (x,), size, alpha, beta, k, relu)
 
 
 def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
     """The gradient of `x` from that of `forward`'s output: (B, C, ...) -> the same."""
-    x = x if _channels_last(x) else x.contiguous()
+    return _call("backward", (x, gradient), size, alpha, beta, k, relu)
+
+
+def _call(name: str, given: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
+    """What a function of lrn.c puts out, which has the memory format of the first tensor that is given."""
+    channels_last = given[0].is_contiguous(memory_format=torch.channels_last)
+    x = given[0] if channels_last else given[0].contiguous()
     out = torch.empty_like(x)
-    if gradient.stride() != x.stride():  # not in a net whose layers keep the memory format
-        gradient = torch.empty_like(x).copy_(gradient)
-    _call("backward", (x, gradient, out), size, alpha, beta, k, relu)
-    return out
-
-
-def _channels_last(x: Tensor) -> bool:
-    return x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last)
-
-
-def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, relu: bool) -> None:
-    x = tensors[0]
+    # Copies nothing in a net whose layers keep the memory format.
+    others = [each if each.stride() == x.stride() else torch.empty_like(x).copy_(each) for each in given[1:]]
     images, channels, pixels = len(x), x.shape[1], x[0, 0].numel()
-    if _channels_last(x):
+    if channels_last:
         images, pixels = images * pixels, 1
     if pixels == 1:
         width = min(max(1, _LAST // (channels + size - 1)), images)
@@ -58,9 +51,10 @@ def _call(name: str, tensors: tuple[Tensor, ...], size: int, alpha: float, beta:
     scratch = x.new_empty(threads * 3 * (channels + size - 1) * width, dtype=exact)
     kernels = _kernels(x.dtype)
     assert kernels is not None
-    numbers = sizes(images, channels, pixels, width, size)
+    inputs = arguments(x, *others, out, scratch, images, channels, pixels, width, size)
     reals = [REALS[x.dtype](number) for number in (alpha, beta, k)]
-    kernels[name](*pointers(*tensors, scratch), *numbers, *reals, ctypes.c_int(relu), ctypes.c_int(threads))
+    kernels[name](*inputs, *reals, ctypes.c_int(relu), ctypes.c_int(threads))
+    return out
 
 
 @functools.cache

@@ -9,6 +9,7 @@ import shlex
 import subprocess
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -79,11 +80,6 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
 
 
-def pointers(*tensors: Tensor) -> list[ctypes.c_void_p]:
-    """The data pointers of tensors, as arguments of a C function."""
-    return [ctypes.c_void_p(tensor.data_ptr()) for tensor in tensors]
-
-
-def sizes(*numbers: int) -> list[ctypes.c_size_t]:
-    """Whole numbers as size_t."""
-    return [ctypes.c_size_t(number) for number in numbers]
+def arguments(*values: Tensor | int) -> list[Any]:
+    """Arguments of a C function: of tensors pointers to their data, whole numbers as size_t."""
+    return [ctypes.c_void_p(it.data_ptr()) if isinstance(it, Tensor) else ctypes.c_size_t(it) for it in values]

@@ -44,8 +44,7 @@ def alternate(cases: Mapping[str, Case], repeats: int, device: str) -> Seconds:
 
 def wait(device: str) -> None:
     """Return once the device has done what it was given."""
-    if device == "cuda":
-        torch.cuda.synchronize()
+    torch.get_device_module(device).synchronize()
 
 
 def ratios(slow: Iterable[float], fast: Iterable[float]) -> list[float]:

@@ -63,18 +63,14 @@ def _render(study: Study, title: str) -> str:
     statuses = study.runs.sort_index()["status"].value_counts(sort=False)
     counts = ", ".join(f"{n} {status}" for status, n in statuses.items())
     template = Path(__file__).with_name("template.html").read_text(encoding="utf-8")
+    ideas = [_ideas(study)] if study.effects else []
     with pd.option_context("display.max_colwidth", None):
         return environment.from_string(template).render(
             mark=_MARK,
             title=title,
             counts=f"Runs: {len(study.runs)} ({counts}). Configurations: {len(study.labels)}.",
             overrides=" ".join(f"{key}={value}" for key, value in study.common_overrides.items()),
-            sections=[
-                _experiments(study),
-                Section("Learning curves", notes),
-                *([_ideas(study)] if study.effects else []),
-                _runs(study),
-            ],
+            sections=[_experiments(study), Section("Learning curves", notes), *ideas, _runs(study)],
             svg=svg,
             foot=f"Made by alexnet_lit {__version__} from what the runs recorded alone.",
         )

@@ -11,14 +11,13 @@ from tensorboard.compat.proto.event_pb2 import Event, SessionLog  # type: ignore
 from tensorboard.compat.proto.summary_pb2 import Summary  # type: ignore[attr-defined] # as well
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-BEGAN = 1_700_000_000.0
 RENAMED = {"test": "test/acc", "best": "val/acc_best"}
 
 
 def run(folder: Path, *overrides: str, curve: Sequence[float] = (), **result: Any) -> Path:
     """A run that completed, unless `result` has another status, or the status None: then it has no result.json.
 
-    curve: val/acc after every tenth step, ten seconds apart; train/loss is at the same steps.
+    curve: val/acc after every tenth step; train/loss is at the same steps.
     """
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
@@ -28,27 +27,22 @@ def run(folder: Path, *overrides: str, curve: Sequence[float] = (), **result: An
     if content["status"] is not None:
         (folder / "result.json").write_text(json.dumps(content))
     if curve:
-        values = [({"val/acc": acc, "train/loss": 1 - acc}, 10 * n, 10.0 * n) for n, acc in enumerate(curve, start=1)]
+        values = [({"val/acc": acc, "train/loss": 1 - acc}, 10 * n) for n, acc in enumerate(curve, start=1)]
         events(folder / "events.out.tfevents.1", values)
     return folder
 
 
-def events(
-    file: Path, values: Iterable[tuple[dict[str, float], int, float]], *, restart: int | None = None, began: float = 0
-) -> Path:
-    """An event file of (values by tag, step, seconds since BEGAN), the first event being at `began`.
-
-    restart: hide what was written before from that step on.
-    """
+def events(file: Path, values: Iterable[tuple[dict[str, float], int]], *, restart: int | None = None) -> Path:
+    """An event file of (values by tag, step). restart: hide what was written before from that step on."""
     with file.open("wb") as stream:
         writer = RecordWriter(stream)
-        writer.write(Event(wall_time=BEGAN + began, file_version="brain.Event:2").SerializeToString())
+        writer.write(Event(file_version="brain.Event:2").SerializeToString())
         if restart is not None:
             log = SessionLog(status=SessionLog.START)
-            writer.write(Event(wall_time=BEGAN + began, step=restart, session_log=log).SerializeToString())
-        for scalars, step, seconds in values:
+            writer.write(Event(step=restart, session_log=log).SerializeToString())
+        for scalars, step in values:
             summary = Summary(value=[Summary.Value(tag=tag, simple_value=value) for tag, value in scalars.items()])
-            writer.write(Event(wall_time=BEGAN + seconds, step=step, summary=summary).SerializeToString())
+            writer.write(Event(step=step, summary=summary).SerializeToString())
         writer.flush()
     return file
 

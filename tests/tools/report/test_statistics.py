@@ -13,7 +13,7 @@ from alexnet_lit.tools.report.statistics import IDEAS, Difference, Study, holm, 
 from tests.conftest import REPOSITORY
 from tests.tools.report.made import events, run
 
-VALUES = [({"train/loss": 2.0}, 5, 3.0), ({"train/loss": 1.5, "val/acc": 0.5}, 10, 7.0), ({"val/acc": 0.75}, 20, 9.0)]
+VALUES = [({"train/loss": 2.0}, 5), ({"train/loss": 1.5, "val/acc": 0.5}, 10), ({"val/acc": 0.75}, 20)]
 
 
 def points(folder: Path) -> dict[str, list[tuple[int, float]]]:
@@ -42,13 +42,13 @@ def test_without_a_result_a_run_is_unfinished_and_hydra_s_record_tells_its_overr
     run(tmp_path / "x", status="interrupted", curve=(0.4,))
     assert read_run(tmp_path / "x")["status"] == "interrupted"
     (tmp_path / "x" / "result.json.part").touch()
-    events(tmp_path / "x" / "events.out.tfevents.2", [({"train/loss": 1.0}, 15, 20.0)], restart=10)
+    events(tmp_path / "x" / "events.out.tfevents.2", [({"train/loss": 1.0}, 15)], restart=10)
     found = read_run(tmp_path / "x")
     assert (found["status"], found["steps"]) == ("unfinished", 15)
 
 
 def test_a_file_that_is_cut_anywhere_has_what_stands_before(tmp_path: Path) -> None:
-    file = events(tmp_path / "events.out.tfevents.1", VALUES, began=1.0)
+    file = events(tmp_path / "events.out.tfevents.1", VALUES)
     expected = {"train/loss": [(5, 2.0), (10, 1.5)], "val/acc": [(10, 0.5), (20, 0.75)]}
     assert points(tmp_path) == expected
     whole, lengths = file.read_bytes(), set()
@@ -140,7 +140,7 @@ def test_a_band_over_seeds_in_images_up_to_where_all_are(tmp_path: Path) -> None
     # Points between are filled in.
     for seed, steps in enumerate(((0, 10, 20), (0, 20))):
         folder = run(tmp_path / "b" / str(seed), "x=1", seed=seed, steps=20)
-        events(folder / "events.out.tfevents.1", [({"val/acc": step / 20}, step, 1.0) for step in steps])
+        events(folder / "events.out.tfevents.1", [({"val/acc": step / 20}, step) for step in steps])
     band, _ = learning_curve(study(tmp_path / "b").runs, "val/acc", by_images=False)
     assert band["mean"].to_dict() == {0: 0, 10: 0.5, 20: 1}
 
