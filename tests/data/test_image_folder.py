@@ -58,7 +58,7 @@ FOLDERS: dict[str, tuple[tuple[str, ...], str]] = {
     "no classes": (("train/1.jpg",), "train/ has no folder in it: a net needs two classes"),
     "one class": (("train/cat/1.jpg",), "train/ has cat in it: a net needs two classes"),
     "no pictures": (("train/cat/a.heic", "train/dog/"), "no picture in train/cat/, train/dog/: put some in (jpg, "),
-    "another class": ((*CATS_AND_DOGS, "val/fox/3.jpg"), "val/fox/: train/ has no such class, only cat, dog: both"),
+    "another class": ((*CATS_AND_DOGS, "val/fox/3.jpg"), "val/fox/: train/ has no such class, only cat, dog: use"),
     "an empty val": ((*CATS_AND_DOGS, "val/cat/"), "no picture in val/cat/, val/dog/: put some in (jpg, "),
     "a name that YAML takes": ((*CATS_AND_DOGS, "train/${x}/1.jpg"), "a class can't be named '${x}'"),
     "a name of no text": ((*CATS_AND_DOGS, "train/\udcff/1.jpg"), r"a class can't be named '\udcff'"),

@@ -179,7 +179,7 @@ def test_what_was_stopped_goes_on_bit_for_bit_and_what_failed_starts_anew(train:
     before = [contents(job) for job in jobs]
     again = resumed(train, stopped).ok()
     assert again.out.count("completed before") == 5
-    assert "go on with" not in again.out
+    assert "resume with" not in again.out
     assert [contents(job) for job in jobs] == before, "a complete sweep is left alone"
 
 

@@ -68,7 +68,7 @@ def _render(study: Study, title: str) -> str:
         return environment.from_string(template).render(
             mark=_MARK,
             title=title,
-            counts=f"Runs: {len(study.runs)} ({counts}). Configurations: {len(study.labels)}.",
+            counts=f"Runs: {len(study.runs)} ({counts}). Experiments: {len(study.labels)}.",
             overrides=" ".join(f"{key}={value}" for key, value in study.common_overrides.items()),
             sections=[_experiments(study), Section("Learning curves", notes), *ideas, _runs(study)],
             svg=svg,
@@ -79,7 +79,7 @@ def _render(study: Study, title: str) -> str:
 def _experiments(study: Study) -> Section:
     """A row per experiment: its scores, and how far it is from the baseline."""
     runs, scored = study.runs.groupby("experiment").size(), study.spread[study.metric]["count"].fillna(0).astype(int)
-    table = pd.DataFrame({"configuration": study.labels})
+    table = pd.DataFrame({"experiment": study.labels})
     table["n"] = [str(n) if n == of else f"{n} of {of}" for n, of in zip(scored, runs, strict=True)]
     for column, digits in {"test/acc": 4, "val/acc_best": 4, "seconds": 1}.items():
         spread = study.spread[column][["mean", "std"]].itertuples(index=False)
@@ -97,11 +97,11 @@ def _experiments(study: Study) -> Section:
         metric, base = _NAMES[study.metric], study.labels[study.baseline]
         notes.append(f"Differences are of the {metric}, against {base}, in percentage points.")
         notes += [_WELCH.format(study.corrected.count()), _SEEDS] if study.corrected.notna().any() else []
-    return Section("Configurations", notes, table)
+    return Section("Experiments", notes, table)
 
 
 def _ideas(study: Study) -> Section:
-    """A row for each two configurations that differ in one idea, with the paper's claim."""
+    """A row for each two experiments that differ in one idea, with the paper's claim."""
     counts = study.spread[study.metric]["count"]
     rows = [
         {

@@ -23,7 +23,7 @@ _TITLES = {"val/acc": "Validation accuracy", "val/loss": "Validation loss", "tra
 _TITLES |= {"test/acc": "Test accuracy", "test/loss": "Test loss"}
 _MOST_EFFECTS = 24  # maximum number drawn
 
-Curves = tuple[pd.DataFrame, list[pd.Series]]  # a configuration's mean and band, and its unfinished runs
+Curves = tuple[pd.DataFrame, list[pd.Series]]  # an experiment's mean and band, and its unfinished runs
 Effect = tuple[str, Difference, float]  # a name, what was found, the paper's points
 
 

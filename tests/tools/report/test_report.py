@@ -37,9 +37,9 @@ def test_a_sweep(sweep: Path, verb: Train) -> None:
     for title in ("Validation accuracy", "Training loss", "The paper's ideas", "idea=lrn", "training images"):
         assert re.search(rf">\s*{title}\s*</text>", text), title
     assert not re.search(r"""(src|href)=["'](?!#)|url\((?!#)|@import|<script""", text), "the page stands alone"
-    assert "Runs: 8 (6 completed, 1 unfinished, 1 failed). Configurations: 3." in text
+    assert "Runs: 8 (6 completed, 1 unfinished, 1 failed). Experiments: 3." in text
 
-    base, lrn, tanh = table(page, "Configurations")
+    base, lrn, tanh = table(page, "Experiments")
     assert (lrn["n"], lrn["test accuracy"], lrn["difference, points"]) == ("3 of 4", "0.8600 ± 0.0100", "+5.00")
     # Standard error 0.01 * sqrt(2/3), 4 degrees of freedom: t(0.975) = 2.776; t = 6.124, p = 0.0036.
     assert (lrn["95% interval"], lrn["p"], lrn["p, corrected"]) == ("+2.73 … +7.27", "0.004", "0.004 *")
@@ -56,7 +56,7 @@ def test_a_sweep(sweep: Path, verb: Train) -> None:
 
 def test_a_named_baseline(sweep: Path, verb: Train) -> None:
     assert verb("report", str(sweep), "--baseline", "lrn", "--out", str(sweep / "a" / "b")).status == 0
-    base, lrn, _ = table(sweep / "a" / "b" / "report.html", "Configurations")
+    base, lrn, _ = table(sweep / "a" / "b" / "report.html", "Experiments")
     assert (base["difference, points"], lrn["difference, points"]) == (f"{MINUS}5.00", "baseline")
     done = verb("report", str(sweep), "--baseline", "idea=x", "--out", str(sweep / "new"))
     assert "there are idea=base, idea=lrn, idea=tanh" in done.refusal
@@ -76,8 +76,8 @@ def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> Non
         run(tmp_path / "x" / f"{n}", f"note={name}", test=0.5, curve=(0.25, 0.5))
     verb("report", str(tmp_path / "x")).ok()  # a missing character is a warning, and so an error here
     page = (tmp_path / "x" / "report.html").read_text()
-    rows = table(tmp_path / "x" / "report.html", "Configurations")
-    assert [row["configuration"] for row in rows] == [f"note={name}" for name in names]
+    rows = table(tmp_path / "x" / "report.html", "Experiments")
+    assert [row["experiment"] for row in rows] == [f"note={name}" for name in names]
     svg = page[page.index("<svg") : page.index("</svg>")]
     assert "note=图像" in svg, "the reader's own font draws it in the picture"
     assert "note=&lt;script&gt;alert(1)&lt;/script&gt;&amp;$a$" in svg
@@ -86,7 +86,7 @@ def test_names_are_names_whatever_is_in_them(tmp_path: Path, verb: Train) -> Non
 def test_one_run_alone_and_killed_ones(lenet: Path, tmp_path: Path, verb: Train) -> None:
     assert verb("report", str(lenet), "--out", str(tmp_path / "out")).status == 0
     page = tmp_path / "out" / "report.html"
-    (row,) = table(page, "Configurations")
+    (row,) = table(page, "Experiments")
     assert "difference, points" not in row
     test = json.loads((lenet / "result.json").read_text())["test/acc"]
     assert float(row["test accuracy"]) == pytest.approx(test, abs=5e-5)
@@ -106,7 +106,7 @@ def test_many_experiments_are_all_told_and_the_best_are_drawn(tmp_path: Path, ve
     for n in range(30):
         run(tmp_path / f"{n}", f"lr={n}", test=n / 30 if n < 29 else None, curve=(0.25, n / 30))
     verb("report", str(tmp_path))
-    rows, page = table(tmp_path / "report.html", "Configurations"), (tmp_path / "report.html").read_text()
+    rows, page = table(tmp_path / "report.html", "Experiments"), (tmp_path / "report.html").read_text()
     assert [row["n"] for row in rows] == ["1"] * 29 + ["0 of 1"]
     assert re.findall(r">\s*(lr=\d+)\s*</text>", page)[23:] == ["lr=24", "lr=0", *(f"lr={n}" for n in range(20, 29))]
     assert "Drawn are the first 24 of 28 differences" in page
@@ -133,7 +133,7 @@ def test_a_person_reads_it_in_a_browser(sweep: Path, verb: Train) -> None:
         page.on("request", lambda request: asked.append(request.url))
         page.on("console", lambda message: errors.append(message.text))
         page.goto((sweep / "report.html").as_uri())
-        expect(page.locator("h2")).to_have_text(["Configurations", "Learning curves", "The paper's ideas", "Runs"])
+        expect(page.locator("h2")).to_have_text(["Experiments", "Learning curves", "The paper's ideas", "Runs"])
         picture = page.locator("figure svg")
         box = picture.bounding_box()
         assert box is not None
