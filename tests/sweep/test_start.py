@@ -108,7 +108,7 @@ def test_a_folder_with_results_takes_no_others(train: Train, tmp_path: Path) -> 
     (tmp_path / "file").touch()
     for place, line in (
         (mine, "holds a sweep already: name another folder, or resume that one"),
-        (job, "holds a run already: name another folder, or go on "),
+        (job, "holds a run already: name another folder, or resume that one"),
         (tmp_path / "file" / "sweep", "can't be made (Not a directory): name another"),
     ):
         refusal = train(*REFUSED, "-m", "seed=3,4", f"hydra.sweep.dir={place}").refusal
