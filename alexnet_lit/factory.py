@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any, get_type_hints
 
 import hydra.utils
+from hydra._internal.utils import _locate
 from hydra.errors import HydraException, InstantiationException
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from omegaconf import DictConfig, OmegaConf
@@ -43,7 +44,7 @@ def instantiate(
         if not isinstance(node, DictConfig) or not isinstance(node.get("_target_", target and ""), str):
             hint = "use one of the group's files"
             raise UserError(f"{path}={as_override(node)}: has no _target_ that names a class: {hint}")
-        target = hydra.utils.get_object(node["_target_"]) if "_target_" in node else target
+        target = _locate(node["_target_"]) if "_target_" in node else target
         if missing := OmegaConf.missing_keys(node):
             raise UserError(f"{min(missing)}: has to be given: add {min(missing)}=...")
         settings = {key: value for key, value in to_plain(node).items() if not key.startswith("_")}

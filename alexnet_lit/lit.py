@@ -119,7 +119,7 @@ class Classifier(LightningModule):
 
         Rows sum to 1. Runs in eval mode, whatever mode the module is in. Raises: ValueError for another dtype or shape.
         """
-        images = torch.as_tensor(images)  # NumPy arrays too
+        images = images if isinstance(images, Tensor) else torch.tensor(images)  # a NumPy array may be read-only
         grey = self.channels == 1 and images.ndim == 3
         if images.dtype != torch.uint8 or not (grey or (images.ndim == 4 and images.shape[1] == self.channels)):
             shapes = "(B, H, W) or (B, 1, H, W)" if self.channels == 1 else f"(B, {self.channels}, H, W)"

@@ -243,8 +243,8 @@ def resolve_trainer(config: DictConfig, environment: RankEnvironment) -> tuple[s
         trainer.precision = "bf16-mixed" if bf16 else "32-true"
     _check_compiler(config, kind)
     if kind == "cpu" and trainer.precision == "16-mixed":
-        hint = "use trainer.precision=bf16-mixed, or 32-true"
-        raise UserError(f"trainer.precision=16-mixed: on a CPU Lightning takes bf16-mixed instead: {hint}")
+        line = "on a CPU Lightning takes bf16-mixed instead: use trainer.precision=auto"
+        raise UserError(f"trainer.precision=16-mixed: {line}")
     if trainer.log_every_n_steps is None:  # as Lightning decides, and below when it begins to fit
         trainer.log_every_n_steps = 50
     if trainer.max_epochs is None:

@@ -373,7 +373,7 @@ def _log_start(objects: RunObjects) -> None:
     log.info("device  %s, precision %s%s", objects.device, trainer.precision, strategy)
     if objects.why_precision:
         log.info("        %s", objects.why_precision)
-    if trainer.precision.startswith("bf16") and trainer.accelerator == "cpu" and not bf16_units():
+    if "16" in trainer.precision and trainer.accelerator == "cpu" and not bf16_units():
         log.warning("precision %s: this CPU has no units for it: it takes many times as long", trainer.precision)
     data, px = objects.data, f"{objects.data.source_size} px -> {config.data.image_size} px"
     log.info("data    %s of %d classes, %s", _images(data), len(data.classes), px)

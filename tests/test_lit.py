@@ -33,6 +33,8 @@ def test_a_prediction_is_the_softmax_without_dropout(module: Classifier, monkeyp
     module.eval()
     torch.testing.assert_close(probabilities, module.net(module.pixels(images)).softmax(1))
     torch.testing.assert_close(module.predict(images[:, None]), probabilities)
+    (array := images.numpy()).setflags(write=False)  # as Pillow's are
+    torch.testing.assert_close(module.predict(array), probabilities)  # type: ignore[arg-type] # which it converts
     monkeypatch.setattr("alexnet_lit.lit._AT_ONCE", 2)
     with module.net.register_forward_pre_hook(lambda _, x: sizes.append(len(x[0]))):
         torch.testing.assert_close(module.predict(images), probabilities)

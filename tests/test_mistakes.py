@@ -106,6 +106,8 @@ TYPED = {
     "model.weights=imagenet": "model: weights=imagenet: there are none for design=course: use model=alexnet_owt",
     "optimizer=adamw optimizer.betas=[0.9]": "optimizer: list index out of range",
     "data.std=inf": ": should be a finite number",
+    "data.mean=inf": ": should be a finite number",
+    "model._target_=torch.nn.Foo": "model: Error loading 'torch.nn.Foo'",
     "optimizer.lr=-1": "optimizer: Invalid learning rate: -1",
     "label_smoothing=1": ": should be a number from 0 to less than 1: 0.1 is usual",
     "data.val_size=60000": " leaves none of the 60000 images for training: use at most 59999",
@@ -166,7 +168,9 @@ TYPED = {
 
 
 @pytest.mark.parametrize("typed", TYPED)
-def test_a_wrong_override(typed: str, train: Train, small_nets: None, tmp_path: Path) -> None:
+def test_a_wrong_override(
+    typed: str, train: Train, small_nets: None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     if "hydra/" in typed:
         pytest.importorskip("optuna", reason="needs alexnet-lit[sweep]")
     place = tmp_path / "place"
@@ -180,6 +184,7 @@ def test_a_wrong_override(typed: str, train: Train, small_nets: None, tmp_path: 
     refusal = replace(outcome, out="").refusal  # what is found last is found once the run has begun to talk
     assert (arguments[-1].removeprefix("+") if line[0] in ": " else "") + line in refusal
     assert not list(outcome.logs.glob("*/*")), "a mistake leaves no run behind"
+    assert not [each for each in caplog.records if each.name.startswith("hydra")], "Hydra would print them"
 
 
 # Of the commands; {run} is a run's folder.

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from alexnet_lit.data.augment import Augment, Averaging, TestTimeAugmentation
 from alexnet_lit.data.loader import Batch, BatchLoader, EpochSampler, Images, balanced_order, data_rank_and_size
-from alexnet_lit.data.transforms import Preprocess, Std
+from alexnet_lit.data.transforms import Mean, Preprocess, Std
 from alexnet_lit.errors import UserError, first_few
 
 Pair = tuple[Images, Tensor]  # images and labels
@@ -56,7 +56,7 @@ class ImageData(LightningDataModule):
         *,
         batch_size: Annotated[int, Field(ge=1)],
         image_size: Annotated[int, Field(ge=1)],
-        mean: float | list[float],
+        mean: Mean | list[Mean],
         std: Std | list[Std],
         train_size: Annotated[int, Field(ge=1)] | None,
         val_size: Annotated[int, Field(ge=0)] | Annotated[float, Field(gt=0, lt=1)],

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from alexnet_lit.nets.kernels.native import arguments, is_traced, library
 
+Mean = Annotated[float, Field(allow_inf_nan=False)]
 Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
@@ -39,7 +40,7 @@ class Preprocess(nn.Module):
         source_size: Annotated[int, Field(ge=1)],
         image_size: Annotated[int, Field(ge=1)],
         enlarged: Annotated[int, Field(ge=1)],
-        mean: float | list[float],
+        mean: Mean | list[Mean],
         std: Std | list[Std],
     ) -> None:
         super().__init__()

@@ -67,7 +67,7 @@ def measure(ckpt: Path, *, tta: str | None, split: str, dir: str | None, device:
     changes = _changes(config, tta=tta if tta or split == "test" else "none", dir=dir)
     # The run's own precision on its kind of device, else full, and where a CPU without units for bf16 would crawl.
     accelerator, precision = config["trainer"]["accelerator"], config["trainer"]["precision"]
-    if accelerator != kind or (kind == "cpu" and precision.startswith("bf16") and not bf16_units()):
+    if accelerator != kind or (kind == "cpu" and "16" in precision and not bf16_units()):
         precision = "32-true"
     quiet_libraries()
     open_log(None, speak=True, screen=Console(stderr=True))  # stdout is for the answer

@@ -129,7 +129,7 @@ static void squares(const number *x, tile b, real *restrict padded, real *restri
   for (size_t r = 0; r < b.rows; r++) {
     const number *restrict in = x + b.start + r * b.pitch;
     real *restrict out = padded + size / 2 * b.step + r * b.apart;
-    for (size_t i = 0; i < b.row; i++) out[i] = of(in[i], relu) * load(in[i]);
+    for (size_t i = 0; i < b.row; i++) out[i] = of(in[i], relu) * of(in[i], relu);
   }
   window(padded, sum, b.length, b.step, size);
 }

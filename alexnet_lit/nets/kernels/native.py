@@ -5,7 +5,6 @@ import functools
 import logging
 import os
 import platform
-import shlex
 import subprocess
 import tempfile
 from pathlib import Path
@@ -66,7 +65,7 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
 
     REAL is defined as the C type to calculate in, and BF16 if tensors are bfloat16, which C has no portable name for.
     """
-    compiler = shlex.split(os.environ.get("CC", "cc"))
+    compiler = os.environ.get("CC", "cc").split()
     real = REALS[dtype].__name__.removeprefix("c_")
     try:
         with tempfile.TemporaryDirectory(prefix="alexnet_lit_") as folder:
