@@ -27,7 +27,7 @@ setup:  ## .venv with all dependencies, and the data set (about 2 minutes; safe 
 ready:
 	@$(SETUP) ready
 
-quick: ready  ## Train the real AlexNet at 224 px on real images (5 to 8 minutes on 2 CPU cores, less on a GPU)
+quick: ready  ## Train the real AlexNet at 224 px on real images (5 to 11 minutes on 2 CPU cores, less on a GPU)
 	@data=; $(PY) -m alexnet_lit data --check || { data=data=sample; \
 	  echo 'quick: no Fashion-MNIST here, so on data=sample, 2,000 of its images (`make setup` fetches the rest)'; }; \
 	set -x; $(PY) train.py experiment=quick $$data $(ARGS)
