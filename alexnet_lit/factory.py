@@ -171,7 +171,7 @@ def build_net(config: DictConfig) -> nn.Module:
 
 
 def build_module(config: DictConfig, net: nn.Module, data: ImageData) -> Classifier:
-    """The LightningModule. Builds optimizer and schedule once to check their arguments; Raises: UserError."""
+    """The LightningModule. Builds optimizer and schedule once to check their arguments. Raises: UserError."""
     module: Classifier = instantiate(
         config,
         "classifier",

@@ -85,7 +85,8 @@ TYPED = {
     "callbacks=early_stopping callbacks.early_stopping.monitor=val/accuracy": ": the run does not measure it: use val/",
     "scheduler=plateau scheduler.monitor=null": ": ReduceLROnPlateau monitors a metric: use val/loss or train/loss",
     "scheduler=plateau scheduler.interval=step": ": the metric is checked once an epoch: use scheduler.interval=epoch",
-    "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": a run without an end has no length for scheduler.",
+    "trainer.max_time=00:01:00:00 trainer.max_epochs=-1": ": a run without an end has no length for "
+    "scheduler.total_steps=run_steps: use",
     f"{TWO} trainer.val_check_interval=00:00:05:00": ": each rank has its own clock: use a number of batch",
     "trainer.max_steps=8 +trainer.min_steps=9": ": the run ends with trainer.max_steps=8: use trainer.max_steps=9 or ",
     "ckpt={tmp} trainer.fast_dev_run=true": ": tries out a new run, and ckpt={tmp} cont",

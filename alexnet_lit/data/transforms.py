@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from pydantic import ConfigDict, Field, validate_call
 from torch import Tensor, nn
 
-from alexnet_lit.nets.kernels.native import arguments, is_traced, library
+from alexnet_lit.nets.kernels.native import c_arguments, is_traced, library
 
 Mean = Annotated[float, Field(allow_inf_nan=False)]
 Std = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -131,7 +131,7 @@ def _resize_by_kernel(images: Tensor, scale: Tensor, shift: Tensor, *taps: Tenso
     scratch = scale.new_empty(threads * ((height + 1) * size + width + 1))
     inputs = [tensor.contiguous() for tensor in (images, scale, shift, *taps)]
     planes = batch * channels
-    given = arguments(inputs[0], out, *inputs[1:], scratch, planes, planes // windows, height, width, size)
+    given = c_arguments(inputs[0], out, *inputs[1:], scratch, planes, planes // windows, height, width, size)
     kernel = _kernel(scale.dtype)
     assert kernel is not None
     kernel.resize(*given, ctypes.c_int(threads))

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from alexnet_lit.nets.kernels.native import REALS, arguments, library
+from alexnet_lit.nets.kernels.native import REALS, c_arguments, library
 
 # Numbers in a tile, of which there are three buffers. Channels last, they fit into a first-level cache; channels first,
 # into a second-level one, as rows have to be long and a multiple of a vector.
@@ -33,7 +33,7 @@ def backward(x: Tensor, gradient: Tensor, size: int, alpha: float, beta: float, 
 
 
 def _call(name: str, given: tuple[Tensor, ...], size: int, alpha: float, beta: float, k: float, relu: bool) -> Tensor:
-    """What a function of lrn.c puts out, which has the memory format of the first tensor that is given."""
+    """Call a function of lrn.c. Returns its output, in the memory format of the first of the given tensors."""
     channels_last = given[0].is_contiguous(memory_format=torch.channels_last)
     x = given[0] if channels_last else given[0].contiguous()
     out = torch.empty_like(x)
@@ -51,7 +51,7 @@ def _call(name: str, given: tuple[Tensor, ...], size: int, alpha: float, beta: f
     scratch = x.new_empty(threads * 3 * (channels + size - 1) * width, dtype=exact)
     kernels = _kernels(x.dtype)
     assert kernels is not None
-    inputs = arguments(x, *others, out, scratch, images, channels, pixels, width, size)
+    inputs = c_arguments(x, *others, out, scratch, images, channels, pixels, width, size)
     reals = [REALS[x.dtype](number) for number in (alpha, beta, k)]
     kernels[name](*inputs, *reals, ctypes.c_int(relu), ctypes.c_int(threads))
     return out

@@ -79,6 +79,6 @@ def library(source: Path, dtype: torch.dtype) -> ctypes.CDLL | None:
         return None
 
 
-def arguments(*values: Tensor | int) -> list[Any]:
+def c_arguments(*values: Tensor | int) -> list[Any]:
     """Arguments of a C function: of tensors pointers to their data, whole numbers as size_t."""
     return [ctypes.c_void_p(it.data_ptr()) if isinstance(it, Tensor) else ctypes.c_size_t(it) for it in values]
